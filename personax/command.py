@@ -1,0 +1,58 @@
+"""What the commands share: the compilation cache, and one sentence for a bad input."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+
+_CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
+
+
+def keep_compilations() -> None:
+    """Use JAX's persistent compilation cache, so that a second start is quick.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, or, set empty, none.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns what is wrong with the input into one line on stderr and exit status 2.
+
+    Only preparation runs inside: an error of the computation keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        # str(KeyError) would put the sentence in quotes.
+        message = error.args[0] if isinstance(error, KeyError) else error
+        print(f"personax: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+class Stopwatch:
+    """Seconds by stage, in order; `with watch("load"): …`."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+    def __str__(self) -> str:
+        stages = [f"{stage} {spent:.1f} s" for stage, spent in self.seconds.items()]
+        return ", ".join(stages)

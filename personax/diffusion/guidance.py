@@ -1,0 +1,113 @@
+"""Guidance: a list of weighted terms, each a prompt to a model.
+
+    eps = sum_i w_i eps_i,  sum_i w_i = 1
+
+which is Generalised Classifier-free Guidance (Cao et al. 2023, eq. 8), eps_0 +
+sum_i w_i (eps_i - eps_0), with the rest of the weight written as a term of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from personax.denoiser import Denoiser, Prompt, predict
+from personax.diffusion.sampling import EpsFn
+from personax.typing import Latents
+
+
+@struct.dataclass
+class Term:
+    """One guidance: what `denoiser` predicts for `prompt`, with this weight.
+
+    `weight` is one number, or one for each network evaluation ("s"): an array, so that
+    another value compiles nothing. `prompt` has as many rows as there are images, or
+    one for them all.
+    """
+
+    prompt: Prompt
+    weight: Float[Array, ""] | Float[Array, " s"]
+    denoiser: str = struct.field(pytree_node=False, default="base")
+
+
+def complete(terms: Sequence[Term], null: Prompt, denoiser: str = "base") -> list[Term]:
+    """`terms` with the unconditional one before them, which takes 1 - sum_i w_i."""
+    rest = 1 - sum((jnp.asarray(term.weight) for term in terms), jnp.zeros(()))
+    return [Term(null, rest, denoiser), *terms]
+
+
+def cfg(prompt: Prompt, null: Prompt, weight: Float[Array, ""]) -> list[Term]:
+    """Classifier-free guidance, Ho & Salimans 2022, eq. 6, w = `weight`.
+
+    A negative prompt is what stands in the place of `null`.
+    """
+    return complete([Term(prompt, jnp.asarray(weight))], null)
+
+
+def interval(
+    weight: Float[Array, ""], low: float, high: float, t: Float[Array, " s"]
+) -> Float[Array, " s"]:
+    """`weight` at the timesteps `t` inside [low, high], 1 outside.
+
+    Guidance in a limited interval, Kynkäänniemi et al. 2024: outside it the single
+    conditional term speaks alone. Meant for lists of one term beside the unconditional.
+    """
+    return jnp.where((t >= low) & (t <= high), weight, 1.0)
+
+
+def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
+    """The guided prediction as a function of (x, t, index of the evaluation).
+
+    Terms of one denoiser share one batched call, so CFG costs one call at twice the
+    batch. Raises KeyError for a term whose denoiser is not given and ValueError for
+    no terms.
+    """
+    if not terms:
+        raise ValueError("Guidance needs at least one term.")
+    groups: dict[str, list[Term]] = {}
+    for term in terms:
+        if term.denoiser not in denoisers:
+            raise KeyError(
+                f"No model {term.denoiser!r}; there are: {', '.join(denoisers)}."
+            )
+        groups.setdefault(term.denoiser, []).append(term)
+
+    def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
+        total, maps = jnp.zeros_like(x), {}
+        for name, group in groups.items():
+            predicted, maps[name] = predict(
+                denoisers[name],
+                jnp.concatenate([x] * len(group)),
+                jnp.broadcast_to(t, (len(group) * x.shape[0],)),
+                _stack([term.prompt for term in group], x.shape[0]),
+            )
+            parts = jnp.split(predicted, len(group))
+            for term, part in zip(group, parts, strict=True):
+                weight = jnp.asarray(term.weight, x.dtype)
+                total = total + (weight[i] if weight.ndim else weight) * part
+        return total, maps
+
+    return eps
+
+
+def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
+    """The prompts one below the other, each with a row for every image."""
+
+    def rows(x: Array, axis: int) -> Array:
+        shape = list(x.shape)
+        shape[axis] = images
+        return jnp.broadcast_to(x, shape)
+
+    text = jnp.concatenate([rows(prompt.text, 0) for prompt in prompts])
+    if all(prompt.where is None for prompt in prompts):
+        return Prompt(text)
+    # A prompt without the concepts' words marks no token.
+    concepts = next(p.where.shape[0] for p in prompts if p.where is not None)
+    where = [
+        jnp.zeros((concepts, *prompt.text.shape[:2]), bool)
+        if prompt.where is None
+        else prompt.where
+        for prompt in prompts
+    ]
+    return Prompt(text, jnp.concatenate([rows(w, 1) for w in where], axis=1))

@@ -1,0 +1,75 @@
+"""Sampling: any noise prediction, any solver, one scan."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from personax.diffusion.solvers.ddim import ddim
+from personax.diffusion.solvers.grid import Grid, reverse
+from personax.diffusion.solvers.solver import Solver
+from personax.typing import Latents
+
+# (x, t, row index) -> (eps, attention maps); x is variance preserving for every solver.
+EpsFn = Callable[
+    [Latents, Float[Array, ""], Int[Array, ""]], tuple[Latents, Mapping[str, Any]]
+]
+# (row index, x, maps, carry) -> (x, carry), after each row.
+Post = Callable[[Int[Array, ""], Latents, Mapping[str, Any], Any], tuple[Latents, Any]]
+
+
+def sample(
+    eps_fn: EpsFn,
+    solver: Solver,
+    grid: Grid,
+    x: Latents,
+    keys: Key[Array, "b"] | None = None,
+    post: Post | None = None,
+    carry: Any = None,
+) -> Latents:
+    """Latents at the end of the grid, from x at its start.
+
+    `x` is `grid.start * start_noise(...)`, or latents noised to the first row's rates.
+    `keys` has one typed key per image; row i of the grid draws from fold_in(key, i), so
+    an image depends on its own key only. Solvers that draw nothing need none.
+    `post` edits x after every row and threads `carry`.
+    """
+
+    def body(loop, scanned):
+        x, state, carry = loop
+        i, row = scanned
+        eps, maps = eps_fn(x, row.t, i)
+        own = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        x, state = solver.step(x, state, eps.astype(x.dtype), row, own)
+        if post is not None:
+            x, carry = post(i, x, maps, carry)
+        return (x, state, carry), None
+
+    rows = (jnp.arange(grid.t.shape[0]), grid)
+    (x, _, _), _ = jax.lax.scan(body, (x, solver.init(x), carry), rows)
+    return x
+
+
+def invert(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Latents:
+    """The x from which DDIM over `grid` returns to about z0 (DDIM inversion).
+
+    Exact as the steps grow small (section 4.3, Song et al. 2021). `eps_fn` gets the
+    index of the sampling row that a row undoes.
+    """
+    last = grid.t.shape[0] - 1
+    return sample(lambda x, t, i: eps_fn(x, t, last - i), ddim(), reverse(grid), z0)
+
+
+def image_keys(key: Key[Array, ""], indices: Int[Array, "b"]) -> Key[Array, "b"]:
+    """One key per image, that of image i the same in whatever batch it is."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
+def start_noise(
+    key: Key[Array, ""], indices: Int[Array, "b"], shape: Sequence[int]
+) -> Latents:
+    """Unit normal latents of `shape` (h, w, c), one per image index, in float32."""
+    keys = image_keys(key, indices)
+    return jax.vmap(lambda own: jax.random.normal(own, tuple(shape)))(keys)

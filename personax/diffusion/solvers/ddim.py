@@ -1,0 +1,62 @@
+"""DDIM (Song, Meng and Ermon 2021), deterministic or with eta of DDPM's noise."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod
+from personax.diffusion.solvers.grid import Grid, clip, spaced, spacing, time_grid
+from personax.diffusion.solvers.solver import Solver, draw, stateless
+from personax.typing import Latents
+
+
+def ddim(eta: float = 0.0) -> Solver:
+    """DDIM with `eta` in [0, 1] of the posterior's noise."""
+
+    def step(x, state, eps, row, keys):
+        z0 = predict_z0(x, eps, row)
+        if eta == 0:
+            return descend(z0, eps, row), state
+        return descend_noisily(z0, eps, row, draw(keys, x), eta), state
+
+    return Solver(ddim_grid, stateless, step)
+
+
+def ddim_grid(schedule: ScheduleConfig, steps: int) -> Grid:
+    """Steps from each time to that 1/steps of the training times below it.
+
+    That is the next time of leading and trailing spacing. Under linspace it is not,
+    and x is taken to be at another level than it is; diffusers does so too.
+    """
+    times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
+    below = times - schedule.num_train_timesteps // steps
+    last = final_bar(schedule, set_alpha_to_one=True)
+    return clip(schedule, time_grid(schedule, times, below, last))
+
+
+def final_bar(schedule: ScheduleConfig, *, set_alpha_to_one: bool) -> float:
+    """ᾱ where sampling ends; `set_alpha_to_one` where the schedule does not say."""
+    if schedule.set_alpha_to_one is not None:
+        set_alpha_to_one = schedule.set_alpha_to_one
+    return 1.0 if set_alpha_to_one else float(alphas_cumprod(schedule)[0])
+
+
+def predict_z0(x: Latents, eps: Latents, row: Grid) -> Latents:
+    """The predicted z0, clipped where the row says so."""
+    return jnp.clip((x - row.noise * eps) / row.signal, -row.clip, row.clip)
+
+
+def descend(z0: Latents, eps: Latents, row: Grid) -> Latents:
+    """x at the row's next rates, all its noise along eps."""
+    return row.next_signal * z0 + row.next_noise * eps
+
+
+def descend_noisily(
+    z0: Latents, eps: Latents, row: Grid, fresh: Latents, eta: float = 1.0
+) -> Latents:
+    """x at the row's next rates, with eta of the posterior's spread along `fresh`.
+
+    Eq. 12 and 16, Song et al. 2021.
+    """
+    spread = eta * row.spread
+    kept = jnp.sqrt(jnp.maximum(row.next_noise**2 - spread**2, 0))
+    return row.next_signal * z0 + kept * eps + spread * fresh

@@ -1,0 +1,46 @@
+"""Euler and Euler ancestral over sigmas (Karras et al. 2022; Crowson's k-diffusion).
+
+With y = x / signal and sigma = noise / signal the probability flow is dy/dsigma = eps.
+An Euler step, y + (sigma' - sigma) eps, is DDIM's step in x, and the ancestral one is
+DDIM's with eta = 1: what differs is where the steps lie.
+"""
+
+import numpy as np
+
+from personax.diffusion.schedule import ScheduleConfig, sigmas
+from personax.diffusion.solvers.ddim import ddim
+from personax.diffusion.solvers.grid import (
+    Grid,
+    karras,
+    sigma_grid,
+    spaced,
+    spacing,
+    time_of,
+)
+from personax.diffusion.solvers.solver import Solver
+
+
+def euler() -> Solver:
+    """The deterministic first-order solver."""
+    return ddim()._replace(grid=euler_grid)
+
+
+def euler_ancestral() -> Solver:
+    """Euler steps below the next sigma, noised back up to it."""
+    return ddim(eta=1.0)._replace(grid=euler_grid)
+
+
+def euler_grid(schedule: ScheduleConfig, steps: int) -> Grid:
+    """Sigmas at the spaced times, or Karras ones from the first to the last of these.
+
+    Linspace times are not rounded: sigma is interpolated there.
+    """
+    kind = spacing(schedule, "linspace")
+    times = spaced(schedule, steps, kind)
+    table = sigmas(schedule)
+    levels = np.interp(times, np.arange(len(table), dtype=np.float64), table)
+    if schedule.use_karras_sigmas:
+        levels = karras(levels[0], levels[-1], steps)
+        times = time_of(schedule, levels)
+    grid = sigma_grid(times, levels)
+    return grid if kind == "leading" else grid.replace(start=float(grid.noise[0]))

@@ -1,0 +1,138 @@
+"""The steps of a sampling run: one row per evaluation of the network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod, sigmas
+
+
+@struct.dataclass
+class Grid:
+    """Rows that a sampling scan runs over; a row is a Grid without its leading axis.
+
+    `t` is the time that the network is told; it may lie between training times.
+    `spread` is the standard deviation that a DDPM posterior step has from (signal,
+    noise) to (next_signal, next_noise), Eq. 7 of Ho et al. 2020. Predicted z0 are
+    clipped to [-clip, clip], inf for no clipping.
+
+    `start` scales unit noise to the x that diffusers' scheduler begins with: 1, but
+    noise[0] for its sigma schedulers with linspace or trailing times.
+    """
+
+    t: Float[Array, "*s"]
+    signal: Float[Array, "*s"]
+    noise: Float[Array, "*s"]
+    next_signal: Float[Array, "*s"]
+    next_noise: Float[Array, "*s"]
+    spread: Float[Array, "*s"]
+    clip: Float[Array, "*s"]
+    start: float = struct.field(pytree_node=False, default=1.0)
+
+
+def time_grid(
+    schedule: ScheduleConfig,
+    times: Float[np.ndarray, "s"],
+    next_times: Float[np.ndarray, "s"],
+    last: float,
+) -> Grid:
+    """A grid between training times, with ᾱ = `last` at negative next times.
+
+    Raises ValueError for a schedule with Karras sigmas, which lie between times.
+    """
+    if schedule.use_karras_sigmas:
+        raise ValueError(
+            "Karras sigmas lie between training times: use_karras_sigmas needs one of "
+            "euler, euler_ancestral, heun, dpmpp_2m, dpmpp_2m_sde."
+        )
+    bar = alphas_cumprod(schedule)
+    now = bar[times.astype(int)]
+    after = np.where(next_times < 0, last, bar[next_times.astype(int).clip(0)])
+    return make_grid(times, now, after)
+
+
+def sigma_grid(times: Float[np.ndarray, "s"], levels: Float[np.ndarray, "s"]) -> Grid:
+    """A grid down the given sigmas (noise / signal) and to zero at its end."""
+    bar = 1 / (1 + np.append(levels, 0.0) ** 2)
+    return make_grid(times, bar[:-1], bar[1:])
+
+
+def make_grid(
+    times: Float[np.ndarray, "s"],
+    bar: Float[np.ndarray, "s"],
+    next_bar: Float[np.ndarray, "s"],
+) -> Grid:
+    """A grid from ᾱ to the next ᾱ of every row, computed in float64."""
+    spread = np.sqrt((1 - next_bar) / (1 - bar) * np.maximum(1 - bar / next_bar, 0))
+    columns = (
+        times,
+        np.sqrt(bar),
+        np.sqrt(1 - bar),
+        np.sqrt(next_bar),
+        np.sqrt(1 - next_bar),
+        spread,
+        np.full_like(bar, np.inf),
+    )
+    return Grid(*(jnp.asarray(column, jnp.float32) for column in columns))
+
+
+def clip(schedule: ScheduleConfig, grid: Grid) -> Grid:
+    """The grid, with predicted z0 clipped if the schedule asks for it."""
+    if not schedule.clip_sample:
+        return grid
+    return grid.replace(clip=jnp.full_like(grid.clip, schedule.clip_sample_range))
+
+
+def reverse(grid: Grid) -> Grid:
+    """The grid walked from its end to its start, the network told the same times."""
+    back = jax.tree.map(lambda column: column[::-1], grid)
+    return back.replace(
+        signal=back.next_signal,
+        noise=back.next_noise,
+        next_signal=back.signal,
+        next_noise=back.noise,
+        spread=jnp.zeros_like(back.spread),
+    )
+
+
+def spacing(schedule: ScheduleConfig, default: str) -> str:
+    """The schedule's timestep spacing, or the solver's default where it names none."""
+    return schedule.timestep_spacing or default
+
+
+def spaced(schedule: ScheduleConfig, steps: int, kind: str) -> Float[np.ndarray, "s"]:
+    """Training times in descending order, `linspace` ones not rounded.
+
+    Table 2, Lin et al. 2023. Raises ValueError if the schedule has too few times.
+    """
+    count = schedule.num_train_timesteps
+    if not 1 <= steps <= count:
+        raise ValueError(f"steps is {steps}; the schedule has 1 to {count} of them.")
+    if kind == "linspace":
+        return np.linspace(0, count - 1, steps)[::-1]
+    if kind == "trailing":
+        return np.round(count - np.arange(steps) * (count / steps)) - 1
+    times = np.arange(steps - 1.0, -1.0, -1.0) * (count // steps)
+    times += schedule.steps_offset
+    if times[0] >= count:
+        raise ValueError(
+            f"{steps} leading times with steps_offset={schedule.steps_offset} begin at "
+            f"{times[0]:.0f}; the last training time is {count - 1}."
+        )
+    return times
+
+
+def karras(highest: float, lowest: float, steps: int) -> Float[np.ndarray, "s"]:
+    """Descending sigmas, Eq. 5 of Karras et al. 2022 with ρ = 7."""
+    high, low = highest ** (1 / 7), lowest ** (1 / 7)
+    return (high + np.linspace(0, 1, steps) * (low - high)) ** 7
+
+
+def time_of(
+    schedule: ScheduleConfig, levels: Float[np.ndarray, "s"]
+) -> Float[np.ndarray, "s"]:
+    """The times at which the schedule has these sigmas, interpolated in log sigma."""
+    table = np.log(sigmas(schedule))
+    return np.interp(np.log(levels), table, np.arange(len(table), dtype=np.float64))

@@ -1,0 +1,83 @@
+"""PLMS: pseudo linear multistep (PNDM, Liu et al. 2022), no Runge-Kutta start."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from personax.diffusion.schedule import ScheduleConfig
+from personax.diffusion.solvers.ddim import descend, final_bar, predict_z0
+from personax.diffusion.solvers.grid import Grid, spaced, spacing, time_grid
+from personax.diffusion.solvers.solver import Solver
+from personax.typing import Latents
+
+
+@struct.dataclass(kw_only=True)
+class PLMSGrid(Grid):
+    """A grid with the weights of this and the three last predictions, newest first.
+
+    An `again` row takes the previous step again from its start, the network having
+    seen x at its end, and is not remembered. `in_v`: what is mixed is v, not eps.
+    """
+
+    weights: Float[Array, "*s 4"]
+    again: Bool[Array, "*s"]
+    in_v: Bool[Array, "*s"]
+
+
+class PLMSState(NamedTuple):
+    """Where the previous row began, and the last three predictions, newest first."""
+
+    x: Latents
+    past: tuple[Latents, Latents, Latents]
+
+
+def plms() -> Solver:
+    """A fourth-order multistep solver, begun with one Heun-like step."""
+    return Solver(plms_grid, _init, plms_step)
+
+
+def plms_grid(schedule: ScheduleConfig, steps: int) -> PLMSGrid:
+    """DDIM's steps with the second time twice: steps + 1 rows, but 1 for one step."""
+    times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
+    stride = schedule.num_train_timesteps // steps
+    told, again = np.insert(times, 1, times[1:2]), np.zeros(steps + (steps > 1), bool)
+    again[1:2] = True
+    starts = np.where(again, told + stride, told)
+    last = final_bar(schedule, set_alpha_to_one=False)
+    grid = time_grid(schedule, starts, starts - stride, last)
+    fourth = [[55 / 24, -59 / 24, 37 / 24, -9 / 24]]  # Eq. 9, Liu et al. 2022
+    warm_up = [[1, 0, 0, 0], [1 / 2, 1 / 2, 0, 0], [3 / 2, -1 / 2, 0, 0]]
+    warm_up.append([23 / 12, -16 / 12, 5 / 12, 0])
+    weights = np.array(warm_up + fourth * len(told))[: len(told)]
+    return PLMSGrid(
+        **{**vars(grid), "t": jnp.asarray(told, jnp.float32)},
+        weights=jnp.asarray(weights, jnp.float32),
+        again=jnp.asarray(again),
+        in_v=jnp.full(len(told), schedule.prediction_type == "v_prediction"),
+    )
+
+
+def _init(x: Latents) -> PLMSState:
+    return PLMSState(x, (jnp.zeros_like(x),) * 3)
+
+
+def plms_step(x: Latents, state: PLMSState, eps: Latents, row: PLMSGrid, keys):
+    """DDIM's step along the weighted predictions.
+
+    diffusers mixes what the network returns, so a v network's are mixed as v.
+    """
+    seen_signal = jnp.where(row.again, row.next_signal, row.signal)
+    seen_noise = jnp.where(row.again, row.next_noise, row.noise)
+    out = jnp.where(row.in_v, (eps - seen_noise * x) / seen_signal, eps)
+    mixed = sum(row.weights[j] * each for j, each in enumerate((out, *state.past)))
+    start = jnp.where(row.again, state.x, x)
+    slope = jnp.where(row.in_v, row.signal * mixed + row.noise * start, mixed)
+    shifted = (out, *state.past[:2])
+    past = tuple(
+        jnp.where(row.again, old, new)
+        for old, new in zip(state.past, shifted, strict=True)
+    )
+    return descend(predict_z0(start, slope, row), slope, row), PLMSState(start, past)

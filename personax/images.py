@@ -1,0 +1,287 @@
+"""Pictures: read, fit to a square, write with their settings, lay out in a sheet."""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+
+Pixels = UInt8[np.ndarray, "_ _ 3"]  # rows, columns, red green blue
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
+    """The picture as it is meant to be seen: upright, RGB, transparency over white.
+
+    Raises ValueError naming the file when it is no picture, is cut off, or has a side
+    below `smallest`; FileNotFoundError when there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no picture {path}.")
+    try:
+        with Image.open(path) as file:
+            image = _rgb(ImageOps.exif_transpose(file))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}.")
+    if min(image.size) < smallest:
+        width, height = image.size
+        raise ValueError(
+            f"{path} is {width}x{height} pixels; both sides must have {smallest}."
+        )
+    return np.array(image)
+
+
+def read_images(
+    source: str | pathlib.Path | Sequence[str | pathlib.Path], *, smallest: int = 16
+) -> dict[pathlib.Path, Pixels]:
+    """{path: uint8 [h, w, 3]} of a folder's pictures, by name, or of the files given.
+
+    Raises ValueError for a folder without pictures, and what `read_image` raises.
+    """
+    if isinstance(source, (str, pathlib.Path)) and pathlib.Path(source).is_dir():
+        folder = pathlib.Path(source)
+        # A leading dot marks what a file system left behind, such as ._photo.jpg.
+        files = sorted(
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        )
+        if not files:
+            raise ValueError(f"{folder} holds no picture ({', '.join(SUFFIXES)}).")
+    else:
+        files = [source] if isinstance(source, (str, pathlib.Path)) else source
+    return {pathlib.Path(file): read_image(file, smallest=smallest) for file in files}
+
+
+def fit(
+    pixels: Pixels, size: int | tuple[int, int]
+) -> Float[np.ndarray, "height width 3"]:
+    """float32 in [-1, 1]: the largest centred part of that shape, resized (bicubic).
+
+    `size` is the side, or (height, width). A picture of that size keeps its pixels; at
+    the edges of the part, the interpolation sees what lies beyond them.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    image = ImageOps.fit(
+        Image.fromarray(pixels), (width, height), Image.Resampling.BICUBIC
+    )
+    return to_float(np.asarray(image))
+
+
+def to_float(pixels: UInt8[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """uint8 to float32 in [-1, 1], which is what the networks see."""
+    return pixels.astype(np.float32) / 127.5 - 1
+
+
+def to_uint8(images: Float[np.ndarray, "*any"]) -> UInt8[np.ndarray, "*any"]:
+    """[-1, 1] to uint8, rounded; what lies outside is clipped."""
+    scaled = (np.asarray(images, np.float32) + 1) * 127.5
+    return np.round(scaled.clip(0, 255)).astype(np.uint8)
+
+
+def write_png(
+    path: str | pathlib.Path, pixels: Pixels, text: Mapping[str, str] | None = None
+) -> None:
+    """Writes a PNG with one text chunk for each entry of `text`, folders included."""
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_text(key, value)
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="PNG", pnginfo=chunks)
+
+
+def parameters(prompt: str, negative: str = "", **settings: Any) -> str:
+    """The "parameters" text that AUTOMATIC1111's web UI writes and other tools read.
+
+    Settings keep their order; an underscore in a name stands for a space.
+
+    >>> print(parameters("a dog", "a cat", Steps=25, CFG_scale=3, Size="32x32"))
+    a dog
+    Negative prompt: a cat
+    Steps: 25, CFG scale: 3, Size: 32x32
+    """
+    pairs = ", ".join(
+        f"{name.replace('_', ' ')}: {_quoted(str(value))}"
+        for name, value in settings.items()
+    )
+    negatives = [f"Negative prompt: {negative}"] if negative else []
+    return "\n".join([prompt, *negatives, pairs])
+
+
+def grid(
+    images: Sequence[Pixels | None],
+    *,
+    columns: int | None = None,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    captions: Sequence[str] = (),
+    title: str = "",
+    scale: int | None = None,
+) -> Pixels:
+    """One white sheet of `images`, row by row, with labels left, above and below.
+
+    Pictures are enlarged by the whole number `scale`, pixel for pixel; by default the
+    least that makes the smallest side 128. None leaves a cell empty. Long labels are
+    wrapped. Without `columns` the labels say how many, or the sheet is about square.
+    """
+    if not any(image is not None for image in images):
+        raise ValueError("A sheet needs at least one picture.")
+    columns = columns or len(column_labels) or _columns(len(images), len(row_labels))
+    rows = math.ceil(len(images) / columns)
+    for labels, count, what in (
+        (row_labels, rows, "rows"),
+        (column_labels, columns, "columns"),
+        (captions, len(images), "pictures"),
+    ):
+        if labels and len(labels) != count:
+            raise ValueError(f"There are {len(labels)} labels for {count} {what}.")
+    tiles = [image if image is None else _enlarge(image, scale) for image in images]
+    return _sheet(tiles, columns, row_labels, column_labels, captions, title)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip
+        eight = (np.asarray(image) // 256).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(eight).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _quoted(value: str) -> str:
+    # As the web UI does it: its parser splits at commas and colons outside quotes.
+    plain = not any(mark in value for mark in ",:\n")
+    return value if plain else json.dumps(value, ensure_ascii=False)
+
+
+def _columns(images: int, rows: int) -> int:
+    return math.ceil(images / rows) if rows else math.ceil(math.sqrt(images))
+
+
+def _enlarge(image: Pixels, scale: int | None) -> Pixels:
+    scale = scale or math.ceil(128 / min(image.shape[:2]))
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+# The sheet's measures in pixels, and its ink.
+_MARGIN, _GAP, _PADDING, _LABEL_WIDTH = 32, 20, 8, 160
+_TITLE_SIZE, _LABEL_SIZE, _CAPTION_SIZE = 22, 15, 13
+_INK, _SOFT = (24, 26, 30), (92, 98, 108)
+
+
+class _Block(NamedTuple):
+    """A text, wrapped: its lines, their font, and its size on the sheet."""
+
+    lines: tuple[str, ...]
+    font: ImageFont.FreeTypeFont
+
+    @property
+    def leading(self) -> int:
+        return round(self.font.size * 1.3)
+
+    @property
+    def height(self) -> int:
+        return len(self.lines) * self.leading
+
+    @property
+    def width(self) -> int:
+        return math.ceil(max(map(self.font.getlength, self.lines), default=0))
+
+
+def _sheet(tiles, columns, row_labels, column_labels, captions, title) -> Pixels:
+    shapes = [tile.shape for tile in tiles if tile is not None]
+    height, width = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    sides = [_wrap(text, _LABEL_SIZE, _LABEL_WIDTH) for text in row_labels]
+    tops = [_wrap(text, _LABEL_SIZE, width) for text in column_labels]
+    below = [_wrap(text, _CAPTION_SIZE, width) for text in captions]
+
+    label_width = max((side.width for side in sides), default=0)
+    left = _MARGIN + (label_width + _GAP if sides else 0)
+    right = left + columns * (width + _GAP) - _GAP
+    heading = _wrap(title, _TITLE_SIZE, right - _MARGIN)
+    top = _MARGIN + (heading.height + _GAP if title else 0)
+    tops_height = max((label.height for label in tops), default=0)
+    first_row = top + (tops_height + _PADDING if tops else 0)
+
+    # A row is as deep as its longest caption, or its label where that is longer.
+    row_tops = [first_row]
+    for row, start in enumerate(range(0, len(tiles), columns)):
+        words = max((b.height for b in below[start : start + columns]), default=0)
+        deep = height + (words + _PADDING if below else 0)
+        label_height = sides[row].height if sides else 0
+        row_tops.append(row_tops[-1] + max(deep, label_height) + _GAP)
+
+    bottom = row_tops.pop() - _GAP
+    sheet = Image.new("RGB", (right + _MARGIN, bottom + _MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    _write(draw, heading, _MARGIN, _MARGIN, _INK)
+    for column, label in enumerate(tops):
+        centre = left + column * (width + _GAP) + width / 2
+        _write(draw, label, centre, first_row - _PADDING - label.height, _INK, "m")
+    for row, label in enumerate(sides):
+        middle = row_tops[row] + max(0, height - label.height) / 2
+        _write(draw, label, left - _GAP, middle, _INK, "r")
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        x, y = left + column * (width + _GAP), row_tops[row]
+        if tile is not None:
+            shift = ((width - tile.shape[1]) // 2, (height - tile.shape[0]) // 2)
+            sheet.paste(Image.fromarray(tile), (x + shift[0], y + shift[1]))
+        if below:
+            _write(draw, below[index], x + width / 2, y + height + _PADDING, _SOFT, "m")
+    return np.array(sheet)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    block: _Block,
+    x: int | float,
+    y: int | float,
+    ink: tuple[int, int, int],
+    align: Literal["l", "m", "r"] = "l",
+) -> None:
+    """Draws a block whose left end, middle or right end is at x, and its top at y."""
+    for number, line in enumerate(block.lines):
+        draw.text(
+            (x, y + number * block.leading), line, ink, block.font, anchor=f"{align}a"
+        )
+
+
+def _wrap(text: str, size: int, width: int) -> _Block:
+    """`text` in as few lines as fit into `width`, and those about equally long."""
+    font = ImageFont.load_default(size)
+    lines = _lines(text, font, width)
+    for narrower in range(width - 4, width // 2, -4):
+        closer = _lines(text, font, narrower)
+        if len(closer) > len(lines):
+            break
+        lines = closer
+    return _Block(tuple(lines), font)
+
+
+def _lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}" if line else word
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                longer = word
+            # A word that is wider than the whole line (a path, say) is cut.
+            while font.getlength(longer) > width and len(longer) > 1:
+                ends = range(len(longer) - 1, 0, -1)
+                cut = next((n for n in ends if font.getlength(longer[:n]) <= width), 1)
+                lines.append(longer[:cut])
+                longer = longer[cut:]
+            line = longer
+        lines.append(line)
+    return lines

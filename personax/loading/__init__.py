@@ -1,0 +1,7 @@
+"""From published weights on disk or on the Hub to parameters on device."""
+
+from personax.loading.base import Base, load_base
+from personax.loading.clip import Clip, load_clip
+from personax.loading.files import EMBEDDED, embedded
+
+__all__ = ["EMBEDDED", "Base", "Clip", "embedded", "load_base", "load_clip"]

@@ -1,0 +1,65 @@
+"""A pretrained CLIP with both towers, from a directory to a `Clip`."""
+
+from pathlib import Path
+
+from flax import struct
+
+from personax.loading import files, names
+from personax.loading.place import Shardings, place
+from personax.networks.clip import CLIPConfig, init_clip
+from personax.networks.tokenizer import Tokenizer, load_tokenizer
+from personax.tree import nest
+from personax.typing import Params
+
+# OpenAI's, which a directory without preprocessor_config.json was trained with.
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@struct.dataclass
+class Clip:
+    """Both towers of a CLIP, and what its images and texts go through before them."""
+
+    params: Params
+    config: CLIPConfig = struct.field(pytree_node=False)
+    tokenizer: Tokenizer = struct.field(pytree_node=False)
+    mean: tuple[float, ...] = struct.field(pytree_node=False)  # of images in [0, 1]
+    std: tuple[float, ...] = struct.field(pytree_node=False)
+
+
+def load_clip(
+    directory: str | Path | None = None,
+    *,
+    param_dtype: str = "float32",
+    sharding: Shardings = None,
+    allow_pickle: bool = False,
+) -> Clip:
+    """The CLIP in a directory as transformers writes it, or the package's own.
+
+    Raises FileNotFoundError or ValueError in one sentence, as `load_base` does.
+    """
+    source = Path(directory or files.embedded("clip"))
+    config = CLIPConfig.from_json(files.read_json(source / "config.json"))
+    template = names.template(init_clip, config)
+    stored = names.without_ignored(
+        "clip", files.open_weights(source, "model", allow_pickle=allow_pickle)
+    )
+    match = names.match(
+        template, names.diffusers_names("clip", template, stored), stored
+    )
+    names.report(str(source), [match])
+    images = source / "preprocessor_config.json"
+    images = files.read_json(images) if images.is_file() else {}
+    # The package's CLIP shares its tokenizer with the pipeline that it was made for.
+    words = source if directory else files.embedded("pipeline") / "tokenizer"
+    return Clip(
+        params=nest(place(match.found, template, dtype=param_dtype, sharding=sharding)),
+        config=config,
+        tokenizer=load_tokenizer(
+            words,
+            size=config.text_config.vocab_size,
+            length=config.text_config.max_position_embeddings,
+        ),
+        mean=tuple(images.get("image_mean", _MEAN)),
+        std=tuple(images.get("image_std", _STD)),
+    )

@@ -1,0 +1,214 @@
+"""Where a model's tensors lie: a directory in diffusers' layout, a Hub id, one file."""
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from personax.loading.pickles import open_pickle
+from personax.loading.stored import Stored, open_safetensors
+
+# The name of the model that comes with the package.
+EMBEDDED = "emoji"
+
+# What a component's weights are called: diffusers' stems and transformers'.
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+_PICKLED = {
+    "diffusion_pytorch_model": "diffusion_pytorch_model",
+    "model": "pytorch_model",
+}
+_CONFIGS = (
+    "model_index.json",
+    *(f"{component}/config.json" for component in STEMS),
+    "scheduler/scheduler_config.json",
+    "tokenizer/*",
+)
+
+
+def embedded(part: str) -> Path:
+    """Where a part of the embedded model lies in the package: "pipeline" or "clip"."""
+    return Path(str(resources.files("personax") / "assets" / EMBEDDED / part))
+
+
+def find(source: str | Path, *, variant: str | None, allow_pickle: bool) -> Path:
+    """The file or directory that `source` names: a path, else a Hugging Face id.
+
+    A snapshot in the Hub's cache comes before a download, which fetches only the files
+    that are read; HF_HUB_OFFLINE and HF_HOME mean what they do everywhere. Raises
+    FileNotFoundError saying what was looked for.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    _check_id(source)
+    kinds = [False, True] if allow_pickle else [False]
+    incomplete = None
+    for pickled, local in [(k, True) for k in kinds] + [(k, False) for k in kinds]:
+        patterns = [*_CONFIGS, *_weight_patterns(variant, pickled)]
+        folder, reason = _snapshot(str(source), patterns, local=local)
+        if folder and _is_complete(folder, variant, allow_pickle):
+            return folder
+        incomplete = folder or incomplete
+    if incomplete is None:
+        raise FileNotFoundError(
+            f"{source!r} is neither a path that exists nor a Hugging Face id that can "
+            f"be had here: {reason}"
+        )
+    return incomplete  # opening it says what it lacks
+
+
+def find_configs(source: str | Path) -> Path:
+    """The directory with the configs and tokenizer of `source`, weights not fetched."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    _check_id(source)
+    for local in (True, False):
+        folder, reason = _snapshot(str(source), list(_CONFIGS), local=local)
+        if folder and (folder / "tokenizer").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"A single-file checkpoint holds no configs and no tokenizer; give `config` a "
+        f"directory in diffusers' layout, since {source!r} cannot be had here: {reason}"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; one sentence if there is none."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing; a pipeline in diffusers' layout has model_index.json, "
+            "unet/, vae/, text_encoder/, tokenizer/ and scheduler/."
+        )
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is no JSON file.")
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no JSON object.")
+    return values
+
+
+def open_file(path: Path, *, allow_pickle: bool) -> Stored:
+    """The tensors of one file: safetensors, or with `allow_pickle` one of torch's."""
+    if path.suffix == ".safetensors":
+        return open_safetensors(path)
+    if not allow_pickle:
+        raise ValueError(
+            f"{path} is a pickle, which may hold code; pass allow_pickle=True to read "
+            "its tensors with the restricted reader, or convert it to safetensors."
+        )
+    return open_pickle(path)
+
+
+def open_weights(
+    folder: Path, stem: str, *, variant: str | None = None, allow_pickle: bool = False
+) -> Stored:
+    """The tensors of the weights called `stem` in a folder, whole or in shards.
+
+    Raises FileNotFoundError or ValueError in one sentence naming what was expected.
+    """
+    path = _weights(folder, stem, variant, allow_pickle)
+    if path is None:
+        raise _no_weights(folder, stem, variant, allow_pickle)
+    if path.suffix != ".json":
+        return open_file(path, allow_pickle=allow_pickle)
+    stored = {}
+    for shard in _shards(path):
+        if not shard.is_file():
+            raise FileNotFoundError(f"{path} names {shard.name}, which is missing.")
+        stored.update(open_file(shard, allow_pickle=allow_pickle))
+    return stored
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict):
+        raise ValueError(f"{index} has no weight_map, which an index of shards must.")
+    return [index.parent / Path(name).name for name in sorted(set(names.values()))]
+
+
+def _weights(
+    folder: Path, stem: str, variant: str | None, allow_pickle: bool
+) -> Path | None:
+    for pickled in [False, True] if allow_pickle else [False]:
+        for name in _weight_names(stem, variant, pickled):
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def _weight_names(stem: str, variant: str | None, pickled: bool) -> list[str]:
+    stem, kind = (_PICKLED[stem], "bin") if pickled else (stem, "safetensors")
+    dotted = f".{variant}" if variant else ""
+    return [f"{stem}{dotted}.{kind}", f"{stem}.{kind}.index{dotted}.json"]
+
+
+def _weight_patterns(variant: str | None, pickled: bool) -> list[str]:
+    patterns = []
+    for component, stem in STEMS.items():
+        names = _weight_names(stem, variant, pickled)
+        whole, kind = names[0].rsplit(".", 1)
+        names.append(f"{whole}-?????-of-?????.{kind}")
+        patterns.extend(f"{component}/{name}" for name in names)
+    return patterns
+
+
+def _is_complete(directory: Path, variant: str | None, allow_pickle: bool) -> bool:
+    """Whether a snapshot has all files; one that was cut off can be fetched further."""
+    wanted = [directory / name for name in _CONFIGS[:-1]]
+    for component, stem in STEMS.items():
+        path = _weights(directory / component, stem, variant, allow_pickle)
+        if path is None:
+            return False
+        wanted.extend(_shards(path) if path.suffix == ".json" else [path])
+    return all(p.is_file() for p in wanted) and (directory / "tokenizer").is_dir()
+
+
+def _no_weights(
+    folder: Path, stem: str, variant: str | None, allow_pickle: bool
+) -> Exception:
+    wanted = _weight_names(stem, variant, False)[0]
+    if not folder.is_dir():
+        parent = folder.parent
+        siblings = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
+        return FileNotFoundError(
+            f"{parent} has no {folder.name}/ with {wanted}; it holds "
+            f"{', '.join(siblings) or 'nothing'}."
+        )
+    found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+    if not allow_pickle and _weights(folder, stem, variant, True):
+        return ValueError(
+            f"{folder} has no {wanted}, only pickled weights ({found}); pass "
+            "allow_pickle=True to read them with the restricted reader."
+        )
+    return FileNotFoundError(f"{folder} has no {wanted}; it holds {found}.")
+
+
+def _check_id(source: str | Path) -> None:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise FileNotFoundError(
+            f"{str(source)!r} does not exist: expected a directory in diffusers' "
+            "layout, a checkpoint file or a Hugging Face id such as 'owner/name'."
+        )
+
+
+def _snapshot(
+    name: str, patterns: list[str], *, local: bool
+) -> tuple[Path | None, str]:
+    """(the snapshot's directory, "") or (None, why there is none, on one line)."""
+    try:
+        folder = snapshot_download(
+            name, allow_patterns=patterns, local_files_only=local
+        )
+    # Not cached, offline, unreachable, unknown, gated: each is another kind of error.
+    except Exception as error:
+        return None, str(error).strip().splitlines()[0]
+    return Path(folder), ""

@@ -1,0 +1,163 @@
+"""Names in a single-file CompVis (LDM) checkpoint, computed from the configs."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from personax.loading.names import torch_name
+from personax.loading.stored import Stored
+from personax.networks.unet import UNetConfig
+from personax.networks.vae import VAEConfig
+
+PREFIXES = {
+    "unet": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text_encoder": "cond_stage_model.transformer.",
+}
+
+# What training left in the file: schedule, averages, the discriminator, counters.
+_IGNORED = re.compile(
+    r"model_ema\..*|first_stage_model\.loss\..*|.*position_ids|global_step|epoch|"
+    r"betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights|"
+    r"logvar|scale_factor|cond_stage_model\.logit_scale|"
+    r"cond_stage_model\.transformer\.(vision_model|\w+_projection)\..*|"
+    r"cond_stage_model\.transformer\.logit_scale"
+)
+
+_UNET_ENDS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_UNET_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_VAE_INSIDE = {
+    "conv_shortcut": "nin_shortcut",
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
+
+
+def split(path: Path, stored: Stored) -> dict[str, Stored]:
+    """{part: its tensors} of a checkpoint's; what training left in it is dropped.
+
+    Raises ValueError for a file that is no checkpoint of Stable Diffusion 1.x, or that
+    holds something else beside.
+    """
+    stored = {name: t for name, t in stored.items() if not _IGNORED.fullmatch(name)}
+    parts = {
+        part: {name: t for name, t in stored.items() if name.startswith(prefix)}
+        for part, prefix in PREFIXES.items()
+    }
+    lacking = [PREFIXES[part] for part, tensors in parts.items() if not tensors]
+    if lacking:
+        raise ValueError(
+            f"{path} is no single-file checkpoint of Stable Diffusion 1.x: no tensor's "
+            f"name starts with {' or '.join(lacking)}; it has {_some(stored)}."
+        )
+    strangers = stored.keys() - {name for part in parts.values() for name in part}
+    if strangers:
+        raise ValueError(
+            f"{path} holds tensors of no known part of the model: {_some(strangers)}."
+        )
+    return parts
+
+
+def ldm_names(
+    component: str, paths: Iterable[str], config: UNetConfig | VAEConfig
+) -> dict[str, str]:
+    """{path: name in an LDM file} of the UNet's or the autoencoder's parameters.
+
+    Its text encoder has transformers' own names behind the prefix.
+    """
+    if isinstance(config, UNetConfig):
+        modules, inside = unet_modules(config), _UNET_RESNET
+    else:
+        modules, inside = vae_modules(config), _VAE_INSIDE
+    prefix = PREFIXES[component]
+    return {path: prefix + _rename(torch_name(path), modules, inside) for path in paths}
+
+
+def unet_modules(config: UNetConfig) -> dict[str, str]:
+    """{diffusers' module: LDM's} of a UNet of any number of blocks and layers.
+
+    LDM numbers all layers on the way down, samplers included, and all on the way up,
+    where a sampler shares the number of the layer before it.
+    """
+    modules = dict(_UNET_ENDS)
+    layers = config.per_block("layers_per_block")
+    last = len(layers) - 1
+    n = 1
+    for i, depth in enumerate(layers):
+        for j in range(depth):
+            modules[f"down_blocks.{i}.resnets.{j}"] = f"input_blocks.{n}.0"
+            modules[f"down_blocks.{i}.attentions.{j}"] = f"input_blocks.{n}.1"
+            n += 1
+        if i < last:
+            modules[f"down_blocks.{i}.downsamplers.0.conv"] = f"input_blocks.{n}.0.op"
+            n += 1
+    n = 0
+    for i, depth in enumerate(reversed(layers)):
+        for j in range(depth + 1):
+            modules[f"up_blocks.{i}.resnets.{j}"] = f"output_blocks.{n}.0"
+            modules[f"up_blocks.{i}.attentions.{j}"] = f"output_blocks.{n}.1"
+            n += 1
+        place = 2 if config.up_block_types[i].startswith("CrossAttn") else 1
+        upsampler = f"up_blocks.{i}.upsamplers.0.conv"
+        modules[upsampler] = f"output_blocks.{n - 1}.{place}.conv"
+    return modules
+
+
+def vae_modules(config: VAEConfig) -> dict[str, str]:
+    """{diffusers' module: LDM's} of an autoencoder of any number of blocks and layers.
+
+    LDM counts the decoder's blocks from the image, diffusers from the latents.
+    """
+    modules = {}
+    blocks = len(config.block_out_channels)
+    for half in ("encoder", "decoder"):
+        for k in range(2):
+            modules[f"{half}.mid_block.resnets.{k}"] = f"{half}.mid.block_{k + 1}"
+        modules[f"{half}.mid_block.attentions.0"] = f"{half}.mid.attn_1"
+        modules[f"{half}.conv_norm_out"] = f"{half}.norm_out"
+    for i in range(blocks):
+        down, up = f"encoder.down.{i}", f"decoder.up.{blocks - 1 - i}"
+        for j in range(config.layers_per_block):
+            modules[f"encoder.down_blocks.{i}.resnets.{j}"] = f"{down}.block.{j}"
+        for j in range(config.layers_per_block + 1):
+            modules[f"decoder.up_blocks.{i}.resnets.{j}"] = f"{up}.block.{j}"
+        modules[f"encoder.down_blocks.{i}.downsamplers.0"] = f"{down}.downsample"
+        modules[f"decoder.up_blocks.{i}.upsamplers.0"] = f"{up}.upsample"
+    return modules
+
+
+def _rename(name: str, modules: Mapping[str, str], inside: Mapping[str, str]) -> str:
+    """`name` with its module's prefix replaced and, in there, the layer's name."""
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        module = ".".join(parts[:k])
+        if module not in modules:
+            continue
+        rest, leaf = ".".join(parts[k:-1]), parts[-1]
+        return ".".join(p for p in (modules[module], inside.get(rest, rest), leaf) if p)
+    return name
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (", ".join(names[:3]) or "none") + more

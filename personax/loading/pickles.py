@@ -1,0 +1,133 @@
+"""A restricted reader of torch's zipped pickles (.bin, .ckpt, .pt), in NumPy alone.
+
+A pickle is a program. This reader runs it with four names that rebuild tensors and
+dictionaries and refuses any other, so it cannot call anything else.
+"""
+
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from personax.loading.stored import Stored
+
+_DTYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+_LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
+
+
+class _Storage(NamedTuple):
+    """A class of torch's storages, as the pickle names it."""
+
+    dtype: np.dtype
+
+
+def open_pickle(path: Path) -> Stored:
+    """The tensors of a file written by torch.save, as views of the mapped file.
+
+    A dictionary under "state_dict" stands for the whole; other entries that are no
+    tensors are dropped. Raises ValueError in one sentence for any other file and for a
+    pickle that names anything but tensors and dictionaries, naming it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            program = next((n for n in entries if n.endswith("/data.pkl")), None)
+            if program is None:
+                raise ValueError(f"{path} is a zip file, but none of torch's.")
+            root = program.removesuffix("data.pkl")
+            _check_order(path, archive, entries, root)
+            with archive.open(program) as file:
+                reader = _Reader(file, path, root, entries)
+                values = reader.load()
+    except (zipfile.BadZipFile, EOFError):
+        raise ValueError(
+            f"{path} is no zipped torch file, or it is cut off; one from before torch "
+            "1.6 must be saved again with a newer torch."
+        )
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is refused: {error}.")
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no dictionary of tensors.")
+    if isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    return {
+        str(name): value
+        for name, value in values.items()
+        if isinstance(value, np.ndarray)
+    }
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, file, path: Path, root: str, entries: dict):
+        super().__init__(file)
+        self._path, self._root, self._entries = path, root, entries
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _rebuild_parameter
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("torch", "torch.storage") and name in _DTYPES:
+            return _Storage(np.dtype(_DTYPES[name]))
+        raise pickle.UnpicklingError(
+            f"its pickle asks for {module}.{name}, and only tensors and dictionaries "
+            "are read"
+        )
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, storage, key, _, count = pid
+        if kind != "storage" or not isinstance(storage, _Storage):
+            raise pickle.UnpicklingError("its pickle refers to something not a storage")
+        entry = self._entries.get(f"{self._root}data/{key}")
+        if entry is None or entry.compress_type != zipfile.ZIP_STORED:
+            raise pickle.UnpicklingError(f"its storage {key} is missing or compressed")
+        if entry.file_size < count * storage.dtype.itemsize:
+            raise pickle.UnpicklingError(f"its storage {key} is too short")
+        if count == 0:
+            return np.empty(0, storage.dtype)
+        with self._path.open("rb") as file:
+            file.seek(entry.header_offset + _LOCAL_HEADER - 4)
+            name, extra = np.frombuffer(file.read(4), "<u2").tolist()
+        offset = entry.header_offset + _LOCAL_HEADER + name + extra
+        return np.memmap(self._path, storage.dtype, "r", offset, (count,))
+
+
+def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
+    if not isinstance(storage, np.ndarray):
+        raise pickle.UnpicklingError("its pickle rebuilds a tensor from no storage")
+    if math.prod(size) == 0:
+        return np.empty(size, storage.dtype)
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if offset < 0 or min(stride, default=0) < 0 or last >= storage.size:
+        raise pickle.UnpicklingError("its pickle places a tensor outside its storage")
+    steps = [s * storage.itemsize for s in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
+
+
+def _rebuild_parameter(tensor: np.ndarray, *_) -> np.ndarray:
+    return tensor
+
+
+def _check_order(path: Path, archive: zipfile.ZipFile, entries: dict, root: str):
+    if f"{root}byteorder" in entries:
+        order = archive.read(f"{root}byteorder")
+        if order != b"little":
+            raise ValueError(f"{path} has byte order {order.decode()}, not little.")

@@ -1,0 +1,73 @@
+"""Stored tensors onto devices one at a time, and a fingerprint of what they hold."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+from personax.loading.names import to_layout
+from personax.loading.stored import Stored
+
+# One sharding for all, or one for each path ("unet/conv_in/kernel").
+Shardings = Sharding | Callable[[str], Sharding] | None
+
+_CHUNK = 512  # 64-bit words that one sum of the fingerprint covers
+
+
+def place(
+    stored: Stored,
+    template: Mapping[str, Any],
+    *,
+    dtype: str,
+    sharding: Shardings = None,
+) -> dict[str, jax.Array]:
+    """{path: array on device} of {path: stored tensor}, cast and in our layout.
+
+    Each tensor is transposed and cast while it is copied out of the mapped file, and is
+    on its devices before the next is read: the host never holds a second one. With a
+    sharding, a host reads only the slices that its own devices hold.
+    """
+    arrays = {}
+    for path, tensor in stored.items():
+        view = to_layout(path, tensor, len(template[path].shape))
+        target = sharding(path) if callable(sharding) else sharding
+        arrays[path] = _place(view, jnp.dtype(dtype), target).block_until_ready()
+    return arrays
+
+
+def fingerprint(stored: Stored, template: Mapping[str, Any]) -> str:
+    """sha256 over each tensor's path, shape, dtype and the sums of its 4 KiB pieces.
+
+    It reads every byte at memory speed, so weights that differ in any number differ
+    here (save for changes that leave the sum of every piece as it was). The same
+    numbers in one file or in shards, under diffusers' names or LDM's, have the same
+    fingerprint; cast to another dtype they have another.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(stored):
+        tensor, shape = stored[path], tuple(template[path].shape)
+        digest.update(f"{path} {shape} {tensor.dtype}\n".encode())
+        data = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+        whole = len(data) // (8 * _CHUNK) * 8 * _CHUNK
+        words = data[:whole].view(np.uint64).reshape(-1, _CHUNK)
+        digest.update(words.sum(axis=1, dtype=np.uint64).tobytes())
+        digest.update(data[whole:].tobytes())
+    return digest.hexdigest()
+
+
+def _place(view: np.ndarray, dtype: np.dtype, sharding: Sharding | None) -> jax.Array:
+    if sharding is None:
+        return jax.device_put(_copy(view, dtype))
+    return jax.make_array_from_callback(
+        view.shape, sharding, lambda index: _copy(view[index], dtype)
+    )
+
+
+def _copy(view: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    # Never a view: JAX on CPU may keep the buffer that it is given, and a file that is
+    # written to later would change the weights.
+    return np.array(view, dtype, order="C", copy=True, subok=False)

@@ -1,0 +1,54 @@
+"""A network's published config.json, read strictly: nothing that changes the numbers is ignored."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+# Written by the libraries beside the options; none of it is an option of a network.
+_BOOKKEEPING = frozenset(
+    [
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "model_type",
+        "transformers_version",
+        "initializer_factor",
+        "initializer_range",
+    ]
+)
+
+
+def read_config(
+    cls: type[C],
+    values: Mapping[str, Any],
+    *,
+    neutral: Mapping[str, tuple[Any, ...]],
+    ignored: frozenset[str] = frozenset(),
+    name: str,
+) -> C:
+    """The dataclass `cls` of a published config.
+
+    Fields of `cls` are taken. An option in `neutral` may have only the values listed
+    there, those that the network here computes; `ignored` ones cannot change a number.
+    Any other option must be off (None or False).
+
+    Raises ValueError naming every option that this library does not compute.
+    """
+    fields = {field.name for field in dataclasses.fields(cls)}
+    taken, refused = {}, []
+    for key, value in values.items():
+        if key in fields:
+            taken[key] = tuple(value) if isinstance(value, list) else value
+        elif key.startswith("_") or key in ignored or key in _BOOKKEEPING:
+            continue
+        elif not _is_neutral(value, neutral.get(key, (None, False))):
+            refused.append(f"{key}={value!r}")
+    if refused:
+        raise ValueError(f"{name} does not compute {', '.join(refused)}.")
+    return cls(**taken)
+
+
+def _is_neutral(value: Any, allowed: tuple[Any, ...]) -> bool:
+    return any(value == other and type(value) is type(other) for other in allowed)

@@ -1,0 +1,240 @@
+"""transformers' CLIP tokenizer without torch: placeholder words, words' positions."""
+
+import dataclasses
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+from transformers import CLIPTokenizer
+
+from personax.tree import nearest
+
+# What a placeholder looks like: one word in angle brackets, "<v1>".
+_PLACEHOLDER = re.compile(r"<[^<>|\s]+>")
+
+
+class Placeholder(NamedTuple):
+    """A word that is in no vocabulary, and the rows of the table that it stands for."""
+
+    word: str
+    ids: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A byte-pair vocabulary, its placeholders and how long an encoded prompt is."""
+
+    source: str  # the directory that it was read from
+    size: int  # rows of the text encoder's embedding table, placeholders apart
+    length: int  # tokens of an encoded prompt, begin and end included
+    bos: int
+    eos: int
+    pad: int
+    placeholders: tuple[Placeholder, ...] = ()
+    backend: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+
+def load_tokenizer(
+    directory: str | Path, *, size: int | None = None, length: int | None = None
+) -> Tokenizer:
+    """The tokenizer in a directory with tokenizer.json, or vocab.json and merges.txt.
+
+    `size` and `length` are the text encoder's `vocab_size` and
+    `max_position_embeddings`; without them, the files must say. Raises ValueError in
+    one sentence for a directory without a tokenizer or with one that does not fit.
+    """
+    directory = Path(directory)
+    wanted = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    if not any(all((directory / name).is_file() for name in names) for names in wanted):
+        raise ValueError(
+            f"{directory} has no CLIP tokenizer: expected tokenizer.json, or "
+            "vocab.json and merges.txt."
+        )
+    try:
+        backend = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise ValueError(f"{directory} has no readable CLIP tokenizer: {error}.")
+    if size is None:
+        size = len(backend)
+    if len(backend) > size:
+        raise ValueError(
+            f"The tokenizer in {directory} has {len(backend)} tokens but the text "
+            f"encoder only {size} embeddings."
+        )
+    limits = [n for n in (backend.model_max_length, length) if n and n < 10**9]
+    if not limits:
+        raise ValueError(
+            f"{directory}/tokenizer_config.json does not say model_max_length, and no "
+            "length was given."
+        )
+    return Tokenizer(
+        source=str(directory),
+        size=size,
+        length=min(limits),
+        bos=backend.bos_token_id,
+        eos=backend.eos_token_id,
+        pad=backend.pad_token_id,
+        backend=backend,
+    )
+
+
+def add_placeholder(tokenizer: Tokenizer, word: str, *, vectors: int = 1) -> Tokenizer:
+    """The tokenizer that also knows `word`, as `vectors` new ids from its size on.
+
+    Raises ValueError where the word is one already.
+    """
+    if not word or re.search(r"\s", word):
+        raise ValueError(f"The placeholder {word!r} must be one word, such as '<v1>'.")
+    if vectors < 1:
+        raise ValueError(f"The placeholder {word!r} needs at least one vector.")
+    taken = [other.word for other in tokenizer.placeholders]
+    if word.lower() in (other.lower() for other in taken):
+        raise ValueError(f"The placeholder {word!r} exists; taken: {', '.join(taken)}.")
+    if len(ids_of(tokenizer, word)) == 1:
+        raise ValueError(
+            f"The placeholder {word!r} is a word of the vocabulary (id "
+            f"{ids_of(tokenizer, word)[0]}); choose one that is not, such as '<v1>'."
+        )
+    first = tokenizer.size + sum(len(other.ids) for other in tokenizer.placeholders)
+    added = Placeholder(word, tuple(range(first, first + vectors)))
+    return dataclasses.replace(tokenizer, placeholders=(*tokenizer.placeholders, added))
+
+
+def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b n"]:
+    """The prompts' int32 ids: begin, words, end, padding, to the tokenizer's length.
+
+    Like diffusers, a prompt that is too long loses its last words, with a warning that
+    names them.
+    """
+    rows = np.full((len(prompts), tokenizer.length), tokenizer.pad, np.int32)
+    room = tokenizer.length - 2
+    for row, prompt in zip(rows, prompts, strict=True):
+        ids = ids_of(tokenizer, prompt)
+        if len(ids) > room:
+            warnings.warn(
+                f"The prompt {prompt!r} has {len(ids)} tokens, the text encoder reads "
+                f"{room}; cut off: {text_of(tokenizer, ids[room:])!r}.",
+                stacklevel=2,
+            )
+        ids = (tokenizer.bos, *ids[:room], tokenizer.eos)
+        row[: len(ids)] = ids
+    return rows
+
+
+def ids_of(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """The ids of a text alone, without begin, end or padding."""
+    return tuple(i for word in _words(tokenizer, text) for i in word)
+
+
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of ids, a placeholder of several vectors written once."""
+    placeholders = {other.ids[0]: other.word for other in tokenizer.placeholders}
+    pieces, plain = [], []
+    for i in (*ids, None):
+        if i is not None and i < tokenizer.size:
+            plain.append(int(i))
+            continue
+        if plain:
+            pieces.append(tokenizer.backend.decode(plain).strip())
+            plain = []
+        if i in placeholders:
+            pieces.append(placeholders[i])
+    return " ".join(pieces)
+
+
+def positions(tokenizer: Tokenizer, prompt: str, word: str) -> tuple[int, ...]:
+    """Where in the encoded prompt the tokens of a word or phrase stand, begin being 0.
+
+    Every occurrence as whole words counts, with all its pieces: "hat" is not found in
+    "that". Occurrences past the tokenizer's length are left out; () if there is none.
+    """
+    wanted, words = _words(tokenizer, word), _words(tokenizer, prompt)
+    found, start = [], 1
+    for k, current in enumerate(words):
+        if wanted and words[k : k + len(wanted)] == wanted:
+            found.extend(range(start, start + sum(map(len, wanted))))
+        start += len(current)
+    return tuple(sorted({i for i in found if i < tokenizer.length - 1}))
+
+
+def where(
+    tokenizer: Tokenizer, prompts: Sequence[str], words: Sequence[str]
+) -> Bool[np.ndarray, "k b n"]:
+    """True where token n of encoded prompt b belongs to word k."""
+    mask = np.zeros((len(words), len(prompts), tokenizer.length), bool)
+    for k, word in enumerate(words):
+        for b, prompt in enumerate(prompts):
+            mask[k, b, list(positions(tokenizer, prompt, word))] = True
+    return mask
+
+
+def unknown_placeholders(
+    tokenizer: Tokenizer, prompts: Sequence[str]
+) -> tuple[str, ...]:
+    """The words in angle brackets, such as "<v2>", that the tokenizer does not know."""
+    known = {other.word.lower() for other in tokenizer.placeholders}
+    seen = (word for prompt in prompts for word in _PLACEHOLDER.findall(prompt))
+    return tuple(dict.fromkeys(word for word in seen if word.lower() not in known))
+
+
+def vocabulary_id(tokenizer: Tokenizer, entry: str | int) -> int:
+    """The id of a vocabulary entry as the files spell it: "ktn", or "dog</w>".
+
+    Looked up, not encoded: a rare token in the middle of words, such as "ktn", is not
+    what its text encodes to. An id is returned as it is. Raises ValueError for an entry
+    or an id that is not there.
+    """
+    vocabulary = tokenizer.backend.get_vocab()
+    if isinstance(entry, int):
+        if 0 <= entry < tokenizer.size:
+            return entry
+        raise ValueError(f"There is no id {entry}; they go up to {tokenizer.size - 1}.")
+    if entry not in vocabulary:
+        raise ValueError(
+            f"The vocabulary has no entry {entry!r}; nearest: "
+            f"{nearest(entry, vocabulary)}."
+        )
+    return vocabulary[entry]
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:
+    """The ids of each word of a text; a word is what byte-pair merges do not cross."""
+    if not tokenizer.placeholders:
+        return _plain_words(tokenizer, text)
+    placeholders = {other.word.lower(): other.ids for other in tokenizer.placeholders}
+    words = []
+    for piece in _splitter(placeholders).split(text):
+        ids = placeholders.get(piece.lower())
+        words.extend([ids] if ids else _plain_words(tokenizer, piece))
+    return words
+
+
+def _plain_words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:
+    encoded = tokenizer.backend(
+        text, add_special_tokens=False, padding=False, truncation=False, verbose=False
+    )
+    words: list[tuple[int, ...]] = []
+    previous = None
+    for i, number in zip(encoded.input_ids, encoded.word_ids(), strict=True):
+        if words and number == previous:
+            words[-1] += (i,)
+        else:
+            words.append((i,))
+        previous = number
+    return words
+
+
+def _splitter(placeholders: Sequence[str]) -> re.Pattern[str]:
+    # Longest first, and a placeholder without brackets only as a whole word.
+    longest = sorted(placeholders, key=len, reverse=True)
+    bounded = (
+        (r"(?<!\w)" if re.match(r"\w", word) else "")
+        + re.escape(word)
+        + (r"(?!\w)" if re.search(r"\w$", word) else "")
+        for word in longest
+    )
+    return re.compile(f"({'|'.join(bounded)})", re.IGNORECASE)

@@ -1,0 +1,236 @@
+"""The command that draws pictures: `python -m personax.sample --prompt "a dog"`."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+import personax
+from personax import command, generate, images, prompts
+from personax.diffusion.schedule import ScheduleConfig
+from personax.diffusion.solvers import SOLVERS, Solver, ddim
+from personax.loading import EMBEDDED, Base, load_base
+from personax.model import Model, from_base, with_concept
+from personax.networks.compute import Compute
+from personax.prompts import Wish
+
+FLAGS = flags.FLAGS
+_SPACINGS = ("leading", "trailing", "linspace", "karras")
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    text, many = flags.DEFINE_string, flags.DEFINE_multi_string
+    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    text("concept", None, "Folder of a trained concept, bound to the base.")
+    many("model", [], "NAME=SOURCE: another base, for terms NAME@WEIGHT:PROMPT.")
+    many("prompt", [], "A term with the weight --guidance.")
+    many("term", [], "[MODEL@]WEIGHT:PROMPT. All prompts and terms add up.")
+    text("negative", "", "Stands for the unconditional term's empty prompt.")
+    text("unconditional", "base", "The model of the unconditional term.")
+    flags.DEFINE_float("guidance", 3.0, "The weight of every --prompt.")
+    flags.DEFINE_enum("solver", None, list(SOLVERS), "Default: the base's own.")
+    flags.DEFINE_float("eta", 0.0, "Share of DDPM's noise in DDIM.", 0.0, 1.0)
+    flags.DEFINE_enum(
+        "spacing", None, _SPACINGS, "Where the steps lie. Default: the base's own."
+    )
+    flags.DEFINE_integer("steps", 25, "Solver steps.", 1)
+    flags.DEFINE_integer("num_images", 4, "How many pictures.", 1)
+    flags.DEFINE_integer("batch", 8, "Pictures at a time, on all local devices.", 1)
+    flags.DEFINE_integer("seed", 0, "Picture i depends on the seed and i alone.")
+    text("size", None, "Side, or WIDTHxHEIGHT, in pixels. Default: the base's own.")
+    flags.DEFINE_enum(
+        "dtype",
+        None,
+        ["float32", "bfloat16", "float16"],
+        "Of activations. Default: float32 on a CPU, else bfloat16.",
+    )
+    flags.DEFINE_enum(
+        "decode",
+        "whole",
+        ["whole", "sliced", "tiled"],
+        "The autoencoder's way; sliced and tiled take less memory.",
+    )
+    text("variant", None, "Which weight files of the base, such as fp16.")
+    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
+    text("out", "out/sample", "Folder for the pictures.")
+
+
+def main(argv: Sequence[str]) -> None:
+    command.keep_compilations()
+    watch = command.Stopwatch()
+    with watch("load"), command.one_sentence():
+        wishes = _wishes(argv)
+        mesh = jax.make_mesh(
+            (jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,)
+        )
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        base, models = _models(everywhere)
+        prompts.check(models, wishes, FLAGS.unconditional)
+        spec = models["base"].denoiser.spec
+        width, height = _size(base)
+        shape = spec.latent_shape(height, width)
+        solver, schedule = _solver(spec.schedule)
+        grid = solver.grid(schedule, FLAGS.steps)
+        terms = prompts.to_terms(
+            models, wishes, negative=FLAGS.negative, unconditional=FLAGS.unconditional
+        )
+        batches = _batches(mesh)
+
+    denoisers = {name: model.denoiser for name, model in models.items()}
+    terms = jax.device_put(terms, everywhere)
+    inputs = denoisers, terms, grid, jax.random.key(FLAGS.seed)
+    with watch("compile"):
+        draw = generate.make_draw(solver, shape).lower(*inputs, batches[0]).compile()
+        latents = jax.ShapeDtypeStruct(
+            (FLAGS.batch, *shape), np.float32, sharding=draw.output_shardings
+        )
+        decode = generate.make_decode(spec, FLAGS.decode)
+        decode = decode.lower(base.params["vae"], latents).compile()
+
+    pictures = []
+    with tqdm(total=FLAGS.num_images, unit="image", desc="sampling") as progress:
+        for indices in batches:
+            with watch("sample"):
+                latents = draw(*inputs, indices).block_until_ready()
+            with watch("decode"):
+                pictures += list(np.asarray(decode(base.params["vae"], latents)))
+            progress.update(min(len(pictures), FLAGS.num_images) - progress.n)
+    with watch("write"):
+        out = pathlib.Path(FLAGS.out)
+        settings = _settings(base, solver_name(spec.schedule), width, height)
+        _write(out, pictures[: FLAGS.num_images], wishes, settings)
+    print(f"{FLAGS.num_images} pictures in {out}: {watch}.")
+
+
+def solver_name(schedule: ScheduleConfig) -> str:
+    """The solver that was asked for, or the one of the base's published scheduler."""
+    return FLAGS.solver or schedule.solver
+
+
+def _wishes(argv: Sequence[str]) -> list[Wish]:
+    if argv[1:]:
+        raise ValueError(f"{argv[1]!r} belongs to no flag: quote prompts with spaces.")
+    short = [Wish(prompt, FLAGS.guidance) for prompt in FLAGS.prompt]
+    wishes = short + [prompts.parse(term) for term in FLAGS.term]
+    return wishes or [Wish("", 1.0)]
+
+
+def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
+    """The base and every model that a term may name, "base" with the concept bound."""
+    options: dict[str, Any] = {
+        "sharding": sharding,
+        "variant": FLAGS.variant,
+        "allow_pickle": FLAGS.allow_pickle,
+    }
+    on_cpu = jax.default_backend() == "cpu"
+    compute = Compute(FLAGS.dtype or ("float32" if on_cpu else "bfloat16"))
+    base = load_base(FLAGS.base, **options)
+    models = {"base": from_base(base, compute)}
+    if FLAGS.concept:
+        models["base"] = with_concept(models["base"], base, FLAGS.concept)
+    for text in FLAGS.model:
+        name, equals, source = text.partition("=")
+        if not (name and equals and source) or name in models:
+            raise ValueError(f"--model {text!r} is not NAME=SOURCE with a new NAME.")
+        models[name] = from_base(load_base(source, **options), compute)
+    return base, models
+
+
+def _size(base: Base) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    if FLAGS.size is None:
+        native = base.unet.sample_size
+        h, w = (native, native) if isinstance(native, int) else native
+        return w * base.vae.factor, h * base.vae.factor
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", FLAGS.size)
+    if not found:
+        raise ValueError(f"--size {FLAGS.size!r} is neither a side nor WIDTHxHEIGHT.")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _solver(schedule: ScheduleConfig) -> tuple[Solver, ScheduleConfig]:
+    name = solver_name(schedule)
+    if FLAGS.eta and name != "ddim":
+        raise ValueError(f"--eta is DDIM's; the solver is {name!r}.")
+    if FLAGS.spacing == "karras":
+        schedule = dataclasses.replace(schedule, use_karras_sigmas=True)
+    elif FLAGS.spacing:
+        schedule = dataclasses.replace(schedule, timestep_spacing=FLAGS.spacing)
+    return ddim(FLAGS.eta) if FLAGS.eta else SOLVERS[name], schedule
+
+
+def _batches(mesh: Mesh) -> list[jax.Array]:
+    """Image indices by batch, each as large as the first: one compilation for all."""
+    devices = mesh.size
+    if FLAGS.batch % devices:
+        raise ValueError(f"--batch must be a multiple of the {devices} local devices.")
+    indices = np.arange(-(-FLAGS.num_images // FLAGS.batch) * FLAGS.batch)
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    return [
+        jax.device_put(batch, spread)
+        for batch in np.split(indices, len(indices) // FLAGS.batch)
+    ]
+
+
+def _settings(base: Base, solver: str, width: int, height: int) -> dict[str, Any]:
+    """What a picture's metadata says beside its prompt, under the names in use."""
+    settings = {
+        "Steps": FLAGS.steps,
+        "Sampler": solver,
+        "CFG scale": FLAGS.guidance,
+        "Seed": FLAGS.seed,
+        "Size": f"{width}x{height}",
+        "Model": base.name,
+        "Model hash": base.fingerprint[:10],
+        "Version": f"personax {personax.__version__}",
+    }
+    if FLAGS.concept:
+        settings["Concept"] = FLAGS.concept
+    return settings
+
+
+def _write(
+    out: pathlib.Path,
+    pictures: Sequence[np.ndarray],
+    wishes: Sequence[Wish],
+    settings: Mapping[str, Any],
+) -> None:
+    """The pictures, a labelled sheet of them, and samples.json."""
+    prompt = " AND ".join(wish.prompt for wish in wishes)
+    records = []
+    for index, pixels in enumerate(pictures):
+        name = f"{index:04d}.png"
+        text = images.parameters(
+            prompt, FLAGS.negative, **settings, **{"Image index": index}
+        )
+        images.write_png(out / name, pixels, {"parameters": text})
+        records.append({"file": name, "seed": FLAGS.seed, "index": index})
+    sheet = images.grid(pictures, title=_title(wishes, settings))
+    images.write_png(out / "grid.png", sheet)
+    record = {
+        "terms": [wish._asdict() for wish in wishes],
+        "negative": FLAGS.negative,
+        "unconditional": FLAGS.unconditional,
+        "settings": dict(settings),
+        "samples": records,
+    }
+    (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _title(wishes: Sequence[Wish], settings: Mapping[str, Any]) -> str:
+    terms = " + ".join(str(wish) for wish in wishes)
+    return f"{terms}\n{settings['Sampler']}, {settings['Steps']} steps"
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,34 @@
+"""What is static about a model: its architectures, its schedule, how it is computed."""
+
+import dataclasses
+
+from personax.diffusion.schedule import ScheduleConfig
+from personax.networks.clip_text import CLIPTextConfig
+from personax.networks.compute import Compute
+from personax.networks.unet import UNetConfig
+from personax.networks.vae import VAEConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Hashable, so that jit compiles once per spec; the arrays are in `params`."""
+
+    unet: UNetConfig = UNetConfig()
+    text_encoder: CLIPTextConfig = CLIPTextConfig()
+    vae: VAEConfig = VAEConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    compute: Compute = Compute()
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(h, w, c) of the latents of a picture.
+
+        Raises ValueError where the picture's sides are no multiple of the
+        autoencoder's factor.
+        """
+        factor = self.vae.factor
+        if height % factor or width % factor:
+            raise ValueError(
+                f"The size {width}x{height} must be a multiple of {factor} in both "
+                f"directions, the autoencoder's factor."
+            )
+        return height // factor, width // factor, self.vae.latent_channels

@@ -1,0 +1,50 @@
+"""Checkpoints of a training state by orbax, and nothing else of orbax anywhere."""
+
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from personax.training.state import TrainState
+
+
+class Checkpoints:
+    """The rolling checkpoints of one work directory; a context manager.
+
+    Saving is asynchronous; leaving the context waits until all is on disk.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, every: int, keep: int = 2):
+        options = ocp.CheckpointManagerOptions(
+            save_interval_steps=every, max_to_keep=keep
+        )
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def restore(self, state: TrainState) -> TrainState:
+        """The newest saved state, or `state` itself where there is none."""
+        step = self._manager.latest_step()
+        if step is None:
+            return state
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw(state))
+        saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        return saved.replace(key=jax.random.wrap_key_data(saved.key))
+
+    def save(self, state: TrainState, step: int, *, force: bool = False) -> None:
+        """Save where `step` is due, or now with `force`."""
+        if force and self._manager.latest_step() == step:
+            return
+        self._manager.save(
+            step, args=ocp.args.StandardSave(_raw(state)), force=force
+        )
+
+
+def _raw(state: TrainState) -> TrainState:
+    # Orbax's standard handler stores arrays of numbers: a typed key goes as its data.
+    return state.replace(key=jax.random.key_data(state.key))

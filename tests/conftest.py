@@ -1,0 +1,104 @@
+"""How every test runs: eight CPU devices, strict shapes and ranks, warnings are errors."""
+
+import os
+
+# Before jax starts: a wheel with a TPU library would otherwise look for one.
+os.environ["JAX_PLATFORMS"] = "cpu"
+_DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import jax  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Every annotated shape of the library is checked whenever a test calls it.
+install_import_hook("personax", "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import pytest  # noqa: E402
+
+from personax import tree  # noqa: E402
+from personax.diffusion.schedule import ScheduleConfig  # noqa: E402
+from personax.networks.clip_text import CLIPTextConfig, init_clip_text  # noqa: E402
+from personax.networks.unet import UNetConfig, init_unet  # noqa: E402
+from personax.networks.vae import VAEConfig, init_vae  # noqa: E402
+from personax.spec import Spec  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--full-size",
+        action="store_true",
+        help="also run the checks at Stable Diffusion 1.5's full size (16 GB, minutes)",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--full-size"):
+        return
+    skip = pytest.mark.skip(reason="needs --full-size")
+    for item in items:
+        if "full_size" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> Spec:
+    """A whole model in miniature: every kind of layer, few numbers."""
+    return Spec(
+        unet=UNetConfig(
+            block_out_channels=(16, 32),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=2,
+            cross_attention_dim=24,
+            norm_num_groups=8,
+            sample_size=8,
+        ),
+        text_encoder=CLIPTextConfig(
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            vocab_size=64,
+            max_position_embeddings=12,
+            eos_token_id=63,
+        ),
+        vae=VAEConfig(
+            block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4
+        ),
+        schedule=ScheduleConfig(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_params(tiny_spec) -> dict:
+    """{"unet", "text_encoder", "vae"}, random; the same in every test."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    return {
+        "unet": init_unet(keys[0], tiny_spec.unet),
+        "text_encoder": init_clip_text(keys[1], tiny_spec.text_encoder),
+        "vae": init_vae(keys[2], tiny_spec.vae),
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_spec, tiny_params):
+    """The denoiser of the tiny model."""
+    from personax.denoiser import Denoiser
+
+    params = {name: tiny_params[name] for name in ("unet", "text_encoder")}
+    assert tree.count(params) < 300_000
+    return Denoiser(params, spec=tiny_spec)
+
+
+@pytest.fixture(scope="session")
+def emoji():
+    """The embedded base."""
+    from personax.loading import load_base
+
+    return load_base("emoji")

@@ -1,0 +1,163 @@
+"""The schedule: what is read from a published file, rates, noise and targets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from personax.diffusion.schedule import (
+    ScheduleConfig,
+    alphas_cumprod,
+    from_eps,
+    noise,
+    rates,
+    sigmas,
+    target,
+    to_eps,
+)
+from personax.diffusion.solvers import SOLVERS
+
+# runwayml/stable-diffusion-v1-5, scheduler/scheduler_config.json
+SD15 = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
+CLASSES = {
+    "DDPMScheduler": "ddpm",
+    "DDIMScheduler": "ddim",
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler_ancestral",
+    "HeunDiscreteScheduler": "heun",
+    "DPMSolverMultistepScheduler": "dpmpp_2m",
+}
+
+
+def latents(seed):
+    return jax.random.normal(jax.random.key(seed), (3, 2, 2, 4))
+
+
+def test_sd15_is_read():
+    schedule = ScheduleConfig.from_json(SD15)
+    assert schedule.solver == "plms"
+    assert schedule.steps_offset == 1
+    assert schedule.timestep_spacing is None
+    # The published model's first and last ᾱ.
+    bar = alphas_cumprod(schedule)
+    np.testing.assert_allclose(bar[[0, -1]], [0.99915, 0.00466], atol=1e-5)
+
+
+@pytest.mark.parametrize(("published", "solver"), CLASSES.items())
+def test_class_names_a_solver(published, solver):
+    assert ScheduleConfig.from_json({"_class_name": published}).solver == solver
+    assert solver in SOLVERS
+
+
+def test_sde_algorithm_names_its_solver():
+    values = {
+        "_class_name": "DPMSolverMultistepScheduler",
+        "algorithm_type": "sde-dpmsolver++",
+        "lambda_min_clipped": -float("inf"),
+        "use_karras_sigmas": True,
+    }
+    schedule = ScheduleConfig.from_json(values)
+    assert schedule.solver == "dpmpp_2m_sde"
+    assert schedule.use_karras_sigmas
+
+
+def test_absent_options_take_the_class_default():
+    assert ScheduleConfig.from_json({"_class_name": "DDIMScheduler"}).clip_sample
+    heun = ScheduleConfig.from_json({"_class_name": "HeunDiscreteScheduler"})
+    assert (heun.beta_start, heun.beta_end, heun.clip_sample) == (0.00085, 0.012, False)
+
+
+@pytest.mark.parametrize(
+    ("published", "option", "value"),
+    [
+        ("DDIMScheduler", "thresholding", True),
+        ("DDPMScheduler", "variance_type", "learned_range"),
+        ("EulerDiscreteScheduler", "use_beta_sigmas", True),
+        ("EulerDiscreteScheduler", "final_sigmas_type", "sigma_min"),
+        ("DPMSolverMultistepScheduler", "solver_order", 3),
+        ("DPMSolverMultistepScheduler", "algorithm_type", "dpmsolver"),
+        ("DPMSolverMultistepScheduler", "use_lu_lambdas", True),
+        ("DDIMScheduler", "beta_schedule", "sigmoid"),
+        ("DPMSolverMultistepScheduler", "prediction_type", "flow_prediction"),
+    ],
+)
+def test_what_is_not_computed_is_refused(published, option, value):
+    with pytest.raises(ValueError, match=option):
+        ScheduleConfig.from_json({"_class_name": published, option: value})
+
+
+def test_pndm_with_runge_kutta_steps_is_refused():
+    absent = {key: SD15[key] for key in SD15 if key != "skip_prk_steps"}
+    with pytest.raises(ValueError, match="skip_prk_steps"):
+        ScheduleConfig.from_json(absent)
+
+
+def test_unknown_class_is_refused_with_the_known():
+    with pytest.raises(ValueError, match=r"UniPC.*DDIMScheduler"):
+        ScheduleConfig.from_json({"_class_name": "UniPCMultistepScheduler"})
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+def test_signal_only_falls(kind):
+    bar = alphas_cumprod(ScheduleConfig(beta_schedule=kind))
+    assert bar.shape == (1000,)
+    assert (np.diff(bar) < 0).all()
+    assert 0 < bar[-1] < bar[0] < 1
+
+
+def test_trained_betas_are_taken():
+    bar = alphas_cumprod(ScheduleConfig(trained_betas=(0.5, 0.5)))
+    np.testing.assert_allclose(bar, [0.5, 0.25])
+
+
+def test_zero_snr_keeps_the_first_rate_and_ends_in_noise():
+    plain = alphas_cumprod(ScheduleConfig())
+    rescaled = alphas_cumprod(ScheduleConfig(rescale_betas_zero_snr=True))
+    np.testing.assert_allclose(rescaled[0], plain[0])
+    assert rescaled[-1] == 2.0**-24
+
+
+def test_rates_at_training_times_are_the_table():
+    schedule = ScheduleConfig.from_json(SD15)
+    signal, noise = rates(schedule, jnp.arange(1000))
+    bar = alphas_cumprod(schedule)
+    np.testing.assert_allclose(signal, np.sqrt(bar), rtol=2e-6)
+    np.testing.assert_allclose(noise, np.sqrt(1 - bar), rtol=2e-6)
+
+
+def test_rates_between_times_lie_between():
+    schedule = ScheduleConfig.from_json(SD15)
+    signal, noise = rates(schedule, jnp.asarray(10.5))
+    table = sigmas(schedule)
+    np.testing.assert_allclose(
+        noise / signal, np.sqrt(table[10] * table[11]), rtol=2e-6
+    )
+
+
+def test_noise_takes_one_time_per_image():
+    schedule = ScheduleConfig.from_json(SD15)
+    x0, eps, t = latents(0), latents(1), jnp.array([0, 500, 999])
+    bar = alphas_cumprod(schedule)[np.asarray(t)].reshape(3, 1, 1, 1)
+    expected = np.sqrt(bar) * np.asarray(x0) + np.sqrt(1 - bar) * np.asarray(eps)
+    np.testing.assert_allclose(noise(schedule, x0, eps, t), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_a_perfect_prediction_means_the_true_eps(kind):
+    schedule = ScheduleConfig(prediction_type=kind)
+    x0, eps, t = latents(0), latents(1), jnp.array([20, 500, 900])
+    x, perfect = noise(schedule, x0, eps, t), target(schedule, x0, eps, t)
+    np.testing.assert_allclose(to_eps(schedule, perfect, x, t), eps, atol=2e-5)
+    np.testing.assert_allclose(from_eps(schedule, eps, x, t), perfect, atol=1e-3)

@@ -1,0 +1,111 @@
+"""Small pipelines on disk, written without torch."""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from personax.loading import embedded
+from personax.loading.names import torch_name, torch_shape
+from personax.networks.clip_text import CLIPTextConfig, init_clip_text
+from personax.networks.unet import UNetConfig, init_unet
+from personax.networks.vae import VAEConfig, init_vae
+from personax.tree import flat
+
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "attention_head_dim": 2,
+    "cross_attention_dim": 16,
+    "norm_num_groups": 4,
+}
+VAE = {
+    "_class_name": "AutoencoderKL",
+    "latent_channels": 4,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+TEXT = {
+    "model_type": "clip_text_model",
+    "vocab_size": 1212,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+    "eos_token_id": 1211,
+}
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "steps_offset": 1,
+}
+CONFIGS = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
+_NETWORKS = {
+    "unet": (init_unet, UNetConfig),
+    "vae": (init_vae, VAEConfig),
+    "text_encoder": (init_clip_text, CLIPTextConfig),
+}
+FILES = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+
+
+@functools.cache
+def template(part: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path: shape} of a part of the small pipeline."""
+    return shapes(part, _NETWORKS[part][1].from_json(CONFIGS[part]))
+
+
+def shapes(part: str, config: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path: shape} of a part with any config."""
+    init, _ = _NETWORKS[part]
+    return flat(jax.eval_shape(lambda: init(jax.random.key(0), config)))
+
+
+def state(part: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random tensors under the names and in the shapes that torch has."""
+    rng = np.random.default_rng(seed)
+    return {
+        torch_name(path): rng.normal(size=torch_shape(path, leaf.shape)).astype("f4")
+        for path, leaf in template(part).items()
+    }
+
+
+def write_configs(directory: Path) -> None:
+    """Everything of the small pipeline but its weights."""
+    for part, config in CONFIGS.items():
+        (directory / part).mkdir(parents=True, exist_ok=True)
+        (directory / part / "config.json").write_text(json.dumps(config))
+    (directory / "scheduler").mkdir()
+    path = directory / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(SCHEDULER))
+    (directory / "model_index.json").write_text(json.dumps({"unet": ["diffusers", ""]}))
+    shutil.copytree(embedded("pipeline") / "tokenizer", directory / "tokenizer")
+
+
+def write_pipeline(directory: Path, seed: int = 0) -> dict[str, dict]:
+    """The small pipeline in `directory`; returns {part: its tensors}."""
+    write_configs(directory)
+    states = {part: state(part, seed) for part in FILES}
+    for part, tensors in states.items():
+        save_file(tensors, directory / part / FILES[part])
+    return states

@@ -1,0 +1,274 @@
+"""`load_base`: what a directory gives, and what is said of one that is not whole."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from safetensors.numpy import load_file, save_file
+
+from personax.loading import load_base, place
+from personax.loading.names import torch_name
+from personax.tree import count, flat
+from tests.loading import make
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("base") / "pipeline"
+    return directory, make.write_pipeline(directory)
+
+
+@pytest.fixture
+def pipeline(written, tmp_path):
+    """A copy that a test may spoil."""
+    shutil.copytree(written[0], tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+def _expected(path: str, tensor: np.ndarray) -> np.ndarray:
+    if not path.endswith("kernel"):
+        return tensor
+    return (
+        tensor.T
+        if tensor.ndim == 2
+        else np.moveaxis(tensor, (2, 3), (0, 1)).swapaxes(2, 3)
+    )
+
+
+def _assert_holds(params, states):
+    for part, tensors in states.items():
+        for path, leaf in flat(params[part]).items():
+            np.testing.assert_array_equal(
+                leaf, _expected(path, tensors[torch_name(path)])
+            )
+
+
+def _edit(path, change):
+    tensors = {name: np.array(tensor) for name, tensor in load_file(path).items()}
+    change(tensors)
+    save_file(tensors, path)
+
+
+def test_a_directory_gives_its_tensors_under_our_paths(written):
+    directory, states = written
+    base = load_base(directory)
+    assert {part: set(flat(tree)) for part, tree in base.params.items()} == {
+        part: set(make.template(part)) for part in states
+    }
+    _assert_holds(base.params, states)
+    assert base.name == str(directory)
+    assert base.unet.block_out_channels == (8, 16)
+    assert base.schedule.beta_end == 0.012
+    assert (base.tokenizer.size, base.tokenizer.length) == (1212, 32)
+
+
+@pytest.mark.parametrize("source", [None, "emoji"])
+def test_the_embedded_model_is_the_default(source):
+    base = load_base(source)
+    counts = {part: count(tree) for part, tree in base.params.items()}
+    assert counts == {"unet": 9488072, "vae": 2583563, "text_encoder": 952576}
+    assert base.name == "emoji"
+
+
+def test_a_base_is_a_pytree_with_static_configs(written):
+    base = load_base(written[0])
+    copied = jax.tree.map(np.asarray, base)
+    assert copied.unet == base.unet
+    assert jax.tree.structure(doubled) == jax.tree.structure(load_base(written[0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_parameters_are_in_the_dtype_that_was_asked_for(dtype, written):
+    directory, states = written
+    base = load_base(directory, param_dtype=dtype)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(base.params)} == {dtype}
+    kernel = base.params["unet"]["conv_in"]["kernel"]
+    expected = states["unet"]["conv_in.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected.astype(jnp.dtype(dtype)))
+
+
+def test_bfloat16_files_are_read(written, pipeline):
+    path = pipeline / "unet" / make.FILES["unet"]
+    _edit(
+        path,
+        lambda t: t.update({k: v.astype(ml_dtypes.bfloat16) for k, v in t.items()}),
+    )
+    kernel = load_base(pipeline).params["unet"]["conv_in"]["kernel"]
+    expected = written[1]["unet"]["conv_in.weight"].astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(kernel, expected.astype("f4").transpose(2, 3, 1, 0))
+
+
+def test_parameters_go_to_the_sharding_of_their_path(written):
+    directory, states = written
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    rows = {"text_encoder/text_model/embeddings/position_embedding/embedding"}
+    asked = []
+
+    def sharding(path):
+        asked.append(path)
+        return split if path in rows else whole
+
+    base = load_base(directory, sharding=sharding)
+    leaves = flat(base.params)
+    assert set(asked) == set(leaves)
+    for path, leaf in leaves.items():
+        assert leaf.sharding == (split if path in rows else whole)
+    _assert_holds(base.params, states)
+    one = load_base(directory, sharding=whole)
+    assert all(leaf.sharding == whole for leaf in jax.tree.leaves(one.params))
+
+
+def test_the_host_holds_one_tensor_at_a_time(written, monkeypatch):
+    """Each copy out of the file is on its device before the next is made."""
+    pending, most, copies = [], 0, 0
+    copy, put = place._copy, jax.device_put
+
+    def counting_copy(view, dtype):
+        nonlocal most, copies
+        assert not view.flags.owndata, "the tensor was copied before"
+        pending.append(view.size)
+        copies, most = copies + 1, max(most, len(pending))
+        return copy(view, dtype)
+
+    def counting_put(array):
+        pending.pop()
+        return put(array)
+
+    monkeypatch.setattr(place, "_copy", counting_copy)
+    monkeypatch.setattr(place.jax, "device_put", counting_put)
+    base = load_base(written[0])
+    assert copies == len(jax.tree.leaves(base.params))
+    assert most == 1
+
+
+def test_a_change_of_the_file_does_not_reach_the_parameters(pipeline):
+    base = load_base(pipeline)
+    before = np.array(base.params["unet"]["conv_in"]["bias"])
+    path = pipeline / "unet" / make.FILES["unet"]
+    with path.open("r+b") as file:  # in place: the mapped pages change
+        file.seek(-4096, 2)
+        file.write(bytes(4096))
+    np.testing.assert_array_equal(base.params["unet"]["conv_in"]["bias"], before)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_the_fingerprint_sees_one_changed_number(part, written, pipeline):
+    same = load_base(pipeline).fingerprint
+    assert same == load_base(written[0]).fingerprint
+
+    def change(tensors):
+        name = max(tensors, key=lambda name: tensors[name].size)
+        tensors[name].flat[tensors[name].size // 2] += 1e-3
+
+    _edit(pipeline / part / make.FILES[part], change)
+    assert load_base(pipeline).fingerprint != same
+
+
+def test_all_that_does_not_fit_is_named_in_one_error(pipeline):
+    def change(tensors):
+        del tensors["conv_in.weight"]
+        tensors["conv_out.bias"] = np.zeros(7, "f4")
+        tensors["conv_norm_out.scale"] = np.zeros(8, "f4")
+
+    _edit(pipeline / "unet" / make.FILES["unet"], change)
+    _edit(
+        pipeline / "vae" / make.FILES["vae"],
+        lambda tensors: tensors.pop("quant_conv.bias"),
+    )
+    with pytest.raises(ValueError, match="do not fit") as caught:
+        load_base(pipeline)
+    message = str(caught.value)
+    assert "2 missing (unet/conv_in.weight; vae/quant_conv.bias)" in message
+    assert "1 extra (unet/conv_norm_out.scale)" in message
+    assert "1 misshapen (unet/conv_out.bias (7,) instead of (4,))" in message
+    assert "\n" not in message
+
+
+def test_a_long_list_of_names_is_cut_with_its_count(pipeline):
+    def change(tensors):
+        for name in [name for name in tensors if name.startswith("down_blocks")]:
+            del tensors[name]
+
+    _edit(pipeline / "unet" / make.FILES["unet"], change)
+    with pytest.raises(ValueError, match=r"\d+ missing \(.*; and \d+ more\)") as caught:
+        load_base(pipeline)
+    assert str(caught.value).count("unet/down_blocks") == 8
+
+
+def test_both_dialects_of_clip_give_the_same_base(written, pipeline):
+    def flatten(tensors):
+        for name in list(tensors):
+            tensors[name.removeprefix("text_model.")] = tensors.pop(name)
+
+    _edit(pipeline / "text_encoder" / make.FILES["text_encoder"], flatten)
+    assert load_base(pipeline).fingerprint == load_base(written[0]).fingerprint
+
+
+def test_what_no_network_reads_is_ignored_knowingly(written, pipeline):
+    def change(tensors):
+        tensors["text_model.embeddings.position_ids"] = np.arange(32)[None]
+        tensors["vision_model.post_layernorm.bias"] = np.zeros(3, "f4")
+        tensors["logit_scale"] = np.zeros((), "f4")
+
+    _edit(pipeline / "text_encoder" / make.FILES["text_encoder"], change)
+    assert load_base(pipeline).fingerprint == load_base(written[0]).fingerprint
+
+
+def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline):
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def change(tensors):
+        for name in [name for name in tensors if ".attentions." in name]:
+            renamed = name
+            for new, former in old.items():
+                renamed = renamed.replace(f".{new}.", f".{former}.")
+            tensors[renamed] = tensors.pop(name)
+        assert "encoder.mid_block.attentions.0.proj_attn.bias" in tensors
+
+    _edit(pipeline / "vae" / make.FILES["vae"], change)
+    assert load_base(pipeline).fingerprint == load_base(written[0]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: shutil.rmtree(d / "unet"), r"unet/config\.json is missing"),
+        (lambda d: (d / "vae" / "config.json").write_text("{"), "is no JSON file"),
+        (lambda d: shutil.rmtree(d / "scheduler"), "scheduler_config.json is missing"),
+        (lambda d: shutil.rmtree(d / "tokenizer"), "no CLIP tokenizer"),
+        (
+            lambda d: (d / "vae" / make.FILES["vae"]).unlink(),
+            r"has no diffusion_pytorch_model\.safetensors; it holds config\.json",
+        ),
+        (
+            lambda d: (d / "unet" / make.FILES["unet"]).write_bytes(b""),
+            "no safetensors file: it holds 0 bytes",
+        ),
+        (
+            lambda d: (d / "unet" / "config.json").write_text(
+                json.dumps({**make.UNET, "dual_cross_attention": True})
+            ),
+            "dual_cross_attention=True",
+        ),
+    ],
+    ids=["unet", "json", "scheduler", "tokenizer", "weights", "empty", "option"],
+)
+def test_a_spoilt_directory_is_one_sentence(spoil, message, pipeline):
+    spoil(pipeline)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        load_base(pipeline)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_one_sentence(pipeline):
+    path = pipeline / "unet" / make.FILES["unet"]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cut off: its header describes"):
+        load_base(pipeline)
