@@ -1,11 +1,12 @@
-"""Attention and its seam: what a control may do at each site, at no cost where it does nothing.
+"""Attention and its seam: what a control may do at each site, for nothing where unused.
 
 A `Control` is asked once per site while the network is traced and answers with an
-`Edit`. `kv` changes keys and values and keeps the fused kernel; `probs` and `keep` open it.
+`Edit`. `kv` changes keys and values and keeps the fused kernel; `probs` and `keep` open
+it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,12 @@ from personax.networks.compute import Compute
 from personax.networks.layers import dense, init_dense, keys_for
 from personax.typing import Key, Keys, Params, Probs, Text, Where
 
-# Above this many bytes of float32 logits a site is computed in chunks of queries.
-_CHUNK_ABOVE = 64 * 2**20
-_CHUNK_LOGITS = 16 * 2**20
+# Above this many bytes of float32 logits a site is computed in chunks, and a chunk's
+# logits have this many: a CPU's should stay in its cache.
+_CHUNK_ABOVE = {"cpu": 16 * 2**20, "gpu": 64 * 2**20, "tpu": 64 * 2**20}
+_CHUNK_LOGITS = {"cpu": 4 * 2**20, "gpu": 16 * 2**20, "tpu": 16 * 2**20}
+
+Queries = Float[Array, "b q m e"]
 
 
 class Site(NamedTuple):
@@ -44,6 +48,7 @@ class Edit(NamedTuple):
     keep: bool = False  # hand the (edited) probabilities out
 
 
+@runtime_checkable
 class Control(Protocol):
     """A frozen `flax.struct` dataclass: arrays are leaves, strings static."""
 
@@ -100,50 +105,93 @@ def init_attention(
     }
 
 
-def attention_probs(q: Keys, k: Keys) -> Probs:
+def attention_probs(q: Queries, k: Keys) -> Probs:
     """softmax(q k' / sqrt(e)), float32."""
     logits = jnp.einsum("bqme,bnme->bmqn", q, k, preferred_element_type=jnp.float32)
     return jax.nn.softmax(logits * q.shape[-1] ** -0.5, axis=-1)
 
 
-def attend(q: Keys, k: Keys, v: Keys, *, compute: Compute = Compute()) -> Keys:
+def attend(q: Queries, k: Keys, v: Keys, *, compute: Compute = Compute()) -> Queries:
     """softmax(q k' / sqrt(e)) v by the kernel that suits the site."""
-    kernel = compute.attention
+    kernel, platform = compute.attention, compute.target()
     if kernel == "auto":
-        kernel = pick_kernel(q.shape, k.shape[1], q.dtype, compute.target())
+        kernel = pick_kernel(
+            q.shape, k.shape[1], q.dtype, platform, capability=_capability()
+        )
     if kernel == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     if kernel == "chunked":
-        return _attend_chunked(q, k, v)
+        return _attend_chunked(q, k, v, limit=_CHUNK_LOGITS[platform])
     return jax.nn.dot_product_attention(q, k, v, implementation="xla")
 
 
-def pick_kernel(shape: tuple[int, ...], n: int, dtype, platform: str) -> str:
-    """The kernel for queries "b q m e" over n keys: "cudnn", "chunked" or "xla".
+def pick_kernel(
+    shape: tuple[int, ...], n: int, dtype, platform: str, *, capability: float = 8.0
+) -> Literal["cudnn", "chunked", "xla"]:
+    """The kernel for queries "b q m e" over n keys.
 
     cuDNN's flash attention takes bfloat16 and float16 with a head width that is a
-    multiple of 8 and at most 128. Cross-attention's 77 keys never need more than XLA.
+    multiple of 8 and at most 128, or 256 from compute `capability` 9.0 on.
+    Cross-attention's 77 keys never need more than XLA.
     """
     b, q, m, e = shape
+    if n <= 256:
+        return "xla"
     half = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
-    if platform == "gpu" and half and e % 8 == 0 and e <= 128 and n > 256:
+    widest = 256 if capability >= 9 else 128
+    if platform == "gpu" and half and e % 8 == 0 and e <= widest:
         return "cudnn"
-    return "chunked" if 4 * b * m * q * n > _CHUNK_ABOVE else "xla"
+    return "chunked" if 4 * b * m * q * n > _CHUNK_ABOVE[platform] else "xla"
 
 
-def _attend_chunked(q: Keys, k: Keys, v: Keys) -> Keys:
-    """Exact attention in chunks of queries; each chunk's logits are recomputed backward."""
+def _capability() -> float:
+    """The default device's CUDA compute capability, 0 where it has none."""
+    text = str(getattr(jax.devices()[0], "compute_capability", ""))
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
+
+
+def _attend_chunked(q: Queries, k: Keys, v: Keys, *, limit: int) -> Queries:
+    """Exact attention with at most `limit` bytes of logits at a time, or one query's.
+
+    Chunks are some heads' queries, of one head where its keys are many; each chunk's
+    logits are recomputed in the backward pass.
+    """
     b, n, m, e = q.shape
-    rows = max(1, _CHUNK_LOGITS // (4 * b * m * k.shape[1]))
-    rows = max(r for r in range(1, min(rows, n) + 1) if n % r == 0)
-    chunks = jnp.moveaxis(q.reshape(b, n // rows, rows, m, e), 1, 0)
+    row = 4 * k.shape[1]
+    count = -(-n // max(1, limit // row))  # chunks of queries per head
+    rows = -(-n // count)
+    fitting = (g for g in range(1, b * m + 1) if b * m % g == 0)
+    heads = max(g for g in fitting if g == 1 or g * rows * row <= limit)
 
-    @jax.checkpoint
-    def chunk(q: Keys) -> Keys:
-        probs = attention_probs(q, k).astype(v.dtype)
-        return jnp.einsum("bmqn,bnme->bqme", probs, v)
+    def grouped(x):
+        return jnp.moveaxis(x, 2, 1).reshape(b * m // heads, heads, -1, x.shape[-1])
 
-    return jnp.moveaxis(jax.lax.map(chunk, chunks), 0, 1).reshape(q.shape)
+    # Padding makes the chunks equal; the weights' sum comes out of the product with v,
+    # through a column of ones, and saves a pass over the logits.
+    q = grouped(jnp.pad(q, ((0, 0), (0, count * rows - n), (0, 0), (0, 0))))
+    q = jnp.moveaxis(q.reshape(-1, heads, count, rows, e), 2, 1)
+    k = jnp.swapaxes(grouped(k), -1, -2)
+    v = grouped(jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1))
+
+    def group(inputs):
+        q, k, v = inputs
+        return jax.lax.map(lambda chunk: _attend_once(chunk, k, v), q)
+
+    out = jnp.moveaxis(jax.lax.map(group, (q, k, v)), 1, 2)
+    return jnp.moveaxis(out.reshape(b, m, count * rows, e)[:, :, :n], 1, 2)
+
+
+@jax.checkpoint
+def _attend_once(
+    q: Float[Array, "g q e"], k: Float[Array, "g e n"], v: Float[Array, "g n f"]
+) -> Float[Array, "g q e"]:
+    """Attention of one chunk; `v`'s last column is ones."""
+    logits = jnp.einsum("gqe,gen->gqn", q, k, preferred_element_type=jnp.float32)
+    # The largest logit cancels, so no gradient need flow through it.
+    top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+    weights = jnp.exp((logits - top) * q.shape[-1] ** -0.5).astype(v.dtype)
+    sums = jnp.einsum("gqn,gnf->gqf", weights, v, preferred_element_type=jnp.float32)
+    return (sums[..., :-1] / sums[..., -1:]).astype(q.dtype)
 
 
 def _split(x: Float[Array, "b n c"], heads: int) -> Keys:

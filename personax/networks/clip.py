@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -37,7 +37,7 @@ class CLIPConfig:
     projection_dim: int = 768
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> "CLIPConfig":
         """The configuration that a published config.json states."""
         towers = {
             "text_config": CLIPTextConfig.from_json(_tower(values, "text_config")),

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ class CLIPTextConfig(TransformerConfig):
     eos_token_id: int = _LEGACY_EOS
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> "CLIPTextConfig":
         """The configuration that a published config.json states."""
         values = {**_ABSENT, **values}
         return read_config(

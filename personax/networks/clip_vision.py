@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class CLIPVisionConfig(TransformerConfig):
     num_channels: int = 3
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> "CLIPVisionConfig":
         """The configuration that a published config.json states."""
         values = {**_ABSENT, **values}
         return read_config(

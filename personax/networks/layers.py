@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from personax.networks.compute import Compute
+from personax.networks.convolution import convolve
 from personax.typing import Key, Params
 
 
@@ -35,21 +36,11 @@ def conv(
 ) -> Float[Array, "b h2 w2 o"]:
     """A convolution with an HWIO kernel, zero-padded to keep the size unless told."""
     kernel = params["kernel"].astype(x.dtype)
-    size = kernel.shape[0]
     if padding is None:
-        padding = size // 2
+        padding = kernel.shape[0] // 2
     if isinstance(padding, int):
         padding = ((padding, padding), (padding, padding))
-    if size == 1 and stride == 1:
-        return _add_bias(params, x @ kernel[0, 0])
-    y = jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return _add_bias(params, y)
+    return _add_bias(params, convolve(x, kernel, stride, padding, compute=compute))
 
 
 def init_conv(key: Key, size: int, inputs: int, outputs: int) -> Params:

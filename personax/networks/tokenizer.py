@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ def ids_of(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     return tuple(i for word in _words(tokenizer, text) for i in word)
 
 
-def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+def text_of(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
     """The text of ids, a placeholder of several vectors written once."""
     placeholders = {other.ids[0]: other.word for other in tokenizer.placeholders}
     pieces, plain = [], []
@@ -228,7 +228,7 @@ def _plain_words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:
     return words
 
 
-def _splitter(placeholders: Sequence[str]) -> re.Pattern[str]:
+def _splitter(placeholders: Iterable[str]) -> re.Pattern[str]:
     # Longest first, and a placeholder without brackets only as a whole word.
     longest = sorted(placeholders, key=len, reverse=True)
     bounded = (

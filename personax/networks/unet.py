@@ -142,7 +142,7 @@ def unet(
         t,
         config.block_out_channels[0],
         flip=config.flip_sin_to_cos,
-        shift=config.freq_shift,
+        shift=float(config.freq_shift),
     )
     temb = dense(params["time_embedding"]["linear_1"], compute.cast(time))
     temb = dense(params["time_embedding"]["linear_2"], jax.nn.silu(temb))

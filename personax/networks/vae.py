@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ class VAEConfig:
             )
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> "VAEConfig":
         """The configuration that a published config.json states."""
         blocks = len(values.get("block_out_channels", cls.block_out_channels))
         neutral = {

@@ -79,7 +79,7 @@ def test_a_base_is_a_pytree_with_static_configs(written):
     base = load_base(written[0])
     copied = jax.tree.map(np.asarray, base)
     assert copied.unet == base.unet
-    assert jax.tree.structure(doubled) == jax.tree.structure(load_base(written[0]))
+    assert jax.tree.structure(copied) == jax.tree.structure(load_base(written[0]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

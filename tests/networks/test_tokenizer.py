@@ -150,7 +150,7 @@ def test_positions_cover_every_piece_of_every_occurrence(tokenizer):
     assert positions(tokenizer, prompt, "headphones") == tuple(range(4, 4 + pieces))
     assert positions(tokenizer, prompt, "a dog") == (1, 2, 5 + pieces, 6 + pieces)
     ids = tokenize(tokenizer, [prompt])[0]
-    assert text_of(tokenizer, ids[list(range(4, 4 + pieces))]) == "headphones"
+    assert text_of(tokenizer, ids[4 : 4 + pieces].tolist()) == "headphones"
 
 
 def test_positions_are_of_whole_words(tokenizer):
