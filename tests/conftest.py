@@ -8,7 +8,11 @@ _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import math  # noqa: E402
+
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Every annotated shape of the library is checked whenever a test calls it.
@@ -78,12 +82,27 @@ def tiny_spec() -> Spec:
 @pytest.fixture(scope="session")
 def tiny_params(tiny_spec) -> dict:
     """{"unet", "text_encoder", "vae"}, random; the same in every test."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    return {
-        "unet": init_unet(keys[0], tiny_spec.unet),
-        "text_encoder": init_clip_text(keys[1], tiny_spec.text_encoder),
-        "vae": init_vae(keys[2], tiny_spec.vae),
+    rng = np.random.default_rng(0)
+    inits = {
+        "unet": (init_unet, tiny_spec.unet),
+        "text_encoder": (init_clip_text, tiny_spec.text_encoder),
+        "vae": (init_vae, tiny_spec.vae),
     }
+
+    def draw(path, shape):
+        values = rng.standard_normal(shape, np.float32)
+        if path.endswith("scale"):
+            return jnp.asarray(1 + 0.1 * values)
+        width = math.prod(shape[:-1]) if path.endswith("kernel") else 100
+        return jnp.asarray(values / math.sqrt(width))
+
+    # numpy and not init itself, whose compilation takes longer than most tests.
+    shapes = {
+        part: jax.eval_shape(lambda i=init, c=config: i(jax.random.key(0), c))
+        for part, (init, config) in inits.items()
+    }
+    leaves = tree.flat(shapes).items()
+    return tree.nest({path: draw(path, leaf.shape) for path, leaf in leaves})
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,10 @@ from personax.diffusion.sampling import EpsFn
 from personax.typing import Latents
 
 
+# One number, or one for each evaluation of the network.
+Weight = Float[Array, ""] | Float[Array, " s"]
+
+
 @struct.dataclass
 class Term:
     """One guidance: what `denoiser` predicts for `prompt`, with this weight.
@@ -27,7 +31,7 @@ class Term:
     """
 
     prompt: Prompt
-    weight: Float[Array, ""] | Float[Array, " s"]
+    weight: Weight
     denoiser: str = struct.field(pytree_node=False, default="base")
 
 
@@ -37,7 +41,7 @@ def complete(terms: Sequence[Term], null: Prompt, denoiser: str = "base") -> lis
     return [Term(null, rest, denoiser), *terms]
 
 
-def cfg(prompt: Prompt, null: Prompt, weight: Float[Array, ""]) -> list[Term]:
+def cfg(prompt: Prompt, null: Prompt, weight: Weight) -> list[Term]:
     """Classifier-free guidance, Ho & Salimans 2022, eq. 6, w = `weight`.
 
     A negative prompt is what stands in the place of `null`.

@@ -36,11 +36,11 @@ def read_config(
 
     Raises ValueError naming every option that this library does not compute.
     """
-    fields = {field.name for field in dataclasses.fields(cls)}
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
     taken, refused = {}, []
     for key, value in values.items():
         if key in fields:
-            taken[key] = tuple(value) if isinstance(value, list) else value
+            taken[key] = _as_field(value, fields[key])
         elif key.startswith("_") or key in ignored or key in _BOOKKEEPING:
             continue
         elif not _is_neutral(value, neutral.get(key, (None, False))):
@@ -48,6 +48,15 @@ def read_config(
     if refused:
         raise ValueError(f"{name} does not compute {', '.join(refused)}.")
     return cls(**taken)
+
+
+def _as_field(value: Any, default: Any) -> Any:
+    # JSON has lists for tuples, and writes a float that is whole without its point.
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    return value
 
 
 def _is_neutral(value: Any, allowed: tuple[Any, ...]) -> bool:

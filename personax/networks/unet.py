@@ -74,7 +74,7 @@ class UNetConfig:
     norm_eps: float = 1e-5
     use_linear_projection: bool = False
     flip_sin_to_cos: bool = True
-    freq_shift: float = 0
+    freq_shift: float = 0.0
     sample_size: int | tuple[int, int] = 64  # latent side it was trained at
 
     def __post_init__(self):
@@ -142,7 +142,7 @@ def unet(
         t,
         config.block_out_channels[0],
         flip=config.flip_sin_to_cos,
-        shift=float(config.freq_shift),
+        shift=config.freq_shift,
     )
     temb = dense(params["time_embedding"]["linear_1"], compute.cast(time))
     temb = dense(params["time_embedding"]["linear_2"], jax.nn.silu(temb))

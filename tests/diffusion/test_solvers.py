@@ -146,11 +146,16 @@ def test_one_step_is_possible(name):
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
 def test_clipping_bounds_the_result(name):
     schedule = dataclasses.replace(
-        SCHEDULE, clip_sample=True, clip_sample_range=0.5, set_alpha_to_one=True
+        SCHEDULE, clip_sample=True, clip_sample_range=0.25, set_alpha_to_one=True
     )
-    grid = SOLVERS[name].grid(schedule, 10)
-    z = sample(exact(grid), SOLVERS[name], grid, start(), keys())
-    assert float(jnp.abs(z).max()) == pytest.approx(0.5)
+
+    def largest(schedule):
+        grid = SOLVERS[name].grid(schedule, 10)
+        z = sample(exact(grid), SOLVERS[name], grid, start(), keys())
+        return float(jnp.abs(z).max())
+
+    assert largest(schedule) <= 0.25 + 1e-6
+    assert largest(dataclasses.replace(schedule, clip_sample=False)) > 0.3
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "plms"])

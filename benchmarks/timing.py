@@ -1,0 +1,42 @@
+"""Alternating timings of two sides on one machine: medians and their ratio."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def alternate(sides: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list]:
+    """{side: seconds of each run}, the sides in turn, after one uncounted run each."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for run in range(runs + 1):
+        for name, call in sides.items():
+            # Both libraries' idle threads spin a while: let the other's go to sleep.
+            time.sleep(0.2)
+            start = time.perf_counter()
+            call()
+            if run:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def report(question: str, seconds: Mapping[str, list[float]], **about: Any) -> None:
+    """One JSON line: medians, the ratio personax / torch, and where it was measured."""
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    pairs = zip(seconds["personax"], seconds["torch"], strict=True)
+    line = {
+        "question": question,
+        **about,
+        **{f"{name}_s": round(value, 4) for name, value in medians.items()},
+        "ratio": round(statistics.median(ours / theirs for ours, theirs in pairs), 3),
+        "runs": len(seconds["personax"]),
+        "date": datetime.date.today().isoformat(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+    print(json.dumps(line), flush=True)
