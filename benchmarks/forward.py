@@ -1,7 +1,7 @@
 """How long is one UNet forward, against torch diffusers?
 
-    python -m benchmarks.forward --model sd15
-    python -m benchmarks.forward --model emoji --batch 16
+python -m benchmarks.forward --model sd15
+python -m benchmarks.forward --model emoji --batch 16
 """
 
 import jax

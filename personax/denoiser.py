@@ -57,6 +57,6 @@ def network(
 def predict(
     denoiser: Denoiser, x: Latents, t: Float[Array, " b"], prompt: Prompt
 ) -> tuple[Latents, dict[str, Probs]]:
-    """(the predicted noise eps whatever the network predicts; the probabilities kept)."""
+    """(the noise eps, whatever the network itself predicts; the probabilities kept)."""
     output, maps = network(denoiser, x, t, prompt)
     return to_eps(denoiser.spec.schedule, output, x, t), maps

@@ -1,4 +1,4 @@
-"""What a guidance term speaks to: a denoiser, and the tokenizer that knows its words."""
+"""What a guidance term speaks to: a denoiser, and a tokenizer that knows its words."""
 
 import pathlib
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def with_concept(model: Model, base: Base, folder: str | pathlib.Path) -> Model:
 
 
 def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
-    """The tokenizer with every concept's placeholder, for the rows that `tokens` adds."""
+    """The tokenizer with every concept's placeholder, one word for its new rows."""
     for concept in concepts:
         if concept.ids:
             tokenizer = add_placeholder(

@@ -46,7 +46,7 @@ def parse(text: str) -> Wish:
 def check(
     models: Mapping[str, Model], wishes: Sequence[Wish], unconditional: str = "base"
 ) -> None:
-    """ValueError for a model that is not there or a placeholder that it does not know."""
+    """ValueError for a model that is not there or a placeholder unknown to it."""
     for wish in (*wishes, Wish("", 0.0, unconditional)):
         if wish.model not in models:
             raise ValueError(

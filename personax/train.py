@@ -1,4 +1,4 @@
-"""The command that teaches: `python -m personax.train --config configs/quickstart.py`."""
+"""The command that teaches: `python -m personax.train --config FILE`."""
 
 import functools
 import pathlib
@@ -118,7 +118,7 @@ def _concept(config: ConfigDict, model: Model) -> Concept:
         unknown = unknown_placeholders(tokenizer, [prompt])
         if unknown:
             raise ValueError(
-                f"{unknown[0]} in {prompt!r} is not the placeholder {words.placeholder}."
+                f"{unknown[0]} in {prompt!r} is not the concept's {words.placeholder}."
             )
     return concept
 

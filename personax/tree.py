@@ -1,4 +1,4 @@
-"""Paths of a nested dict: flat, nest, select, overwrite, count, and what to say when a name is wrong."""
+"""Paths of a nested dict: select by pattern, overwrite, count, find the nearest."""
 
 import difflib
 import math

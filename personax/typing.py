@@ -1,6 +1,6 @@
 """The shape vocabulary: one letter per axis, everywhere.
 
-b images · h w latent rows, columns · c channels · q = h*w · n text tokens · d text width
+b images · h w latent rows, columns · c channels · q = h*w · n tokens · d text width
 m heads · e head width · s sampling steps · k concepts
 """
 

@@ -46,7 +46,7 @@ def test_another_base_is_refused_by_name(folder, tiny):
 
 
 def test_the_work_directory_is_answered_with_the_folder_inside(folder, tiny):
-    with pytest.raises(FileNotFoundError, match="Did you mean .*concept"):
+    with pytest.raises(FileNotFoundError, match=r"Did you mean .*concept"):
         artifact.load(folder.parent, tiny.params, "f")
 
 

@@ -45,5 +45,5 @@ def test_unknown_models_and_placeholders_are_named(emoji):
         prompts.check(models, [Wish("a dog", 1.0, "fase")])
     with pytest.raises(ValueError, match="there is: base"):
         prompts.check(models, [Wish("a dog", 1.0)], unconditional="sd")
-    with pytest.raises(ValueError, match="<v2>.*--concept"):
+    with pytest.raises(ValueError, match=r"<v2>.*--concept"):
         prompts.check(models, [Wish("a <v2> dog", 1.0)])

@@ -19,9 +19,10 @@ trees = st.recursive(
 
 @given(trees)
 def test_nest_undoes_flat(t):
-    assert tree.nest(tree.flat(t)) == t or tree.flat(
-        tree.nest(tree.flat(t))
-    ).keys() == tree.flat(t).keys()
+    assert (
+        tree.nest(tree.flat(t)) == t
+        or tree.flat(tree.nest(tree.flat(t))).keys() == tree.flat(t).keys()
+    )
 
 
 @given(trees)

@@ -16,7 +16,6 @@ from personax.denoiser import Denoiser, Prompt, predict
 from personax.diffusion.sampling import EpsFn
 from personax.typing import Latents
 
-
 # One number, or one for each evaluation of the network.
 Weight = Float[Array, ""] | Float[Array, " s"]
 

@@ -200,5 +200,5 @@ def from_eps(schedule: ScheduleConfig, eps: Latents, x: Latents, t: Time) -> Lat
 
 def _per_image(schedule: ScheduleConfig, t: Time, x: Latents) -> tuple[Array, Array]:
     signal, noise = rates(schedule, t)
-    shape = (*t.shape, 1, 1, 1)
+    shape = (-1, 1, 1, 1)  # one row for all images where t is a scalar
     return signal.reshape(shape).astype(x.dtype), noise.reshape(shape).astype(x.dtype)

@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Method(NamedTuple):
-    """Parts, bound in order, and the loss `(denoiser, batch, key) -> (loss, metrics)`."""
+    """Parts, bound in order, and `loss(denoiser, batch, key) -> (scalar, metrics)`."""
 
     parts: Mapping[str, Part]
     loss: Callable[[Denoiser, Any, Key], tuple[Float[Array, ""], Metrics]]

@@ -13,7 +13,7 @@ from personax.typing import Ids, Key, Metrics
 
 
 class Batch(NamedTuple):
-    """Images as the autoencoder's posterior, so that each visit draws its own latent."""
+    """Images as their posteriors, so that each visit draws its own latent."""
 
     posterior: Posterior
     ids: Ids
@@ -32,9 +32,7 @@ def denoising(
     keys = jax.random.split(posterior_key, batch.ids.shape[0])
     x0 = scale(spec.vae, draw(batch.posterior, keys))
     eps = jax.random.normal(noise_key, x0.shape)
-    t = jax.random.randint(
-        time_key, x0.shape[:1], 0, spec.schedule.num_train_timesteps
-    )
+    t = jax.random.randint(time_key, x0.shape[:1], 0, spec.schedule.num_train_timesteps)
     x = schedule.noise(spec.schedule, x0, eps, t)
     predicted, _ = network(
         denoiser, x, t.astype(jnp.float32), encode(denoiser, batch.ids)

@@ -18,8 +18,8 @@ from personax.typing import Key, Keys, Params, Probs, Text, Where
 
 # Above this many bytes of float32 logits a site is computed in chunks, and a chunk's
 # logits have this many: a CPU's should stay in its cache.
-_CHUNK_ABOVE = {"cpu": 16 * 2**20, "gpu": 64 * 2**20, "tpu": 64 * 2**20}
-_CHUNK_LOGITS = {"cpu": 4 * 2**20, "gpu": 16 * 2**20, "tpu": 16 * 2**20}
+_CHUNK_ABOVE = {"cpu": 16 * 2**20, "gpu": 256 * 2**20, "tpu": 256 * 2**20}
+_CHUNK_LOGITS = {"cpu": 4 * 2**20, "gpu": 128 * 2**20, "tpu": 128 * 2**20}
 
 Queries = Float[Array, "b q m e"]
 
@@ -85,7 +85,7 @@ def attention(
                 probs = edit.probs(probs)
         if any(edit.keep for edit in edits):
             kept[site.name] = probs
-        out = jnp.einsum("bmqn,bnme->bqme", probs.astype(v.dtype), v)
+        out = _read(probs, v)
     else:
         out = attend(q, k, v, compute=compute)
     return dense(params["to_out"]["0"], out.reshape(*x.shape[:2], -1)), kept
@@ -121,8 +121,9 @@ def attend(q: Queries, k: Keys, v: Keys, *, compute: Compute = Compute()) -> Que
     if kernel == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     if kernel == "chunked":
-        return _attend_chunked(q, k, v, limit=_CHUNK_LOGITS[platform])
-    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+        by_head = platform == "cpu"
+        return _attend_chunked(q, k, v, _CHUNK_LOGITS[platform], by_head=by_head)
+    return _read(attention_probs(q, k), v)
 
 
 def pick_kernel(
@@ -150,18 +151,28 @@ def _capability() -> float:
     return float(text) if text.replace(".", "", 1).isdigit() else 0.0
 
 
-def _attend_chunked(q: Queries, k: Keys, v: Keys, *, limit: int) -> Queries:
+def _read(probs: Probs, v: Keys) -> Queries:
+    return jnp.einsum("bmqn,bnme->bqme", probs.astype(v.dtype), v)
+
+
+def _attend_chunked(
+    q: Queries, k: Keys, v: Keys, limit: int, *, by_head: bool
+) -> Queries:
     """Exact attention with at most `limit` bytes of logits at a time, or one query's.
 
-    Chunks are some heads' queries, of one head where its keys are many; each chunk's
-    logits are recomputed in the backward pass.
+    Chunks are some queries of all heads and images; `by_head`, of a few of them, of
+    one where its keys are many. The loop over heads suits a cache; on several devices it
+    would walk through what is spread over them. Each chunk's logits are recomputed in
+    the backward pass.
     """
     b, n, m, e = q.shape
-    row = 4 * k.shape[1]
-    count = -(-n // max(1, limit // row))  # chunks of queries per head
+    row = 4 * k.shape[1] * (1 if by_head else b * m)
+    count = -(-n // max(1, limit // row))  # chunks of queries
     rows = -(-n // count)
-    fitting = (g for g in range(1, b * m + 1) if b * m % g == 0)
-    heads = max(g for g in fitting if g == 1 or g * rows * row <= limit)
+    heads = b * m
+    if by_head:
+        fitting = (g for g in range(1, b * m + 1) if b * m % g == 0)
+        heads = max(g for g in fitting if g == 1 or g * rows * row <= limit)
 
     def grouped(x):
         return jnp.moveaxis(x, 2, 1).reshape(b * m // heads, heads, -1, x.shape[-1])

@@ -32,8 +32,8 @@ from personax.typing import Ids, Images, Key, Params
 class CLIPConfig:
     """transformers' CLIPModel; the defaults are ViT-L/14's."""
 
-    text_config: CLIPTextConfig = CLIPTextConfig()  # noqa: RUF009
-    vision_config: CLIPVisionConfig = CLIPVisionConfig()  # noqa: RUF009
+    text_config: CLIPTextConfig = CLIPTextConfig()
+    vision_config: CLIPVisionConfig = CLIPVisionConfig()
     projection_dim: int = 768
 
     @classmethod

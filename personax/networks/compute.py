@@ -29,7 +29,7 @@ class Compute:
     def __post_init__(self):
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise ValueError(
-                f"Compute dtype {self.dtype!r} is not one of float32, bfloat16, float16."
+                f"The dtype {self.dtype!r} is not one of float32, bfloat16, float16."
             )
 
     def target(self) -> str:

@@ -1,4 +1,7 @@
-"""A network's published config.json, read strictly: nothing that changes the numbers is ignored."""
+"""A network's published config.json, read strictly.
+
+Nothing that would change the numbers is ignored.
+"""
 
 import dataclasses
 from collections.abc import Mapping

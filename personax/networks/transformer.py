@@ -84,7 +84,7 @@ def transformer(
 def init_transformer(
     key: Key, width: int, text_width: int, *, depth: int, linear: bool
 ) -> Params:
-    """Parameters of `depth` blocks; `linear` projections are dense, else 1x1 convolutions."""
+    """Parameters of `depth` blocks; `linear` projections are dense, others 1x1."""
     keys = keys_for(key, "proj_in", "proj_out", "blocks")
     if linear:
         project = init_dense

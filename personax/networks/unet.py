@@ -47,9 +47,7 @@ _NEUTRAL = {
 }
 # `upcast_attention`: logits and softmax are float32 here always. The rest of these
 # speak of parts that other options, refused above, would bring.
-_IGNORED = frozenset(
-    ["upcast_attention", "addition_embed_type_num_heads"]
-)
+_IGNORED = frozenset(["upcast_attention", "addition_embed_type_num_heads"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +130,7 @@ def unet(
     context: Context = Context(),
     compute: Compute = Compute(),
 ) -> tuple[Latents, dict[str, Probs]]:
-    """(the prediction for latents `x` at timesteps `t`, probabilities kept by controls).
+    """(the prediction for latents `x` at timesteps `t`, what controls kept).
 
     `text` is an encoded prompt per image, or a function of the `Site` that gives the
     text which that site reads. What is predicted, noise or velocity, is the base's
@@ -239,7 +237,7 @@ def init_unet(key: Key, config: UNetConfig) -> Params:
 
 @dataclasses.dataclass(frozen=True)
 class _Layers:
-    """What every block of one forward pass needs beside its parameters and its input."""
+    """What every block of a forward pass needs beside its parameters and input."""
 
     config: UNetConfig
     temb: Float[Array, "b t"]
@@ -338,7 +336,7 @@ def _init_block(
     depth: int,
     transformers: int | None = None,
 ) -> Params:
-    """Resnets with `inputs` channels each and, where `depth` > 0, their transformers."""
+    """Resnets with `inputs` channels each and, if `depth` > 0, their transformers."""
     resnet_key, attention_key = jax.random.split(key)
     time_width = 4 * config.block_out_channels[0]
     resnet_keys = jax.random.split(resnet_key, len(inputs))

@@ -40,9 +40,7 @@ class Checkpoints:
         """Save where `step` is due, or now with `force`."""
         if force and self._manager.latest_step() == step:
             return
-        self._manager.save(
-            step, args=ocp.args.StandardSave(_raw(state)), force=force
-        )
+        self._manager.save(step, args=ocp.args.StandardSave(_raw(state)), force=force)
 
 
 def _raw(state: TrainState) -> TrainState:

@@ -29,7 +29,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def trained(tiny, batch):
-    """A function of a method's name: (method, theta before, state after three steps)."""
+    """A function of a method's name: (method, theta before, state after, …)."""
     done = {}
 
     def train(name):
@@ -126,7 +126,7 @@ def test_bound_inside_jit_equals_bound_outside(name, tiny, trained):
 
 
 def test_another_batch_compiles_nothing(name, tiny, batch, trained):
-    method, before, _, _, step = trained(name)
+    _, before, _, _, step = trained(name)
     compiled = step._cache_size()
     tx = optax.adamw(1e-2)
     theta = jax.tree.map(jnp.asarray, before)

@@ -37,16 +37,17 @@ def plain(q, k, v):
     return jnp.einsum("bmqn,bnme->bqme", jax.nn.softmax(logits, axis=-1), v)
 
 
-def chunked(row_bytes):
-    return functools.partial(module._attend_chunked, limit=row_bytes)
+def chunked(limit, by_head=True):
+    return functools.partial(module._attend_chunked, limit=limit, by_head=by_head)
 
 
 # 1 query at a time, chunks that do not divide the queries, whole heads, all at once.
 LIMITS = [1, 4 * 9 * 4, 4 * 9 * 13, 2 * 4 * 9 * 13, MIB]
 
 
+@pytest.mark.parametrize("by_head", [True, False])
 @pytest.mark.parametrize("limit", LIMITS)
-def test_chunked_values_and_gradients_equal_plain_attention(limit):
+def test_chunked_values_and_gradients_equal_plain_attention(limit, by_head):
     # 1e-5 of values and gradients of order one: another order of summation.
     inputs = arrays(2, 13, 9, 2, 8)
 
@@ -55,8 +56,9 @@ def test_chunked_values_and_gradients_equal_plain_attention(limit):
             jax.value_and_grad(lambda *qkv: jnp.sum(jnp.sin(f(*qkv))), (0, 1, 2))
         )
 
-    assert jnp.allclose(chunked(limit)(*inputs), plain(*inputs), rtol=1e-5, atol=1e-5)
-    got, want = loss(chunked(limit))(*inputs), loss(plain)(*inputs)
+    ours = chunked(limit, by_head)
+    assert jnp.allclose(ours(*inputs), plain(*inputs), rtol=1e-5, atol=1e-5)
+    got, want = loss(ours)(*inputs), loss(plain)(*inputs)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert jnp.allclose(one, other, rtol=1e-5, atol=1e-5)
 

@@ -110,7 +110,9 @@ def test_a_control_is_asked_once_for_every_site_by_its_published_name(call):
         for name in (block, block)
     ]
     assert [site.kind for site in asks.sites] == ["self", "cross"] * 4
-    assert [site.place for site in asks.sites] == ["down"] * 2 + ["mid"] * 2 + ["up"] * 4
+    assert [site.place for site in asks.sites] == ["down"] * 2 + ["mid"] * 2 + [
+        "up"
+    ] * 4
     assert [site.pixels for site in asks.sites] == [64, 64, 16, 16] + [64] * 4
 
 

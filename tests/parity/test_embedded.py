@@ -1,4 +1,4 @@
-"""The embedded base: personax and diffusers draw the same picture from the same noise."""
+"""The embedded base: from the same noise diffusers draws the same picture."""
 
 import jax
 import jax.numpy as jnp

@@ -89,9 +89,9 @@ def ours(name, schedule, steps):
     schedule = dataclasses.replace(
         schedule, timestep_spacing=None, use_karras_sigmas=False
     )
-    columns = jax.tree.map(np.asarray, grid.replace(start=1.0))
+    rows = grid.replace(start=1.0)
     for i in range(len(grid.t)):
-        row = jax.tree.map(lambda column, i=i: column[i], columns)
+        row = jax.tree.map(lambda column, i=i: column[i], rows)
         x, state = one_row(name, schedule, x, state, row, i)
         trajectory.append(np.asarray(x))
     return np.stack(trajectory)
