@@ -2,10 +2,10 @@
 
 TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu python -m benchmarks.tpu --part forward
 
-libtpu compiles for devices that are only described to it, so no TPU is needed, and every
-figure is compiled, none measured. The model is Stable Diffusion 1.5; only its shapes
-exist. Batch and sampler are spread as the command spreads them: images over all
-devices, parameters on each.
+libtpu compiles for devices that are only described to it, so no TPU is needed; every
+figure is compiled, none measured. The model is Stable Diffusion 1.5, of which only the
+shapes exist, spread as the command spreads it: images over all devices, parameters on
+each.
 """
 
 import collections
@@ -43,7 +43,12 @@ def main(argv):
     compute = Compute(
         flags.FLAGS.dtype, attention=flags.FLAGS.attention, platform="tpu"
     )
-    schedule = ScheduleConfig(0.00085, 0.012, "scaled_linear", steps_offset=1)
+    schedule = ScheduleConfig(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+    )
     spec = Spec(schedule=schedule, compute=compute)
     batch = mesh.size * flags.FLAGS.images
     settings = {"batch": batch, "param_dtype": flags.FLAGS.param_dtype}
@@ -109,8 +114,9 @@ def compile_sampler(
 def figures(compiled: Compiled) -> dict[str, Any]:
     """Bytes on each device, its FLOPs, and the collectives between the devices.
 
-    A loop's body is counted once, however often it runs. `optimal_seconds` is the
-    compiler's own estimate, absent where it has none.
+    FLOPs, bytes accessed and `optimal_seconds`, the compiler's own estimate (absent
+    where it has none), count a loop's body once, however often it runs: the sampler's
+    steps and the chunks of attention alike.
     """
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     found = {
@@ -132,7 +138,7 @@ def _unet_params(spec: Spec, mesh: Mesh, dtype: str) -> Any:
 
 
 def _shapes(make: Callable[[], Any], mesh: Mesh, *axes: str) -> Any:
-    """The shapes of what `make` would return, their first axes over the mesh's `axes`."""
+    """The shapes of what `make` returns, their first axes spread over `axes`."""
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
     return jax.tree.map(
         lambda leaf: leaf.update(sharding=sharding), jax.eval_shape(make)

@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
         }
     )
 
-    config.optimizer = ConfigDict({"learning_rate": 5e-4, "weight_decay": 1e-2})
+    config.optimizer = ConfigDict({"learning_rate": 2e-4, "weight_decay": 1e-2})
     config.batch = 8
     config.steps = 250
     config.save_every = 100

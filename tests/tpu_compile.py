@@ -1,4 +1,4 @@
-"""The script of test_tpu: a pickled Spec on stdin, what the TPU's compiler says on stdout."""
+"""The script of test_tpu: a pickled Spec in, what the TPU's compiler says of it out."""
 
 import json
 import pickle

@@ -79,30 +79,31 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
     def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         total, maps = jnp.zeros_like(x), {}
         for name, group in groups.items():
+            inputs = _interleave([x] * len(group))
             predicted, maps[name] = predict(
                 denoisers[name],
-                jnp.concatenate([x] * len(group)),
-                jnp.broadcast_to(t, (len(group) * x.shape[0],)),
+                inputs,
+                jnp.broadcast_to(t, inputs.shape[:1]),
                 _stack([term.prompt for term in group], x.shape[0]),
             )
-            parts = jnp.split(predicted, len(group))
-            for term, part in zip(group, parts, strict=True):
+            parts = predicted.reshape(x.shape[0], len(group), *x.shape[1:])
+            for j, term in enumerate(group):
                 weight = jnp.asarray(term.weight, x.dtype)
-                total = total + (weight[i] if weight.ndim else weight) * part
+                total = total + (weight[i] if weight.ndim else weight) * parts[:, j]
         return total, maps
 
     return eps
 
 
 def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
-    """The prompts one below the other, each with a row for every image."""
+    """For every image the prompts one below the other."""
 
     def rows(x: Array, axis: int) -> Array:
         shape = list(x.shape)
         shape[axis] = images
         return jnp.broadcast_to(x, shape)
 
-    text = jnp.concatenate([rows(prompt.text, 0) for prompt in prompts])
+    text = _interleave([rows(prompt.text, 0) for prompt in prompts])
     if all(prompt.where is None for prompt in prompts):
         return Prompt(text)
     # A prompt without the concepts' words marks no token.
@@ -113,4 +114,11 @@ def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
         else prompt.where
         for prompt in prompts
     ]
-    return Prompt(text, jnp.concatenate([rows(w, 1) for w in where], axis=1))
+    return Prompt(text, _interleave([rows(w, 1) for w in where], axis=1))
+
+
+def _interleave(rows: Sequence[Array], axis: int = 0) -> Array:
+    """Row i of each, then row i + 1 of each: an image's terms stay on its device."""
+    stacked = jnp.stack(rows, axis + 1)
+    shape = stacked.shape
+    return stacked.reshape(*shape[:axis], -1, *shape[axis + 2 :])

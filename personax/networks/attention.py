@@ -161,9 +161,8 @@ def _attend_chunked(
     """Exact attention with at most `limit` bytes of logits at a time, or one query's.
 
     Chunks are some queries of all heads and images; `by_head`, of a few of them, of
-    one where its keys are many. The loop over heads suits a cache; on several devices it
-    would walk through what is spread over them. Each chunk's logits are recomputed in
-    the backward pass.
+    one where its keys are many. That suits a cache; on several devices it would walk
+    through what is spread over them. Each chunk's logits are recomputed backward.
     """
     b, n, m, e = q.shape
     row = 4 * k.shape[1] * (1 if by_head else b * m)

@@ -49,30 +49,30 @@ def transformer(
     else:
         y = conv(params["proj_in"], y, compute=compute).reshape(b, h * w, c)
     kept: dict[str, Probs] = {}
-    for index, block in params["transformer_blocks"].items():
 
-        def read(which, y, source, kind, block=block, index=index):
-            site = Site(
-                f"{name}/transformer_blocks/{index}/{which}", kind, place, h * w
-            )
-            if callable(source):
-                source = source(site)
-            out, maps = attention(
-                block[which],
-                y,
-                source,
-                heads=heads,
-                site=site,
-                controls=controls,
-                context=context,
-                compute=compute,
-            )
-            kept.update(maps)
-            return out
+    def read(params: Params, site: Site, y: Array, source: Text | TextOf) -> Array:
+        out, maps = attention(
+            params,
+            y,
+            source(site) if callable(source) else source,
+            heads=heads,
+            site=site,
+            controls=controls,
+            context=context,
+            compute=compute,
+        )
+        kept.update(maps)
+        return out
 
+    # Not the dict's own order: jax sorts keys as strings, "10" before "2".
+    for i in range(len(params["transformer_blocks"])):
+        block, below = params["transformer_blocks"][str(i)], f"transformer_blocks/{i}"
         z = layer_norm(block["norm1"], y)
-        y = y + read("attn1", z, z, "self")
-        y = y + read("attn2", layer_norm(block["norm2"], y), text, "cross")
+        site = Site(f"{name}/{below}/attn1", "self", place, h * w)
+        y = y + read(block["attn1"], site, z, z)
+        z = layer_norm(block["norm2"], y)
+        site = Site(f"{name}/{below}/attn2", "cross", place, h * w)
+        y = y + read(block["attn2"], site, z, text)
         y = y + _feed_forward(block["ff"]["net"], layer_norm(block["norm3"], y))
     if linear:
         y = dense(params["proj_out"], y).reshape(b, h, w, c)

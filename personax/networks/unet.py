@@ -55,7 +55,7 @@ class UNetConfig:
     """The published config.json's fields; the defaults are Stable Diffusion 1.5's.
 
     `attention_head_dim` is the number of heads, one for all blocks or one each: a
-    misnomer that diffusers keeps. `num_attention_heads` stands before it where given.
+    misnomer that diffusers keeps.
     """
 
     in_channels: int = 4
@@ -66,7 +66,6 @@ class UNetConfig:
     layers_per_block: int | tuple[int, ...] = 2
     transformer_layers_per_block: int | tuple[int, ...] = 1
     attention_head_dim: int | tuple[int, ...] = 8
-    num_attention_heads: int | tuple[int, ...] | None = None
     cross_attention_dim: int = 768
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
@@ -88,7 +87,11 @@ class UNetConfig:
                 raise ValueError(
                     f"{field} has {len(types)} entries, block_out_channels {blocks}."
                 )
-        for field in ("layers_per_block", "transformer_layers_per_block", "heads"):
+        for field in (
+            "layers_per_block",
+            "transformer_layers_per_block",
+            "attention_head_dim",
+        ):
             if len(self.per_block(field)) != blocks:
                 raise ValueError(f"{field} must be a number or {blocks} of them.")
         if not isinstance(self.cross_attention_dim, int):
@@ -100,11 +103,6 @@ class UNetConfig:
         return read_config(
             cls, values, neutral=_NEUTRAL, ignored=_IGNORED, name="The UNet"
         )
-
-    @property
-    def heads(self) -> int | tuple[int, ...]:
-        """Attention heads, one number for all blocks or one each."""
-        return self.num_attention_heads or self.attention_head_dim
 
     @property
     def factor(self) -> int:
@@ -129,7 +127,7 @@ def unet(
     controls: tuple[Control, ...] = (),
     context: Context = Context(),
     compute: Compute = Compute(),
-) -> tuple[Latents, dict[str, Probs]]:
+) -> tuple[Float[Array, "b h w o"], dict[str, Probs]]:
     """(the prediction for latents `x` at timesteps `t`, what controls kept).
 
     `text` is an encoded prompt per image, or a function of the `Site` that gives the
@@ -267,7 +265,7 @@ class _Layers:
                 params,
                 x,
                 self.text,
-                heads=self.config.per_block("heads")[block],
+                heads=self.config.per_block("attention_head_dim")[block],
                 groups=self.config.norm_num_groups,
                 name=name,
                 place=place,
@@ -284,8 +282,8 @@ class _Layers:
 
 def _down_block(layers: _Layers, i: int, cross: bool, params: Params, x: Array):
     skips, kept = [], {}
-    for j, resnet_params in params["resnets"].items():
-        x = layers.resnet(resnet_params, x)
+    for j in _indices(params["resnets"]):
+        x = layers.resnet(params["resnets"][j], x)
         if cross:
             name = f"down_blocks/{i}/attentions/{j}"
             x, maps = layers.transformer(params["attentions"][j], x, i, name, "down")
@@ -315,9 +313,9 @@ def _up_block(
     skips: tuple[Array, ...],
 ):
     kept = {}
-    for j, resnet_params in params["resnets"].items():
+    for j in _indices(params["resnets"]):
         x = jnp.concatenate([x, skips[-1 - int(j)]], axis=-1)
-        x = layers.resnet(resnet_params, x)
+        x = layers.resnet(params["resnets"][j], x)
         if cross:
             name = f"up_blocks/{i}/attentions/{j}"
             x, maps = layers.transformer(params["attentions"][j], x, -1 - i, name, "up")
@@ -326,6 +324,11 @@ def _up_block(
         sampler = params["upsamplers"]["0"]["conv"]
         x = conv(sampler, upsample(x, size), compute=layers.compute)
     return x, kept
+
+
+def _indices(params: Params) -> list[str]:
+    # Not the dict's own order: jax sorts keys as strings, "10" before "2".
+    return [str(j) for j in range(len(params))]
 
 
 def _init_block(

@@ -23,6 +23,7 @@ from personax.networks.layers import (
     keys_for,
     upsample,
 )
+from personax.networks.resnet import init_resnet, resnet
 from personax.typing import Images, Key, Latents, Params
 
 _EPS = 1e-6  # of every group norm; diffusers has no option for it
@@ -220,11 +221,11 @@ def _down_block(
 def _mid_block(
     params: Params, x: Latents, *, config: VAEConfig, compute: Compute
 ) -> Latents:
-    resnet = _remat(_resnet, config, compute, "layer")
-    x = resnet(params["resnets"]["0"], x)
+    layer = _remat(_resnet, config, compute, "layer")
+    x = layer(params["resnets"]["0"], x)
     if "attentions" in params:
         x = _attention(params["attentions"]["0"], x, config, compute)
-    return resnet(params["resnets"]["1"], x)
+    return layer(params["resnets"]["1"], x)
 
 
 def _up_block(
@@ -239,22 +240,17 @@ def _up_block(
 def _resnets(
     params: Params, x: Latents, config: VAEConfig, compute: Compute
 ) -> Float[Array, "b h w c2"]:
-    resnet = _remat(_resnet, config, compute, "layer")
+    layer = _remat(_resnet, config, compute, "layer")
     for i in range(len(params)):
-        x = resnet(params[str(i)], x)
+        x = layer(params[str(i)], x)
     return x
 
 
 def _resnet(
     params: Params, x: Latents, *, config: VAEConfig, compute: Compute
 ) -> Float[Array, "b h w c2"]:
-    y = jax.nn.silu(_norm(params["norm1"], x, config))
-    y = conv(params["conv1"], y, compute=compute)
-    y = jax.nn.silu(_norm(params["norm2"], y, config))
-    y = conv(params["conv2"], y, compute=compute)
-    if "conv_shortcut" in params:
-        x = conv(params["conv_shortcut"], x, compute=compute)
-    return x + y
+    groups = config.norm_num_groups
+    return resnet(params, x, groups=groups, eps=_EPS, compute=compute)
 
 
 def _attention(
@@ -385,7 +381,7 @@ def _init_blocks(
     for i, (inputs, width) in enumerate(pairs):
         *keys, sampler_key = jax.random.split(jax.random.fold_in(key, i), layers + 1)
         resnets = {
-            str(j): _init_resnet(keys[j], width if j else inputs, width)
+            str(j): init_resnet(keys[j], width if j else inputs, width)
             for j in range(layers)
         }
         params[str(i)] = {"resnets": resnets}
@@ -400,24 +396,11 @@ def _init_mid_block(key: Key, config: VAEConfig) -> Params:
     keys = keys_for(key, "first", "second", "attention")
     params = {
         "resnets": {
-            "0": _init_resnet(keys["first"], width, width),
-            "1": _init_resnet(keys["second"], width, width),
+            "0": init_resnet(keys["first"], width, width),
+            "1": init_resnet(keys["second"], width, width),
         }
     }
     if config.mid_block_add_attention:
         attention = init_attention(keys["attention"], width, bias=True)
         params["attentions"] = {"0": {"group_norm": init_norm(width), **attention}}
-    return params
-
-
-def _init_resnet(key: Key, inputs: int, width: int) -> Params:
-    keys = keys_for(key, "conv1", "conv2", "conv_shortcut")
-    params = {
-        "norm1": init_norm(inputs),
-        "conv1": init_conv(keys["conv1"], 3, inputs, width),
-        "norm2": init_norm(width),
-        "conv2": init_conv(keys["conv2"], 3, width, width),
-    }
-    if inputs != width:
-        params["conv_shortcut"] = init_conv(keys["conv_shortcut"], 1, inputs, width)
     return params

@@ -1,6 +1,7 @@
 """Checkpoints of a training state by orbax, and nothing else of orbax anywhere."""
 
 import pathlib
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -32,17 +33,22 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return state
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw(state))
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(state))
         saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        return saved.replace(key=jax.random.wrap_key_data(saved.key))
+        return TrainState(**{**saved, "key": jax.random.wrap_key_data(saved["key"])})
 
     def save(self, state: TrainState, step: int, *, force: bool = False) -> None:
         """Save where `step` is due, or now with `force`."""
         if force and self._manager.latest_step() == step:
             return
-        self._manager.save(step, args=ocp.args.StandardSave(_raw(state)), force=force)
+        self._manager.save(step, args=ocp.args.StandardSave(_plain(state)), force=force)
 
 
-def _raw(state: TrainState) -> TrainState:
+def _plain(state: TrainState) -> dict[str, Any]:
     # Orbax's standard handler stores arrays of numbers: a typed key goes as its data.
-    return state.replace(key=jax.random.key_data(state.key))
+    return {
+        "step": state.step,
+        "theta": state.theta,
+        "opt": state.opt,
+        "key": jax.random.key_data(state.key),
+    }

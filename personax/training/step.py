@@ -29,7 +29,7 @@ def make_step(
         gradients, metrics = jax.grad(objective, has_aux=True)(state.theta)
         updates, opt = tx.update(gradients, state.opt, state.theta)
         theta = optax.apply_updates(state.theta, updates)
-        metrics = {**metrics, "gradient_norm": optax.global_norm(gradients)}
+        metrics = {**metrics, "gradient_norm": optax.tree.norm(gradients)}
         return state.replace(step=state.step + 1, theta=theta, opt=opt), metrics
 
     return jax.jit(step, donate_argnums=0)

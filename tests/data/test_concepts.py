@@ -24,7 +24,7 @@ def test_a_folder_is_read_cropped_and_scaled(tmp_path):
 
 
 def test_a_typo_names_the_subjects_that_exist():
-    with pytest.raises(ValueError, match="backpack, bear"):
+    with pytest.raises(ValueError, match="dog, cat, fox"):
         concepts.pictures("dgo", (32, 32))
 
 

@@ -1,0 +1,164 @@
+"""The commands as a user runs them: what they write, and how they refuse."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHORT = ["--config.steps=3", "--config.batch=2", "--config.preview.steps=2"]
+
+
+def run(*arguments, cwd=ROOT):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """What three steps of the quickstart leave behind."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    done = run(
+        "personax.train",
+        "--config=configs/quickstart.py",
+        f"--workdir={folder}",
+        *SHORT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"training weights: [\d,]+ numbers in 14 leaves", done.stdout)
+    return folder
+
+
+def test_train_leaves_a_concept_a_sheet_and_checkpoints(workdir):
+    about = json.loads((workdir / "concept" / "concept.json").read_text())
+    assert about["step"] == 3
+    assert about["base"] == "emoji"
+    assert about["prompt"] == "a photo of a <v1> dog"
+    assert (workdir / "concept" / "theta.safetensors").is_file()
+    with Image.open(workdir / "grid.png") as sheet:
+        assert min(sheet.size) > 500
+    assert (workdir / "checkpoints").is_dir()
+
+
+def test_sample_draws_the_concept_and_says_so_in_every_file(workdir, tmp_path):
+    done = run(
+        "personax.sample",
+        f"--concept={workdir / 'concept'}",
+        "--prompt=a photo of a <v1> dog at night",
+        "--term=-1:a cat",
+        "--negative=in the snow",
+        "--num_images=3",
+        "--batch=2",
+        "--steps=2",
+        "--seed=5",
+        f"--out={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"load .* s, compile .* s, sample .* s, decode .* s", done.stdout)
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files == ["0000.png", "0001.png", "0002.png", "grid.png", "samples.json"]
+    with Image.open(tmp_path / "0002.png") as image:
+        assert image.size == (32, 32)
+        text = image.text["parameters"]
+    first, second, third = text.split("\n")
+    assert first.startswith("a photo of a <v1> dog at night")
+    assert second == "Negative prompt: in the snow"
+    assert "Steps: 2" in third
+    assert "Seed: 5" in third
+    record = json.loads((tmp_path / "samples.json").read_text())
+    assert [sample["file"] for sample in record["samples"]] == files[:3]
+    assert [term["weight"] for term in record["terms"]] == [3.0, -1.0]
+
+
+def test_the_batch_does_not_change_a_picture(tmp_path):
+    for batch in (1, 3):
+        done = run(
+            "personax.sample",
+            "--prompt=a dog",
+            "--num_images=3",
+            f"--batch={batch}",
+            "--steps=3",
+            f"--out={tmp_path / str(batch)}",
+        )
+        assert done.returncode == 0, done.stderr
+    for i in range(3):
+        one, three = (
+            np.asarray(Image.open(tmp_path / batch / f"000{i}.png")).astype(int)
+            for batch in ("1", "3")
+        )
+        assert np.abs(one - three).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--prompt=a <v7> dog"], "<v7>"),
+        (["--term=a dog"], "WEIGHT:PROMPT"),
+        (["--term=face@1:a dog"], "names no model"),
+        (["--base=/nowhere/at/all"], "/nowhere/at/all"),
+        (["--concept=/nowhere", "--prompt=a dog"], "concept.json"),
+        (["--size=30"], "multiple of 4"),
+        (["--size=big"], "WIDTHxHEIGHT"),
+        (["--spacing=karras"], "sigma"),
+        (["--eta=0.5", "--solver=euler"], "eta"),
+        (["a", "dog"], "quote"),
+    ],
+)
+def test_sample_refuses_in_one_sentence(arguments, sentence, tmp_path):
+    done = run("personax.sample", *arguments, f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("personax: ")
+    assert sentence in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config.concept.images=dgo"], "bundled subject"),
+        (["--config.concept.class_word=cat"], "'cat'"),
+        (["--config.concept.placeholder=dog"], "vocabulary"),
+        (["--config.concept.initial=zzzzz"], "no entry"),
+        (["--config.method=lora2"], "there are: custom_diffusion"),
+        (["--config.base=/nowhere"], "/nowhere"),
+        (["--config.dtype=float8"], "float32, bfloat16, float16"),
+    ],
+)
+def test_train_refuses_before_any_step(arguments, sentence, tmp_path):
+    done = run(
+        "personax.train",
+        "--config=configs/quickstart.py",
+        f"--workdir={tmp_path / 'run'}",
+        *arguments,
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("personax: ")
+    assert sentence in last
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_key_of_the_config_is_refused(tmp_path):
+    done = run(
+        "personax.train",
+        "--config=configs/quickstart.py",
+        "--config.stepz=3",
+        f"--workdir={tmp_path}",
+    )
+    assert done.returncode != 0
+    assert "stepz" in done.stderr
