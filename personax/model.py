@@ -1,5 +1,6 @@
 """What a guidance term speaks to: a denoiser, and a tokenizer that knows its words."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +11,6 @@ from personax.loading import Base
 from personax.methods import Concept
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import Tokenizer, add_placeholder
-from personax.spec import Spec
 
 
 class Model(NamedTuple):
@@ -22,13 +22,7 @@ class Model(NamedTuple):
 
 def from_base(base: Base, compute: Compute = Compute()) -> Model:
     """The base as it is; its autoencoder stays with the base."""
-    spec = Spec(
-        unet=base.unet,
-        text_encoder=base.text_encoder,
-        vae=base.vae,
-        schedule=base.schedule,
-        compute=compute,
-    )
+    spec = dataclasses.replace(base.spec, compute=compute)
     params = {name: base.params[name] for name in ("unet", "text_encoder")}
     return Model(Denoiser(params, spec=spec), base.tokenizer)
 

@@ -21,6 +21,7 @@ from personax.loading import EMBEDDED, Base, load_base
 from personax.model import Model, from_base, with_concept
 from personax.networks.compute import Compute
 from personax.prompts import Wish
+from personax.spec import Spec
 
 FLAGS = flags.FLAGS
 _SPACINGS = ("leading", "trailing", "linspace", "karras")
@@ -51,7 +52,7 @@ def define_flags() -> None:
         "dtype",
         None,
         ["float32", "bfloat16", "float16"],
-        "Of activations. Default: float32 on a CPU, else bfloat16.",
+        "Of weights and activations. Default: float32 on a CPU, else bfloat16.",
     )
     flags.DEFINE_enum(
         "decode",
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
         base, models = _models(everywhere)
         prompts.check(models, wishes, FLAGS.unconditional)
         spec = models["base"].denoiser.spec
-        width, height = _size(base)
+        height, width = _size(spec)
         shape = spec.latent_shape(height, width)
         solver, schedule = _solver(spec.schedule)
         grid = solver.grid(schedule, FLAGS.steps)
@@ -126,13 +127,14 @@ def _wishes(argv: Sequence[str]) -> list[Wish]:
 
 def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
     """The base and every model that a term may name, "base" with the concept bound."""
+    on_cpu = jax.default_backend() == "cpu"
+    compute = Compute(FLAGS.dtype or ("float32" if on_cpu else "bfloat16"))
     options: dict[str, Any] = {
+        "param_dtype": compute.dtype,
         "sharding": sharding,
         "variant": FLAGS.variant,
         "allow_pickle": FLAGS.allow_pickle,
     }
-    on_cpu = jax.default_backend() == "cpu"
-    compute = Compute(FLAGS.dtype or ("float32" if on_cpu else "bfloat16"))
     base = load_base(FLAGS.base, **options)
     models = {"base": from_base(base, compute)}
     if FLAGS.concept:
@@ -145,16 +147,14 @@ def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
     return base, models
 
 
-def _size(base: Base) -> tuple[int, int]:
-    """(width, height) in pixels."""
+def _size(spec: Spec) -> tuple[int, int]:
+    """(height, width) in pixels."""
     if FLAGS.size is None:
-        native = base.unet.sample_size
-        h, w = (native, native) if isinstance(native, int) else native
-        return w * base.vae.factor, h * base.vae.factor
+        return spec.size
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", FLAGS.size)
     if not found:
         raise ValueError(f"--size {FLAGS.size!r} is neither a side nor WIDTHxHEIGHT.")
-    return int(found[1]), int(found[2] or found[1])
+    return int(found[2] or found[1]), int(found[1])
 
 
 def _solver(schedule: ScheduleConfig) -> tuple[Solver, ScheduleConfig]:
@@ -214,7 +214,9 @@ def _write(
         )
         images.write_png(out / name, pixels, {"parameters": text})
         records.append({"file": name, "seed": FLAGS.seed, "index": index})
-    sheet = images.grid(pictures, title=_title(wishes, settings))
+    captions = [f"image {index}" for index in range(len(pictures))]
+    title = _title(wishes, settings)
+    sheet = images.grid(pictures, captions=captions, title=title)
     images.write_png(out / "grid.png", sheet)
     record = {
         "terms": [wish._asdict() for wish in wishes],
@@ -228,7 +230,8 @@ def _write(
 
 def _title(wishes: Sequence[Wish], settings: Mapping[str, Any]) -> str:
     terms = " + ".join(str(wish) for wish in wishes)
-    return f"{terms}\n{settings['Sampler']}, {settings['Steps']} steps"
+    details = ("Sampler", "Steps", "Seed", "Model")
+    return terms + "\n" + ", ".join(f"{name}: {settings[name]}" for name in details)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,13 @@ class Spec:
     schedule: ScheduleConfig = ScheduleConfig()
     compute: Compute = Compute()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures that the base was trained on, in pixels."""
+        side = self.unet.sample_size or 64
+        h, w = (side, side) if isinstance(side, int) else side
+        return h * self.vae.factor, w * self.vae.factor
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(h, w, c) of the latents of a picture.
 

@@ -60,8 +60,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         plain = from_base(base, compute)
         concept = _concept(config, plain)
         model = plain._replace(tokenizer=with_words(plain.tokenizer, [concept]))
-        size = config.size or base.unet.sample_size * base.vae.factor
-        pictures = concepts.pictures(config.concept.images, (size, size))
+        size = (config.size, config.size) if config.size else base.spec.size
+        pictures = concepts.pictures(config.concept.images, size)
         ids = tokenize(model.tokenizer, [config.concept.prompt] * config.batch)
 
     key = jax.random.key(config.seed)
@@ -127,7 +127,9 @@ def _posterior(
     base: Base, compute: Compute, pictures: Float[np.ndarray, "n h w c"]
 ) -> vae.Posterior:
     """Every picture's posterior, computed once: the autoencoder does not train."""
-    encode = jax.jit(functools.partial(vae.encode, config=base.vae, compute=compute))
+    encode = jax.jit(
+        functools.partial(vae.encode, config=base.spec.vae, compute=compute)
+    )
     # One at a time: a set is small, a full-size picture's activations are not.
     each = [encode(base.params["vae"], images=picture[None]) for picture in pictures]
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)

@@ -15,6 +15,7 @@ from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.tokenizer import Tokenizer, load_tokenizer
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
+from personax.spec import Spec
 from personax.tree import flat, nest
 from personax.typing import Params
 
@@ -27,10 +28,7 @@ class Base:
     """A pretrained model: parameters, and what is needed to compute with them."""
 
     params: Params  # {"unet", "vae", "text_encoder"}
-    unet: UNetConfig = struct.field(pytree_node=False)
-    vae: VAEConfig = struct.field(pytree_node=False)
-    text_encoder: CLIPTextConfig = struct.field(pytree_node=False)
-    schedule: ScheduleConfig = struct.field(pytree_node=False)
+    spec: Spec = struct.field(pytree_node=False)
     tokenizer: Tokenizer = struct.field(pytree_node=False)
     name: str = struct.field(pytree_node=False)  # the source, as it was asked for
     fingerprint: str = struct.field(pytree_node=False)  # see loading.place
@@ -84,8 +82,7 @@ def load_base(
     template = flat(templates)
     return Base(
         params=nest(place(stored, template, dtype=param_dtype, sharding=sharding)),
-        **configs._asdict(),
-        schedule=ScheduleConfig.from_json(schedule),
+        spec=Spec(**configs._asdict(), schedule=ScheduleConfig.from_json(schedule)),
         tokenizer=load_tokenizer(
             directory / "tokenizer",
             size=configs.text_encoder.vocab_size,

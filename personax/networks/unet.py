@@ -72,7 +72,7 @@ class UNetConfig:
     use_linear_projection: bool = False
     flip_sin_to_cos: bool = True
     freq_shift: float = 0.0
-    sample_size: int | tuple[int, int] = 64  # latent side it was trained at
+    sample_size: int | tuple[int, int] | None = 64  # latent side it was trained at
 
     def __post_init__(self):
         blocks = len(self.block_out_channels)

@@ -62,8 +62,8 @@ def test_a_directory_gives_its_tensors_under_our_paths(written):
     }
     _assert_holds(base.params, states)
     assert base.name == str(directory)
-    assert base.unet.block_out_channels == (8, 16)
-    assert base.schedule.beta_end == 0.012
+    assert base.spec.unet.block_out_channels == (8, 16)
+    assert base.spec.schedule.beta_end == 0.012
     assert (base.tokenizer.size, base.tokenizer.length) == (1212, 32)
 
 
@@ -78,7 +78,7 @@ def test_the_embedded_model_is_the_default(source):
 def test_a_base_is_a_pytree_with_static_configs(written):
     base = load_base(written[0])
     copied = jax.tree.map(np.asarray, base)
-    assert copied.unet == base.unet
+    assert copied.spec == base.spec
     assert jax.tree.structure(copied) == jax.tree.structure(load_base(written[0]))
 
 

@@ -22,7 +22,7 @@ PROMPT, GUIDANCE, STEPS = "a dog wearing a top hat on the beach", 3.0, 25
 @pytest.fixture(scope="module")
 def pipeline():
     pipe = StableDiffusionPipeline.from_pretrained(
-        embedded("pipeline"), torch_dtype=torch.float32
+        embedded("pipeline"), dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, DDIMScheduler)

@@ -72,7 +72,7 @@ def test_a_pipeline_that_diffusers_saved(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     base = load_base(tmp_path)
     _assert_equal(base, _torch_state(pipeline))
-    assert base.schedule.beta_schedule == "scaled_linear"
+    assert base.spec.schedule.beta_schedule == "scaled_linear"
     assert base.tokenizer.length == 32
 
 
