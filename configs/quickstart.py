@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.size = 0  # side of the training pictures; 0 is the base's own
 
     config.method = "custom_diffusion"
-    config.method_args = ConfigDict()
+    config.method_args = ConfigDict({"train": "kv"})
     config.concept = ConfigDict(
         {
             "images": "dog",  # a bundled subject, or a folder of pictures

@@ -1,4 +1,4 @@
-"""What the commands share: the compilation cache, and one sentence for a bad input."""
+"""What the commands share: how they start, time themselves and refuse bad input."""
 
 import contextlib
 import os
@@ -8,15 +8,17 @@ import time
 from collections.abc import Iterator
 
 import jax
+from absl import logging
 
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
 
 
-def keep_compilations() -> None:
-    """Use JAX's persistent compilation cache, so that a second start is quick.
+def start() -> None:
+    """Keep compilations from run to run, and the libraries' chatter off the screen.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, or, set empty, none.
+    JAX_COMPILATION_CACHE_DIR names another folder for them, or, set empty, none.
     """
+    logging.set_verbosity(logging.WARNING)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     jax.config.update("jax_compilation_cache_dir", str(_CACHE))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.keep_compilations()
+    command.start()
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
         wishes = _wishes(argv)
@@ -92,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
     with watch("compile"):
         draw = generate.make_draw(solver, shape).lower(*inputs, batches[0]).compile()
         latents = jax.ShapeDtypeStruct(
-            (FLAGS.batch, *shape), np.float32, sharding=draw.output_shardings
+            (*batches[0].shape, *shape), np.float32, sharding=draw.output_shardings
         )
         decode = generate.make_decode(spec, FLAGS.decode)
         decode = decode.lower(base.params["vae"], latents).compile()
@@ -170,15 +171,12 @@ def _solver(schedule: ScheduleConfig) -> tuple[Solver, ScheduleConfig]:
 
 def _batches(mesh: Mesh) -> list[jax.Array]:
     """Image indices by batch, each as large as the first: one compilation for all."""
-    devices = mesh.size
-    if FLAGS.batch % devices:
-        raise ValueError(f"--batch must be a multiple of the {devices} local devices.")
-    indices = np.arange(-(-FLAGS.num_images // FLAGS.batch) * FLAGS.batch)
+    wanted = min(FLAGS.batch, FLAGS.num_images)
+    size = math.ceil(wanted / mesh.size) * mesh.size  # as many on every device
+    count = math.ceil(FLAGS.num_images / size)
+    indices = np.arange(count * size)
     spread = NamedSharding(mesh, PartitionSpec("data"))
-    return [
-        jax.device_put(batch, spread)
-        for batch in np.split(indices, len(indices) // FLAGS.batch)
-    ]
+    return [jax.device_put(batch, spread) for batch in np.split(indices, count)]
 
 
 def _settings(base: Base, solver: str, width: int, height: int) -> dict[str, Any]:
@@ -193,6 +191,10 @@ def _settings(base: Base, solver: str, width: int, height: int) -> dict[str, Any
         "Model hash": base.fingerprint[:10],
         "Version": f"personax {personax.__version__}",
     }
+    if FLAGS.spacing:
+        settings["Schedule type"] = FLAGS.spacing
+    if FLAGS.eta:
+        settings["Eta"] = FLAGS.eta
     if FLAGS.concept:
         settings["Concept"] = FLAGS.concept
     return settings

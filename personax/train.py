@@ -44,7 +44,7 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.keep_compilations()
+    command.start()
     config = flags.FLAGS.config
     source = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     train(config, pathlib.Path(flags.FLAGS.workdir or f"runs/{source.stem}"))
@@ -63,12 +63,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         size = (config.size, config.size) if config.size else base.spec.size
         pictures = concepts.pictures(config.concept.images, size)
         ids = tokenize(model.tokenizer, [config.concept.prompt] * config.batch)
+        key = jax.random.key(config.seed)
+        theta = methods.init(method, key, plain.denoiser.params, [concept])
+        tx = optax.adamw(**config.optimizer)
 
-    key = jax.random.key(config.seed)
-    theta = methods.init(method, key, plain.denoiser.params, [concept])
     for part, leaves in theta.items():
         print(f"training {part}: {count(leaves):,} numbers in {len(leaves)} leaves")
-    tx = optax.adamw(**config.optimizer)
     state = create(theta, tx.init(theta), jax.random.fold_in(key, 1))
     with watch("encode"):
         posterior = _posterior(base, compute, pictures)
@@ -132,7 +132,8 @@ def _posterior(
     )
     # One at a time: a set is small, a full-size picture's activations are not.
     each = [encode(base.params["vae"], images=picture[None]) for picture in pictures]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
+    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
+    return jax.block_until_ready(joined)
 
 
 def _loop(

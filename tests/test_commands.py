@@ -136,6 +136,7 @@ def test_sample_refuses_in_one_sentence(arguments, sentence, tmp_path):
         (["--config.concept.initial=zzzzz"], "no entry"),
         (["--config.method=lora2"], "there are: custom_diffusion"),
         (["--config.base=/nowhere"], "/nowhere"),
+        (["--config.method_args.train=unet/.*/attn3/.*"], "Nearest paths"),
         (["--config.dtype=float8"], "float32, bfloat16, float16"),
     ],
 )

@@ -19,7 +19,7 @@ from personax.typing import Key, Keys, Params, Probs, Text, Where
 # Above this many bytes of float32 logits a site is computed in chunks, and a chunk's
 # logits have this many: a CPU's should stay in its cache.
 _CHUNK_ABOVE = {"cpu": 16 * 2**20, "gpu": 256 * 2**20, "tpu": 256 * 2**20}
-_CHUNK_LOGITS = {"cpu": 4 * 2**20, "gpu": 128 * 2**20, "tpu": 128 * 2**20}
+_CHUNK_LOGITS = {"cpu": 8 * 2**20, "gpu": 128 * 2**20, "tpu": 128 * 2**20}
 
 Queries = Float[Array, "b q m e"]
 
