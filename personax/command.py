@@ -5,12 +5,17 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
-from absl import logging
+from absl import app, logging
 
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """absl's `app.run`, with one sentence also for a config that cannot be read."""
+    app.run(main, flags_parser=_parse)
 
 
 def start() -> None:
@@ -35,9 +40,20 @@ def one_sentence() -> Iterator[None]:
         yield
     except (ValueError, OSError, KeyError, TypeError) as error:
         # str(KeyError) would put the sentence in quotes.
-        message = error.args[0] if isinstance(error, KeyError) else error
-        print(f"personax: {message}", file=sys.stderr)
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        print(f"personax: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _parse(argv: Sequence[str]) -> Sequence[str]:
+    with one_sentence():
+        try:
+            return app.parse_flags_with_usage(argv)
+        except AttributeError as error:  # a key that the config does not have
+            # ml_collections wraps a KeyError, whose own text is a repr.
+            inner = error.args[0]
+            text = inner.args[0] if isinstance(inner, KeyError) else inner
+            raise ValueError(f"The config has no key {text}")
 
 
 class Stopwatch:

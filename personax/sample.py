@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -238,4 +238,4 @@ def _title(wishes: Sequence[Wish], settings: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.run(main)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
@@ -201,4 +201,4 @@ def _preview(
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.run(main)

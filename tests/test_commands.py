@@ -154,12 +154,19 @@ def test_train_refuses_before_any_step(arguments, sentence, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_key_of_the_config_is_refused(tmp_path):
-    done = run(
-        "personax.train",
-        "--config=configs/quickstart.py",
-        "--config.stepz=3",
-        f"--workdir={tmp_path}",
-    )
-    assert done.returncode != 0
-    assert "stepz" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--config=configs/quickstart.py", "--config.stepz=3"],
+            'Did you mean "steps"',
+        ),
+        (["--config=configs/quikstart.py"], "configs/quikstart.py"),
+    ],
+)
+def test_a_mistyped_config_or_key_is_refused(arguments, sentence, tmp_path):
+    done = run("personax.train", *arguments, f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("personax: ")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
