@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from personax.denoiser import Prompt, encode
@@ -84,4 +85,8 @@ def to_terms(
 
 
 def _encode(model: Model, prompt: str) -> Prompt:
-    return encode(model.denoiser, jnp.asarray(tokenize(model.tokenizer, [prompt])))
+    return _compiled(model.denoiser, jnp.asarray(tokenize(model.tokenizer, [prompt])))
+
+
+# One program for all prompts; layer by layer, the first would take seconds.
+_compiled = jax.jit(encode)

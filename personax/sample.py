@@ -61,6 +61,7 @@ def define_flags() -> None:
         ["whole", "sliced", "tiled"],
         "The autoencoder's way; sliced and tiled take less memory.",
     )
+    text("base_config", None, "Directory or id with a single file's configs.")
     text("variant", None, "Which weight files of the base, such as fp16.")
     flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
     text("out", "out/sample", "Folder for the pictures.")
@@ -136,6 +137,8 @@ def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
         "variant": FLAGS.variant,
         "allow_pickle": FLAGS.allow_pickle,
     }
+    if FLAGS.base_config:
+        options["config"] = FLAGS.base_config
     base = load_base(FLAGS.base, **options)
     models = {"base": from_base(base, compute)}
     if FLAGS.concept:
