@@ -75,8 +75,9 @@ def find_configs(source: str | Path) -> Path:
         if folder and (folder / "tokenizer").is_dir():
             return folder
     raise FileNotFoundError(
-        f"A single-file checkpoint holds no configs and no tokenizer; give `config` (--base_config) a "
-        f"directory in diffusers' layout, since {source!r} cannot be had here: {reason}"
+        f"A single-file checkpoint holds no configs and no tokenizer; give `config` "
+        f"(--base_config) a directory in diffusers' layout, since {source!r} cannot be "
+        f"had here: {reason}"
     )
 
 
