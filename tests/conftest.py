@@ -20,6 +20,14 @@ install_import_hook("personax", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# The first example compiles, and the machine may be busy: time is no property here.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
+
 import pytest  # noqa: E402
 
 from personax import tree  # noqa: E402
