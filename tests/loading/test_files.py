@@ -218,6 +218,8 @@ def test_a_single_file_says_where_configs_come_from(single, monkeypatch):
         raise OSError("no network\nin two lines")
 
     monkeypatch.setattr(files, "snapshot_download", snapshot_download)
-    with pytest.raises(FileNotFoundError, match=r"give `config`.* a directory") as caught:
+    with pytest.raises(
+        FileNotFoundError, match=r"give `config`.* a directory"
+    ) as caught:
         load_base(single)
     assert str(caught.value).endswith("had here: no network")
