@@ -49,11 +49,11 @@ def pipelines(model: str, seed: int = 0) -> tuple[StableDiffusionPipeline, Base]
     torch.manual_seed(seed)
     if model == "emoji":
         pipeline = StableDiffusionPipeline.from_pretrained(
-            embedded("pipeline"), torch_dtype=torch.float32
+            embedded("pipeline"), dtype=torch.float32
         )
         base = load_base("emoji")
     else:
-        pipeline = _sd15_pipeline()
+        pipeline = sd15_pipeline()
         with tempfile.TemporaryDirectory() as folder:
             pipeline.save_pretrained(folder)
             base = load_base(folder)
@@ -80,7 +80,8 @@ def _sd15_unet() -> UNet2DConditionModel:
     )
 
 
-def _sd15_pipeline() -> StableDiffusionPipeline:
+def sd15_pipeline() -> StableDiffusionPipeline:
+    """Stable Diffusion 1.5's shapes with torch's current random state for weights."""
     text_encoder = CLIPTextConfig(
         hidden_size=768,
         intermediate_size=3072,

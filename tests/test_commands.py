@@ -27,6 +27,15 @@ def run(*arguments, cwd=ROOT):
     )
 
 
+def check_refusal(done, sentence):
+    """Status 2, and the last line is the one sentence, without a traceback."""
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("personax: ")
+    assert sentence in last
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """What three steps of the quickstart leave behind."""
@@ -119,11 +128,7 @@ def test_the_batch_does_not_change_a_picture(tmp_path):
 )
 def test_sample_refuses_in_one_sentence(arguments, sentence, tmp_path):
     done = run("personax.sample", *arguments, f"--out={tmp_path / 'out'}")
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("personax: ")
-    assert sentence in last
-    assert "Traceback" not in done.stderr
+    check_refusal(done, sentence)
     assert not (tmp_path / "out").exists()
 
 
@@ -147,10 +152,7 @@ def test_train_refuses_before_any_step(arguments, sentence, tmp_path):
         f"--workdir={tmp_path / 'run'}",
         *arguments,
     )
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("personax: ")
-    assert sentence in last
+    check_refusal(done, sentence)
     assert not (tmp_path / "run").exists()
 
 
@@ -166,7 +168,4 @@ def test_train_refuses_before_any_step(arguments, sentence, tmp_path):
 )
 def test_a_mistyped_config_or_key_is_refused(arguments, sentence, tmp_path):
     done = run("personax.train", *arguments, f"--workdir={tmp_path}")
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("personax: ")
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
+    check_refusal(done, sentence)
