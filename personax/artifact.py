@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 from safetensors.numpy import load_file, save_file
@@ -13,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 import personax
 from personax import methods
 from personax.methods import Concept, Method
+from personax.methods.compress import expand
 from personax.tree import flat
 from personax.typing import Params, Theta
 
@@ -37,16 +40,27 @@ def save(
     method_args: Mapping[str, Any],
     base: str,
     fingerprint: str,
+    before: Sequence[pathlib.Path] = (),
     **about: Any,
 ) -> None:
-    """Write the folder; `about` (step, prompts, config, …) must be JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the folder in one piece; `about` (step, prompts, config, …) must be JSON.
+
+    `before` are the concepts that it was trained on top of: they go along, as copies.
+    A concept that is there is replaced; ValueError where something else is.
+    """
+    if folder.exists() and not (folder / "concept.json").is_file():
+        raise ValueError(f"{folder} exists and is no concept; it is not replaced.")
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     leaves = {
         f"{part}/{path}": np.asarray(leaf)
         for part, tree in theta.items()
         for path, leaf in flat(tree).items()
     }
-    save_file(leaves, folder / "theta.safetensors")
+    save_file(leaves, unfinished / "theta.safetensors")
+    for i, earlier in enumerate(before):
+        shutil.copytree(earlier, unfinished / "before" / str(i))
     record = {
         "format": FORMAT,
         "personax": personax.__version__,
@@ -57,7 +71,9 @@ def save(
         "concepts": [concept._asdict() for concept in concepts],
         **about,
     }
-    (folder / "concept.json").write_text(json.dumps(record, indent=2) + "\n")
+    (unfinished / "concept.json").write_text(json.dumps(record, indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
@@ -72,25 +88,26 @@ def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
             f"{folder} was trained on the base {about['base']!r}, and the base given "
             f"has other weights; pass that base with --base."
         )
-    concepts = tuple(
-        Concept(
-            values["placeholder"],
-            values["class_word"],
-            tuple(values["ids"]),
-            tuple(values["initial"]),
-        )
-        for values in about["concepts"]
-    )
+    concepts = tuple(_concept(values) for values in about["concepts"])
     method = methods.make(about["method"], **about["method_args"])
-    theta: Theta = {}
-    for name, leaf in _read_leaves(folder / "theta.safetensors").items():
-        part, _, path = name.partition("/")
-        theta.setdefault(part, {})[path] = leaf
     expected = jax.eval_shape(
         lambda: methods.init(method, jax.random.key(0), params, concepts)
     )
-    _check(folder, expected, theta)
-    return Artifact(method, theta, concepts, about)
+    # What personax.compress wrote stands for whole kernels.
+    leaves = expand(_read_leaves(folder / "theta.safetensors"), params)
+    return Artifact(method, _fill(folder, expected, leaves), concepts, about)
+
+
+def earlier(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders of the concepts that this one was trained on top of, in order."""
+    inside = folder / "before"
+    found = inside.iterdir() if inside.is_dir() else ()
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def _concept(values: Mapping[str, Any]) -> Concept:
+    lists = {name: tuple(values[name]) for name in ("ids", "initial")}
+    return Concept(**{**values, **lists})
 
 
 def _read_json(folder: pathlib.Path) -> dict[str, Any]:
@@ -117,17 +134,23 @@ def _read_leaves(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is truncated or no safetensors file: {error}.")
 
 
-def _check(folder: pathlib.Path, expected: Theta, theta: Theta) -> None:
-    want = {part: flat(tree) for part, tree in expected.items()}
+def _fill(
+    folder: pathlib.Path, expected: Theta, leaves: Mapping[str, np.ndarray]
+) -> Theta:
+    """`expected`, whose leaves are shapes, with the arrays of the file in it."""
+    paths, structure = jax.tree.flatten_with_path(expected)
+    want = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): shape.shape
+        for path, shape in paths
+    }
     wrong = [
-        f"{part}/{path}"
-        for part in want.keys() | theta.keys()
-        for path in want.get(part, {}).keys() | theta.get(part, {}).keys()
-        if getattr(want.get(part, {}).get(path), "shape", None)
-        != getattr(theta.get(part, {}).get(path), "shape", None)
+        name
+        for name in want.keys() | leaves.keys()
+        if want.get(name) != getattr(leaves.get(name), "shape", None)
     ]
     if wrong:
         raise ValueError(
             f"{folder} does not hold what its method trains: {len(wrong)} leaves are "
-            f"missing, extra or of another shape, first {sorted(wrong)[0]}."
+            f"missing, extra or of another shape, first {min(wrong)}."
         )
+    return jax.tree.unflatten(structure, [jnp.asarray(leaves[name]) for name in want])

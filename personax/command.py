@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 from absl import app, logging
 
+_YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
 
 
@@ -45,15 +46,35 @@ def one_sentence() -> Iterator[None]:
         raise SystemExit(2)
 
 
+def config_name(file: str) -> str:
+    """What a run of the config is called: "quickstart" of configs/quickstart.py."""
+    path = pathlib.Path(file.removeprefix(f"{_YAML}:"))
+    # A run's own config.yaml is called by its folder.
+    return path.parent.name if path.name == "config.yaml" else path.stem
+
+
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     with one_sentence():
         try:
-            return app.parse_flags_with_usage(argv)
+            return app.parse_flags_with_usage(_yaml_as_python(argv))
         except AttributeError as error:  # a key that the config does not have
             # ml_collections wraps a KeyError, whose own text is a repr.
             inner = error.args[0]
             text = inner.args[0] if isinstance(inner, KeyError) else inner
             raise ValueError(f"The config has no key {text}")
+
+
+def _yaml_as_python(argv: Sequence[str]) -> list[str]:
+    """--config FILE.yaml as ml_collections reads it: a Python file with an argument."""
+    out = list(argv)
+    for i, argument in enumerate(argv):
+        name, _, value = argument.partition("=")
+        named = name.lstrip("-") == "config" and name.startswith("-")
+        if i and argv[i - 1] in ("--config", "-config"):
+            named, value = True, argument
+        if named and value.endswith((".yaml", ".yml")):
+            out[i] = argument.replace(value, f"{_YAML}:{value}")
+    return out
 
 
 class Stopwatch:

@@ -19,7 +19,7 @@ from personax import command, generate, images, prompts
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS, Solver, ddim
 from personax.loading import EMBEDDED, Base, load_base
-from personax.model import Model, from_base, with_concept
+from personax.model import Model, from_base, with_concepts
 from personax.networks.compute import Compute
 from personax.prompts import Wish
 from personax.spec import Spec
@@ -32,7 +32,7 @@ def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
     text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
-    text("concept", None, "Folder of a trained concept, bound to the base.")
+    many("concept", [], "[<NAME>=]DIR: a trained concept, under another name.")
     many("model", [], "NAME=SOURCE: another base, for terms NAME@WEIGHT:PROMPT.")
     many("prompt", [], "A term with the weight --guidance.")
     many("term", [], "[MODEL@]WEIGHT:PROMPT. All prompts and terms add up.")
@@ -141,8 +141,7 @@ def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
         options["config"] = FLAGS.base_config
     base = load_base(FLAGS.base, **options)
     models = {"base": from_base(base, compute)}
-    if FLAGS.concept:
-        models["base"] = with_concept(models["base"], base, FLAGS.concept)
+    models["base"] = with_concepts(models["base"], base, FLAGS.concept)
     for text in FLAGS.model:
         name, equals, source = text.partition("=")
         if not (name and equals and source) or name in models:
@@ -199,7 +198,7 @@ def _settings(base: Base, solver: str, width: int, height: int) -> dict[str, Any
     if FLAGS.eta:
         settings["Eta"] = FLAGS.eta
     if FLAGS.concept:
-        settings["Concept"] = FLAGS.concept
+        settings["Concept"] = " ".join(FLAGS.concept)
     return settings
 
 

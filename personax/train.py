@@ -1,44 +1,37 @@
 """The command that teaches: `python -m personax.train --config FILE`."""
 
-import functools
+import json
+import math
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
-from jaxtyping import Float, Int
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from personax import artifact, command, generate, images, methods, prompts
-from personax.data import concepts
-from personax.denoiser import Denoiser
-from personax.diffusion.solvers import SOLVERS
-from personax.loading import Base, load_base
-from personax.methods import Concept
-from personax.methods.losses import Batch
-from personax.model import Model, from_base, with_words
-from personax.networks import vae
-from personax.networks.compute import Compute
-from personax.networks.tokenizer import (
-    tokenize,
-    unknown_placeholders,
-    vocabulary_id,
-)
-from personax.prompts import Wish
+from personax import artifact, command, images, methods, preview
+from personax.prior import prior_set
+from personax.teaching import Run, fixed_data, make_data, prepare
+from personax.training import sharding, workdir
 from personax.training.checkpoint import Checkpoints
+from personax.training.feed import Feed, batch, make_feed
 from personax.training.state import TrainState, create
-from personax.training.step import make_step
+from personax.training.step import Step, make_step
+from personax.training.stopping import stop_requested
+from personax.training.validation import make_validation
+from personax.training.writer import Writer
 from personax.tree import count
-from personax.typing import Metrics
+from personax.typing import Metrics, Theta
 
 
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
-    config_flags.DEFINE_config_file("config", None, "Such as configs/quickstart.py.")
+    config_flags.DEFINE_config_file(
+        "config", None, "Such as configs/quickstart.py, or a run's own config.yaml."
+    )
     flags.DEFINE_string("workdir", None, "Default: runs/NAME of the config.")
     flags.mark_flag_as_required("config")
 
@@ -46,157 +39,251 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     command.start()
     config = flags.FLAGS.config
-    source = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
-    train(config, pathlib.Path(flags.FLAGS.workdir or f"runs/{source.stem}"))
+    name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    train(config, pathlib.Path(flags.FLAGS.workdir or f"runs/{name}"))
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Train the config's concept; leaves checkpoints, grid.png and concept/ there."""
+def train(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Teach the config's concepts, from wherever the work directory stands."""
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
-        base = load_base(config.base)
-        method = methods.make(config.method, **config.method_args)
-        compute = Compute(config.dtype, config.remat)
-        plain = from_base(base, compute)
-        concept = _concept(config, plain)
-        model = plain._replace(tokenizer=with_words(plain.tokenizer, [concept]))
-        size = (config.size, config.size) if config.size else base.spec.size
-        pictures = concepts.pictures(config.concept.images, size)
-        ids = tokenize(model.tokenizer, [config.concept.prompt] * config.batch)
-        key = jax.random.key(config.seed)
-        theta = methods.init(method, key, plain.denoiser.params, [concept])
-        tx = optax.adamw(**config.optimizer)
+        run = prepare(config)
+        _claim(config, run, folder)
+    if _is_finished(config, folder):
+        print(f"{folder} is finished after {config.steps} steps: {folder}/concept")
+        return
+    for part, leaves in run.theta.items():
+        size = len(jax.tree.leaves(leaves))
+        print(f"training {part}: {count(leaves):,} numbers in {size} leaves")
+    with watch("encode"), command.one_sentence():
+        feed, fixed = _feeds(config, run)
+    with watch("draw"):
+        gallery = _gallery(config, run)
 
-    for part, leaves in theta.items():
-        print(f"training {part}: {count(leaves):,} numbers in {len(leaves)} leaves")
-    state = create(theta, tx.init(theta), jax.random.fold_in(key, 1))
-    with watch("encode"):
-        posterior = _posterior(base, compute, pictures)
-    with (
-        watch("train"),
-        Checkpoints(
-            workdir.absolute() / "checkpoints", every=config.save_every
-        ) as checkpoints,
-    ):
-        state = checkpoints.restore(state)
-        step = make_step(method, tx)
-        state = _loop(config, step, state, plain.denoiser, posterior, ids, checkpoints)
-    artifact.save(
-        workdir / "concept",
-        state.theta,
-        [concept],
-        method=config.method,
-        method_args=config.method_args.to_dict(),
-        base=base.name,
-        fingerprint=base.fingerprint,
-        step=int(state.step),
-        prompt=config.concept.prompt,
-        config=config.to_dict(),
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    state = create(run.theta, run.tx.init(run.theta), key, ema=config.ema_decay > 0)
+    placed = sharding.of_state(state, run.tx, run.mesh, config.mesh.theta_rules)
+    step = make_step(
+        run.method,
+        run.tx,
+        accumulate=config.accumulate,
+        ema_decay=config.ema_decay,
+        shardings=placed,
     )
-    with watch("preview"):
-        trained = model._replace(
-            denoiser=methods.bind(method, plain.denoiser, state.theta)
-        )
-        sheet = _preview(config, base, plain, trained, pictures)
-        images.write_png(workdir / "grid.png", sheet)
-    print(f"concept in {workdir / 'concept'}, pictures in {workdir / 'grid.png'}")
+    with Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints:
+        state = checkpoints.restore(jax.device_put(state, placed))
+        with Writer(folder, int(state.step)) as writer:
+            look = _make_look(config, run, folder, gallery, fixed, writer)
+            with watch("train"):
+                state = _loop(config, run, step, state, feed, look, writer, checkpoints)
+            if int(state.step) < config.steps:
+                print(f"Stopped at step {state.step}; the same command goes on.")
+                return
+            _save(config, run, folder, state)
+            with watch("draw"):
+                _finish(config, run, folder, state, gallery, writer)
+    print(f"concept in {folder}/concept, pictures in {folder}/grid.png")
     print(watch)
 
 
-def _concept(config: ConfigDict, model: Model) -> Concept:
-    """The config's concept with its ids; ValueError for words that do not fit."""
-    words = config.concept
-    for word in (words.placeholder, words.class_word):
-        if word not in words.prompt:
-            raise ValueError(f"The prompt {words.prompt!r} does not hold {word!r}.")
-    row = vocabulary_id(model.tokenizer, words.initial)
-    concept = Concept(
-        words.placeholder, words.class_word, (model.tokenizer.size,), (row,)
-    )
-    tokenizer = with_words(model.tokenizer, [concept])
-    for prompt in (words.prompt, *config.preview.prompts):
-        unknown = unknown_placeholders(tokenizer, [prompt])
-        if unknown:
-            raise ValueError(
-                f"{unknown[0]} in {prompt!r} is not the concept's {words.placeholder}."
-            )
-    return concept
+def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
+    pictures = {
+        lesson.concept.phrase: workdir.digest(pixels)
+        for lesson, pixels in zip(run.lessons, run.pictures, strict=True)
+    }
+    data = {"base": run.base.fingerprint, **pictures}
+    workdir.claim(folder, config.to_dict(), data)
 
 
-def _posterior(
-    base: Base, compute: Compute, pictures: Float[np.ndarray, "n h w c"]
-) -> vae.Posterior:
-    """Every picture's posterior, computed once: the autoencoder does not train."""
-    encode = jax.jit(
-        functools.partial(vae.encode, config=base.spec.vae, compute=compute)
+def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
+    about = folder / "concept" / "concept.json"
+    if not about.is_file() or not (folder / "grid.png").is_file():
+        return False
+    return json.loads(about.read_text())["step"] == config.steps
+
+
+def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
+    """What the steps see and what the validation loss sees, frozen work done."""
+    priors = [
+        prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
+        for prior, lesson in zip(run.priors, run.lessons, strict=True)
+    ]
+    denoiser = run.plain.denoiser
+    bound = methods.bind(run.method, denoiser, run.theta)
+    same = jax.tree.map(
+        lambda a, b: a is b,
+        bound.params["text_encoder"],
+        denoiser.params["text_encoder"],
     )
-    # One at a time: a set is small, a full-size picture's activations are not.
-    each = [encode(base.params["vae"], images=picture[None]) for picture in pictures]
-    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
-    return jax.block_until_ready(joined)
+    frozen = denoiser if all(jax.tree.leaves(same)) else None
+
+    def make(data) -> Feed:
+        return make_feed(
+            data,
+            run.base.params["vae"],
+            denoiser.spec,
+            run.model.tokenizer,
+            run.mesh,
+            frozen_text=frozen,
+        )
+
+    data = make_data(config, run, priors)
+    fixed = make(fixed_data(config, run, data)) if config.validation.every else None
+    return make(data), fixed
+
+
+def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
+    """The class as the run finds it: by theta's start, which is the base."""
+    settings = config.preview
+    if not settings.prompts:
+        return None
+    denoiser = run.plain.denoiser
+    paint = preview.make_paint(
+        run.base,
+        run.model.tokenizer,
+        denoiser.spec,
+        run.size,
+        count=settings.images,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        seed=config.seed,
+    )
+    rows = preview.captions(settings.prompts, run.concepts)
+    before = methods.bind(run.method, denoiser, run.theta)
+    return preview.make_gallery(paint, rows, _tiles(run), before)
+
+
+def _tiles(run: Run) -> list[images.Pixels]:
+    """The training pictures as the network sees them, without augmentation."""
+    return [
+        images.to_uint8(images.fit(pixels, run.size))
+        for each in run.pictures
+        for pixels in each
+    ]
+
+
+def _make_look(config, run, folder, gallery, fixed, writer) -> Callable:
+    """`look(step, theta)`: the validation loss and the sheet that are due then."""
+    denoiser, key = run.plain.denoiser, jax.random.key(config.seed)
+    validate = make_validation(run.method)
+    batches = []
+    if fixed is not None:
+        number = math.ceil(config.validation.count / fixed.data.rows)
+        batches = [batch(fixed, i) for i in range(number)]
+
+    def look(step: int, theta: Theta) -> None:
+        if batches and step % config.validation.every == 0:
+            loss = validate(theta, denoiser, batches, key)
+            writer.scalars(step, {"validation/loss": loss})
+        every = config.preview.every
+        last = step == config.steps  # which is _finish's
+        if gallery and not last and (step == 0 or (every and step % every == 0)):
+            bound = methods.bind(run.method, denoiser, theta)
+            title = f"{config.method}, step {step}"
+            pixels = preview.sheet(gallery, bound, title)
+            images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
+            writer.image(step, "samples", pixels)
+
+    return look
 
 
 def _loop(
     config: ConfigDict,
-    step: Callable[..., tuple[TrainState, Metrics]],
+    run: Run,
+    step: Step,
     state: TrainState,
-    base: Denoiser,
-    posterior: vae.Posterior,
-    ids: Int[np.ndarray, "b n"],
+    feed: Feed,
+    look: Callable[[int, Theta], None],
+    writer: Writer,
     checkpoints: Checkpoints,
 ) -> TrainState:
-    """The state after the config's steps, from whichever it has taken."""
-    start = int(state.step)
-    visits = concepts.visits(posterior.mean.shape[0], config.batch, config.seed, start)
-    with tqdm(total=config.steps, initial=start, unit="step", desc="training") as bar:
-        for i, visit in zip(range(start, config.steps), visits, strict=False):
-            batch = Batch(jax.tree.map(lambda x, v=visit: x[v], posterior), ids)
-            state, metrics = step(state, base, batch)
+    """The state after the config's steps, or after the one at which it was stopped."""
+    base, start = run.plain.denoiser, int(state.step)
+    pending: list[tuple[int, Metrics]] = []
+    if start == 0:
+        look(0, state.theta)
+    with (
+        stop_requested() as stopping,
+        tqdm(total=config.steps, initial=start, unit="step", desc="training") as bar,
+    ):
+        for i in range(start, config.steps):
+            if stopping():
+                break
+            state, metrics = step(state, base, batch(feed, i))
+            pending.append((i + 1, metrics))
+            done = i + 1
+            saves = done % config.save_every == 0 or done == config.steps
+            if saves or done % config.log_every == 0:
+                _log(run, pending, bar, writer, checkpoints)
+            look(done, trained(state))
+            if saves:
+                # All that is said of these steps is on disk before they are.
+                writer.flush()
+                checkpoints.save(state, done)
             bar.update()
-            if (i + 1) % config.log_every == 0:
-                loss = float(metrics["loss"])
-                if not np.isfinite(loss):
-                    raise FloatingPointError(f"The loss is {loss} at step {i + 1}.")
-                bar.set_postfix(loss=f"{loss:.4f}")
-            checkpoints.save(state, i + 1)
-    checkpoints.save(state, config.steps, force=True)
+        _log(run, pending, bar, writer, checkpoints)
+        checkpoints.save(state, int(state.step))
     return state
 
 
-def _preview(
-    config: ConfigDict,
-    base: Base,
-    plain: Model,
-    trained: Model,
-    pictures: Float[np.ndarray, "n h w c"],
-) -> images.Pixels:
-    """A sheet: training pictures, the class as the base has it, the concept."""
-    settings, words = config.preview, config.concept
-    spec, columns = plain.denoiser.spec, settings.images
-    solver = SOLVERS["ddim"]
-    grid = solver.grid(spec.schedule, settings.steps)
-    draw = generate.make_draw(solver, spec.latent_shape(*pictures.shape[1:3]))
-    decode = generate.make_decode(spec)
+def trained(state: TrainState) -> Theta:
+    """What the run is to be judged by: the average, where one is kept."""
+    return state.theta if state.ema is None else state.ema
 
-    def row(model: Model, prompt: str) -> list[images.Pixels]:
-        models = {"base": model}
-        terms = prompts.to_terms(models, [Wish(prompt, settings.guidance)])
-        key = jax.random.key(config.seed)
-        latents = draw({"base": model.denoiser}, terms, grid, key, jnp.arange(columns))
-        return list(np.asarray(decode(base.params["vae"], latents)))
 
-    shown = list(images.to_uint8(pictures))[:columns]
-    tiles: list[images.Pixels | None] = [*shown, *[None] * (columns - len(shown))]
-    labels = ["training pictures"]
-    for prompt in tqdm(settings.prompts, "drawing", unit="prompt"):
-        for model, noun in (
-            (plain, words.class_word),
-            (trained, f"{words.placeholder} {words.class_word}"),
-        ):
-            labels.append(prompt.format(noun))
-            tiles += row(model, labels[-1])
-    title = f"{config.method}: {words.placeholder} {words.class_word}"
-    return images.grid(tiles, columns=columns, row_labels=labels, title=title)
+def _log(run: Run, pending, bar: tqdm, writer: Writer, checkpoints) -> None:
+    """Writes what is pending; ends the run where a number is none."""
+    for step, metrics in pending:
+        values = {name: float(value) for name, value in metrics.items()}
+        if not all(map(np.isfinite, values.values())):
+            newest = checkpoints.newest()
+            good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
+            print(
+                f"\npersonax: The loss is {values['loss']} at step {step}, and theta's "
+                f"norm {values['theta_norm']}; the last good checkpoint is {good}. "
+                "Lower the learning rate, in another --workdir.",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
+        rate = float(run.schedule(step - 1))
+        writer.scalars(step, {**values, "learning_rate": rate})
+        shown = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
+        bar.set_postfix(shown, refresh=False)
+    if pending and bar.format_dict["rate"]:
+        writer.curve(pending[-1][0], "steps_per_second", bar.format_dict["rate"])
+    writer.flush()
+    pending.clear()
+
+
+def _save(
+    config: ConfigDict, run: Run, folder: pathlib.Path, state: TrainState
+) -> None:
+    artifact.save(
+        folder / "concept",
+        trained(state),
+        run.concepts,
+        method=config.method,
+        method_args=config.method_args.to_dict(),
+        base=run.base.name,
+        fingerprint=run.base.fingerprint,
+        before=[pathlib.Path(each) for each in config.before],
+        step=int(state.step),
+        prompts=[list(lesson.captions) for lesson in run.lessons],
+        config=config.to_dict(),
+    )
+
+
+def _finish(config, run, folder, state, gallery, writer) -> None:
+    """The last sheet, or the training pictures alone where no prompt is given."""
+    denoiser = methods.bind(run.method, run.plain.denoiser, trained(state))
+    names = ", ".join(concept.phrase for concept in run.concepts)
+    title = f"{config.method}: {names}, {config.steps} steps"
+    if gallery is None:
+        pixels = images.grid(_tiles(run), title=title)
+    else:
+        pixels = preview.sheet(gallery, denoiser, title)
+    writer.image(config.steps, "samples", pixels)
+    images.write_png(folder / "grid.png", pixels)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """Few-shot sets: the pictures of a concept, and which of them each step sees."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from personax.data import emoji
-from personax.images import fit, read_images
+from personax.images import Pixels, read_images
 
 
-def pictures(source: str, size: tuple[int, int]) -> Float[np.ndarray, "n h w 3"]:
-    """float32 [-1, 1] pictures of a folder, or of a bundled subject by its name.
+def pictures(source: str) -> list[Pixels]:
+    """uint8 pictures, as large as they are, of a folder or of a bundled subject.
 
-    `size` is (height, width); larger pictures are cropped at the centre and resized.
     Raises ValueError, naming what exists, where `source` is neither.
     """
     folder = pathlib.Path(source)
@@ -27,23 +25,13 @@ def pictures(source: str, size: tuple[int, int]) -> Float[np.ndarray, "n h w 3"]
                 f"{', '.join(subjects)}."
             )
         files = read_images(subjects[source].images)
-    return np.stack([fit(pixels, size) for pixels in files.values()])
+    return list(files.values())
 
 
-def visits(
-    count: int, batch: int, seed: int, start: int = 0
-) -> Iterator[Int[np.ndarray, " batch"]]:
-    """Which of `count` examples step i visits, from i = `start` on, without end.
+def visit(count: int, turn: int, seed: Sequence[int]) -> int:
+    """Which of `count` examples comes `turn`-th; every epoch is its own permutation.
 
-    Every epoch is a permutation of its own. A step's batch depends on the seed and the
-    step alone, so that a resumed run sees what it would have seen.
+    It depends on its arguments alone, so that a resumed run sees what it would have.
     """
-    step = start
-    while True:
-        slots = np.arange(step * batch, (step + 1) * batch)
-        orders = {
-            epoch: np.random.default_rng([seed, epoch]).permutation(count)
-            for epoch in np.unique(slots // count)
-        }
-        yield np.array([orders[slot // count][slot % count] for slot in slots])
-        step += 1
+    epoch, place = divmod(turn, count)
+    return int(np.random.default_rng([*seed, epoch]).permutation(count)[place])

@@ -56,7 +56,7 @@ def load_base(
     `variant` picks files such as "fp16"; `allow_pickle` opens .bin and .ckpt with the
     restricted reader. A single file holds weights only: `config` is the directory or id
     that the configs and the tokenizer come from. `sharding` may be a function of the
-    path ("unet/conv_in/kernel").
+    path ("unet/conv_in/kernel") and the shape.
 
     Raises FileNotFoundError or ValueError in one sentence; tensors that are missing,
     extra or misshapen are named together.

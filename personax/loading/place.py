@@ -12,8 +12,8 @@ from jax.sharding import Sharding
 from personax.loading.names import to_layout
 from personax.loading.stored import Stored
 
-# One sharding for all, or one for each path ("unet/conv_in/kernel").
-Shardings = Sharding | Callable[[str], Sharding] | None
+# One sharding for all, or one for each path ("unet/conv_in/kernel") and shape.
+Shardings = Sharding | Callable[[str, tuple[int, ...]], Sharding] | None
 
 _ALIGNED = 64  # bytes
 _COLUMNS = 64
@@ -36,7 +36,7 @@ def place(
     arrays = {}
     for path, tensor in stored.items():
         view = to_layout(path, tensor, len(template[path].shape))
-        target = sharding(path) if callable(sharding) else sharding
+        target = sharding(path, view.shape) if callable(sharding) else sharding
         arrays[path] = _place(view, jnp.dtype(dtype), target).block_until_ready()
     return arrays
 

@@ -13,10 +13,11 @@ from personax.typing import Key, Metrics, Params, Theta
 class Concept(NamedTuple):
     """What a concept is called, in words and in token ids."""
 
-    placeholder: str  # "<v1>": the word that stands for the concept
+    placeholder: str  # "<v1>": the word that stands for the concept; "" without one
     class_word: str  # "dog": what kind of thing it is
-    ids: tuple[int, ...]  # the placeholder's rows, at and above the vocabulary's size
-    initial: tuple[int, ...]  # the rows that those start from, one each
+    ids: tuple[int, ...]  # what the placeholder is read as: new rows, or rare words
+    initial: tuple[int | None, ...]  # the rows those start from; None: drawn at random
+    phrase: str = ""  # "<v1> dog": how prompts speak of it
 
 
 class Part(NamedTuple):
@@ -31,10 +32,18 @@ class Part(NamedTuple):
 
 
 class Method(NamedTuple):
-    """Parts, bound in order, and `loss(denoiser, batch, key) -> (scalar, metrics)`."""
+    """Parts, bound in order, and `loss(denoiser, batch, keys) -> (scalar, metrics)`.
+
+    A method with a part called "tokens" gives every placeholder rows of its own.
+    Without one, a placeholder is another name for the rare words that it starts from.
+    """
 
     parts: Mapping[str, Part]
     loss: Callable[[Denoiser, Any, Key], tuple[Float[Array, ""], Metrics]]
+
+    @property
+    def adds_words(self) -> bool:
+        return "tokens" in self.parts
 
 
 def init(

@@ -5,18 +5,22 @@ from personax.methods import losses
 from personax.methods.activations import control
 from personax.methods.base import Method
 from personax.methods.tokens import tokens
-from personax.methods.weights import weights
+from personax.methods.weights import lora, replace, weights
 
 
-def custom_diffusion(*, train: str = "kv") -> Method:
+def custom_diffusion(
+    *, train: str = "kv", rank: int = 0, words: bool = True, **denoising
+) -> Method:
     """Keys and values of every cross-attention, one new word, the rest frozen.
 
     `train` is a parameter filter: "kv" is the paper's (sec. 3.2), "cross_attention"
-    the released code's `crossattn` for faces.
+    the released code's `crossattn` for faces, "unet" the paper's ablation that tunes
+    everything. Its other ablations: `rank` above 0 trains low-rank updates instead
+    (app. C), `words=False` keeps V* at its rare token (sec. 4.3). `denoising` are the
+    options of `losses.denoising`.
     """
-    parts = {
-        "weights": weights(train),
-        "tokens": tokens(),
-        "stop_first": control(StopFirst()),
-    }
-    return Method(parts, losses.denoising)
+    parts = {"weights": weights(train, lora(rank) if rank else replace())}
+    if words:
+        parts["tokens"] = tokens()
+    parts["stop_first"] = control(StopFirst())
+    return Method(parts, losses.denoising(**denoising))

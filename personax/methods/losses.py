@@ -1,42 +1,222 @@
-"""Losses: a denoiser, a batch and a key to (scalar, metrics)."""
+"""Losses: a denoiser, a batch and a key per example to (scalar, metrics)."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
-from personax.denoiser import Denoiser, encode, network
+from personax.denoiser import Denoiser, Prompt, encode, network
 from personax.diffusion import schedule
+from personax.methods.tokens import TABLE
+from personax.networks.clip_text import clip_text, pool_text
 from personax.networks.vae import Posterior, draw, scale
-from personax.typing import Ids, Key, Metrics
+from personax.spec import Spec
+from personax.tree import flat, overwrite
+from personax.typing import Ids, Latents, Metrics, Text
 
 
 class Batch(NamedTuple):
-    """Images as their posteriors, so that each visit draws its own latent."""
+    """What a step trains on; what is None does not apply.
 
-    posterior: Posterior
-    ids: Ids
+    Row i belongs to one example, of the concept or of its regularisation set.
+    """
+
+    posterior: Posterior  # of the pictures: each visit draws its own latents
+    ids: Ids  # the captions
+    text: Text | None = None  # the captions encoded, where the text is frozen
+    weight: Float[Array, " b"] | None = None  # of each example's loss
+    mask: Float[Array, "b h w"] | None = None  # 1 where the loss counts
+    plain: Ids | None = None  # the captions without the placeholders
+    pairs: Int[Array, "k 2 n"] | None = None  # "a photo of a <v1> dog", "… of a dog"
+
+
+Loss = Callable[[Denoiser, Batch, Key[Array, " b"]], tuple[Float[Array, ""], Metrics]]
+MaskNorm = Literal["mean", "sum_over_mask"]
+
+
+class Draws(NamedTuple):
+    """What chance decides about each example."""
+
+    x0: Latents
+    eps: Latents
+    t: Int[Array, " b"]
 
 
 def denoising(
-    denoiser: Denoiser, batch: Batch, key: Key
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean squared error of the network's prediction, t ~ U{0 … T-1}.
+    *,
+    mask_norm: MaskNorm = "mean",
+    min_snr: float = 0.0,
+    offset_noise: float = 0.0,
+) -> Loss:
+    """mean_i w_i L_i, where L_i is the squared error of the network's prediction.
 
-    Ho et al. 2020, eq. 14, L_simple; the target is the noise or the velocity, whichever
-    the base predicts (Salimans & Ho 2022, sec. 4).
+    Ho et al. 2020, eq. 14 (L_simple), t ~ U{0 … T-1}; the target is the noise or the
+    velocity, whichever the base predicts (Salimans & Ho 2022, sec. 4). With weights
+    from the batch it is DreamBooth's loss with prior preservation (Ruiz et al. 2022,
+    eq. 2).
+
+    With a mask m, L_i is the mean over the valid latent cells, or with
+    `mask_norm="sum_over_mask"` what Custom Diffusion's released code computes: a sum
+    over the latents' channels over a sum over the mask's one, 4 times as much in SD
+    1.5. `min_snr` is gamma of Hang et al. 2023, eq. 5 (0: off); unlike diffusers'
+    DreamBooth script, which leaves the prior's examples out, it weighs every one.
+    `offset_noise` adds that many times one more draw per image and channel to the
+    noise (Guttenberg 2023).
     """
-    posterior_key, noise_key, time_key = jax.random.split(key, 3)
-    spec = denoiser.spec
-    keys = jax.random.split(posterior_key, batch.ids.shape[0])
-    x0 = scale(spec.vae, draw(batch.posterior, keys))
-    eps = jax.random.normal(noise_key, x0.shape)
-    t = jax.random.randint(time_key, x0.shape[:1], 0, spec.schedule.num_train_timesteps)
-    x = schedule.noise(spec.schedule, x0, eps, t)
-    predicted, _ = network(
-        denoiser, x, t.astype(jnp.float32), encode(denoiser, batch.ids)
+    if mask_norm not in ("mean", "sum_over_mask"):
+        raise ValueError(f"There is no mask_norm {mask_norm!r}: mean, sum_over_mask.")
+
+    def loss(denoiser, batch, keys):
+        spec = denoiser.spec
+        x0, eps, t = draws(spec, batch.posterior, keys, offset_noise=offset_noise)
+        x = schedule.noise(spec.schedule, x0, eps, t)
+        frozen = batch.text is not None
+        prompt = Prompt(batch.text) if frozen else encode(denoiser, batch.ids)
+        predicted, _ = network(denoiser, x, t.astype(jnp.float32), prompt)
+        target = schedule.target(spec.schedule, x0, eps, t)
+        each = _over_pixels(jnp.square(predicted - target), batch.mask, mask_norm)
+        if min_snr:
+            each = each * snr_weight(spec, t, min_snr)
+        if batch.weight is not None:
+            each = each * batch.weight
+        value = each.mean()
+        return value, {"loss": value}
+
+    return loss
+
+
+def semantic_preservation(
+    *,
+    pool: Literal["eos", "modifier"] = "eos",
+    keep_position: bool = True,
+    reduce: Literal["mean", "sum"] = "mean",
+    prompt: Literal["fixed", "caption"] = "fixed",
+) -> Loss:
+    """How far the words "a photo of a V* dog" have moved from "a photo of a dog".
+
+    Huang et al. 2024, eq. 10: the cosine distance of both phrases' features in the text
+    encoder, over concepts. Only the words train, so only they get a gradient.
+
+    The paper takes the feature at the end of the text, sums over concepts and batch,
+    and calls the first phrase the training prompt. The released code takes a fixed
+    phrase and the mean, which are the defaults here. `prompt="caption"` compares the
+    batch's own captions with and without the placeholder. Two more things the release
+    does by accident: transformers' pooling picks the largest id, which is the
+    placeholder and not the end, so that the class word is never seen
+    (`pool="modifier"`); and the placeholder's position embedding is overwritten
+    (`keep_position=False`).
+    """
+    if pool not in ("eos", "modifier"):
+        raise ValueError(f"There is no pool {pool!r}; there are: eos, modifier.")
+    if reduce not in ("mean", "sum"):
+        raise ValueError(f"There is no reduce {reduce!r}; there are: mean, sum.")
+    if prompt not in ("fixed", "caption"):
+        raise ValueError(f"There is no prompt {prompt!r}; there are: fixed, caption.")
+    if not keep_position and prompt == "caption":
+        raise ValueError('keep_position=False goes with prompt="fixed" alone.')
+
+    def loss(denoiser, batch, keys):
+        if prompt == "fixed":
+            concept, word = batch.pairs[:, 0], batch.pairs[:, 1]
+        else:
+            concept, word = batch.ids, batch.plain
+        features = _features(denoiser, concept, pool=pool, keep_position=keep_position)
+        # The class has no gradient: it is where the concept is to be, not the reverse.
+        anchor = jax.lax.stop_gradient(
+            _features(denoiser, word, pool="eos", keep_position=True)
+        )
+        distance = 1 - _cosine(features, anchor)
+        # A caption of the regularisation set has no placeholder: it counts for nothing.
+        counts = (concept != word).any(axis=1).astype(distance.dtype)
+        value = jnp.sum(distance * counts)
+        if reduce == "mean":
+            value = value / jnp.maximum(counts.sum(), 1)
+        return value, {"loss": value}
+
+    return loss
+
+
+def total(**terms: tuple[float, Loss]) -> Loss:
+    """The weighted sum of named losses, `total(denoising=(1, a), semantic=(1, b))`.
+
+    Each term's own value is among the metrics, as "loss/NAME".
+    """
+
+    def loss(denoiser, batch, keys):
+        value, metrics = jnp.zeros(()), {}
+        for name, (weight, term) in terms.items():
+            part, _ = term(denoiser, batch, keys)
+            value = value + weight * part
+            metrics[f"loss/{name}"] = part
+        return value, {"loss": value, **metrics}
+
+    return loss
+
+
+def draws(
+    spec: Spec,
+    posterior: Posterior,
+    keys: Key[Array, " b"],
+    *,
+    offset_noise: float = 0.0,
+) -> Draws:
+    """Latents, noise and times: each example's from its own key, whatever the batch."""
+    split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
+    x0 = scale(spec.vae, draw(posterior, split[:, 0]))
+    h, w, c = x0.shape[1:]
+    eps = jax.vmap(lambda key: jax.random.normal(key, (h, w, c)))(split[:, 1])
+    if offset_noise:
+        shift = jax.vmap(lambda key: jax.random.normal(key, (1, 1, c)))(split[:, 3])
+        eps = eps + offset_noise * jnp.broadcast_to(shift, eps.shape)
+    steps = spec.schedule.num_train_timesteps
+    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(split[:, 2])
+    return Draws(x0, eps, t)
+
+
+def snr_weight(spec: Spec, t: Int[Array, " b"], gamma: float) -> Float[Array, " b"]:
+    """Hang et al. 2023, eq. 5: min(SNR, gamma) / SNR, for the velocity / (SNR + 1)."""
+    signal, noise = schedule.rates(spec.schedule, t)
+    snr = jnp.square(signal / noise)
+    velocity = spec.schedule.prediction_type == "v_prediction"
+    return jnp.minimum(snr, gamma) / (snr + 1 if velocity else snr)
+
+
+def _over_pixels(
+    squares: Latents, mask: Float[Array, "b h w"] | None, norm: MaskNorm
+) -> Float[Array, " b"]:
+    if mask is None:
+        return squares.mean(axis=(1, 2, 3))
+    summed = (squares * mask[..., None]).sum(axis=(1, 2, 3))
+    channels = 1 if norm == "sum_over_mask" else squares.shape[-1]
+    # A mask that leaves nothing leaves no loss, and no NaN.
+    return summed / (channels * jnp.maximum(mask.sum(axis=(1, 2)), 1))
+
+
+def _features(
+    denoiser: Denoiser, ids: Ids, *, pool: str, keep_position: bool
+) -> Float[Array, "b d"]:
+    """The final-norm state at the end of the text, or at the placeholder."""
+    spec, params = denoiser.spec, denoiser.params
+    at = jnp.argmax(ids, axis=1)  # placeholders have the largest ids
+    if not keep_position:
+        # The encoder adds the position; taking it from the row beforehand leaves the
+        # bare word in that place.
+        table = flat(params)[TABLE]
+        positions = flat(params)[TABLE.replace("token_embedding", "position_embedding")]
+        rows = jnp.take_along_axis(ids, at[:, None], axis=1)[:, 0]
+        bare = table.at[rows].add(-positions[at].astype(table.dtype))
+        params = overwrite(params, {TABLE: bare})
+    states = clip_text(
+        params["text_encoder"], spec.text_encoder, ids, compute=spec.compute
     )
-    target = schedule.target(spec.schedule, x0, eps, t)
-    loss = jnp.square(predicted - target).mean()
-    return loss, {"loss": loss}
+    if pool == "modifier":
+        return jnp.take_along_axis(states, at[:, None, None], axis=1)[:, 0]
+    return pool_text(spec.text_encoder, ids, states)
+
+
+def _cosine(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, " b"]:
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    norms = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
+    return jnp.sum(a * b, axis=1) / norms

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from personax.denoiser import Denoiser
 from personax.methods.base import Concept, Part
@@ -16,15 +18,19 @@ def tokens() -> Part:
     """One row per placeholder id, started from the row of its initial token.
 
     The rows are concatenated to the table, so the words that are there already get
-    neither gradient nor weight decay.
+    neither gradient nor weight decay; diffusers' scripts decay every row.
     """
 
     def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
-        table = flat(params)[TABLE]
-        rows = [row for concept in concepts for row in concept.initial]
-        if not rows:
+        initial = [row for concept in concepts for row in concept.initial]
+        if not initial:
             return {}
-        return {"embedding": jnp.asarray(table)[jnp.array(rows)].astype(jnp.float32)}
+        table = jnp.asarray(flat(params)[TABLE]).astype(jnp.float32)
+        rows = [
+            _typical(jax.random.fold_in(key, i), table) if row is None else table[row]
+            for i, row in enumerate(initial)
+        ]
+        return {"embedding": jnp.stack(rows)}
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
         if not theta:
@@ -36,3 +42,8 @@ def tokens() -> Part:
         return denoiser.replace(params=params)
 
     return Part(init, bind)
+
+
+def _typical(key: Key, table: Float[Array, "v d"]) -> Float[Array, " d"]:
+    """A draw from N(mean, std) of the vocabulary: an ablation of Kumari et al. 2023."""
+    return table.mean(0) + table.std(0) * jax.random.normal(key, table.shape[1:])

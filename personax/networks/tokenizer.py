@@ -18,7 +18,10 @@ _PLACEHOLDER = re.compile(r"<[^<>|\s]+>")
 
 
 class Placeholder(NamedTuple):
-    """A word that is in no vocabulary, and the rows of the table that it stands for."""
+    """A word that is in no vocabulary, and the rows of the table that it stands for.
+
+    Those are rows of its own, or, of an alias, ones that the vocabulary has.
+    """
 
     word: str
     ids: tuple[int, ...]
@@ -87,21 +90,24 @@ def add_placeholder(tokenizer: Tokenizer, word: str, *, vectors: int = 1) -> Tok
 
     Raises ValueError where the word is one already.
     """
-    if not word or re.search(r"\s", word):
-        raise ValueError(f"The placeholder {word!r} must be one word, such as '<v1>'.")
+    _check_placeholder(tokenizer, word)
     if vectors < 1:
         raise ValueError(f"The placeholder {word!r} needs at least one vector.")
-    taken = [other.word for other in tokenizer.placeholders]
-    if word.lower() in (other.lower() for other in taken):
-        raise ValueError(f"The placeholder {word!r} exists; taken: {', '.join(taken)}.")
-    if len(ids_of(tokenizer, word)) == 1:
-        raise ValueError(
-            f"The placeholder {word!r} is a word of the vocabulary (id "
-            f"{ids_of(tokenizer, word)[0]}); choose one that is not, such as '<v1>'."
-        )
-    first = tokenizer.size + sum(len(other.ids) for other in tokenizer.placeholders)
-    added = Placeholder(word, tuple(range(first, first + vectors)))
-    return dataclasses.replace(tokenizer, placeholders=(*tokenizer.placeholders, added))
+    own = [i for other in tokenizer.placeholders for i in other.ids]
+    first = tokenizer.size + sum(i >= tokenizer.size for i in own)
+    return _with(tokenizer, Placeholder(word, tuple(range(first, first + vectors))))
+
+
+def add_alias(tokenizer: Tokenizer, word: str, ids: Sequence[int]) -> Tokenizer:
+    """The tokenizer that reads `word` as ids which the vocabulary has.
+
+    So a rare token is reached that no text encodes to, such as "ktn". Raises ValueError
+    where the word is one already, or an id is not there.
+    """
+    _check_placeholder(tokenizer, word)
+    return _with(
+        tokenizer, Placeholder(word, tuple(vocabulary_id(tokenizer, i) for i in ids))
+    )
 
 
 def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b n"]:
@@ -199,6 +205,23 @@ def vocabulary_id(tokenizer: Tokenizer, entry: str | int) -> int:
             f"{nearest(entry, vocabulary)}."
         )
     return vocabulary[entry]
+
+
+def _check_placeholder(tokenizer: Tokenizer, word: str) -> None:
+    if not word or re.search(r"\s", word):
+        raise ValueError(f"The placeholder {word!r} must be one word, such as '<v1>'.")
+    taken = [other.word for other in tokenizer.placeholders]
+    if word.lower() in (other.lower() for other in taken):
+        raise ValueError(f"The placeholder {word!r} exists; taken: {', '.join(taken)}.")
+    if len(ids_of(tokenizer, word)) == 1:
+        raise ValueError(
+            f"The placeholder {word!r} is a word of the vocabulary (id "
+            f"{ids_of(tokenizer, word)[0]}); choose one that is not, such as '<v1>'."
+        )
+
+
+def _with(tokenizer: Tokenizer, added: Placeholder) -> Tokenizer:
+    return dataclasses.replace(tokenizer, placeholders=(*tokenizer.placeholders, added))
 
 
 def _words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:

@@ -15,10 +15,9 @@ class Checkpoints:
     Saving is asynchronous; leaving the context waits until all is on disk.
     """
 
-    def __init__(self, folder: pathlib.Path, *, every: int, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(
-            save_interval_steps=every, max_to_keep=keep
-        )
+    def __init__(self, folder: pathlib.Path, *, keep: int = 2):
+        self.folder = folder
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -37,18 +36,23 @@ class Checkpoints:
         saved = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         return TrainState(**{**saved, "key": jax.random.wrap_key_data(saved["key"])})
 
-    def save(self, state: TrainState, step: int, *, force: bool = False) -> None:
-        """Save where `step` is due, or now with `force`."""
-        if force and self._manager.latest_step() == step:
+    def newest(self) -> int | None:
+        """The newest saved step."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Save now, unless that step is saved already."""
+        if self.newest() == step:
             return
-        self._manager.save(step, args=ocp.args.StandardSave(_plain(state)), force=force)
+        self._manager.save(step, args=ocp.args.StandardSave(_plain(state)), force=True)
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
     # Orbax's standard handler stores arrays of numbers: a typed key goes as its data.
-    return {
+    plain = {
         "step": state.step,
         "theta": state.theta,
         "opt": state.opt,
         "key": jax.random.key_data(state.key),
     }
+    return plain if state.ema is None else {**plain, "ema": state.ema}

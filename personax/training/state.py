@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
@@ -13,12 +14,15 @@ from personax.typing import Key, Theta
 class TrainState:
     """A checkpoint is this pytree. The key of step i is `fold_in(key, i)`."""
 
-    step: Int[Array, ""]
+    step: Int[Array, ""] | Any  # Any: trees of shardings have the same form
     theta: Theta
     opt: Any
-    key: Key
+    key: Key | Any
+    ema: Theta | None = None  # a running average of theta, where one is kept
 
 
-def create(theta: Theta, opt: Any, key: Key) -> TrainState:
+def create(theta: Theta, opt: Any, key: Key, *, ema: bool = False) -> TrainState:
     """The state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), theta, opt, key)
+    # A copy: theta and its average must not share the buffers that a step donates.
+    average = jax.tree.map(jnp.copy, theta) if ema else None
+    return TrainState(jnp.zeros((), jnp.int32), theta, opt, key, average)

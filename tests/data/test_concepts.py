@@ -1,7 +1,5 @@
 """Few-shot sets: where pictures come from and who sees which."""
 
-import itertools
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,30 +10,45 @@ pytestmark = pytest.mark.quick
 
 
 def test_a_bundled_subject_is_found_by_its_name():
-    assert concepts.pictures("dog", (32, 32)).shape == (5, 32, 32, 3)
+    found = concepts.pictures("dog")
+    assert [pixels.shape for pixels in found] == [(32, 32, 3)] * 5
+    assert all(pixels.dtype == np.uint8 for pixels in found)
 
 
-def test_a_folder_is_read_cropped_and_scaled(tmp_path):
-    Image.new("RGB", (90, 60), (255, 0, 0)).save(tmp_path / "a.jpg", quality=95)
-    pictures = concepts.pictures(str(tmp_path), (32, 16))
-    assert pictures.shape == (1, 32, 16, 3)
-    np.testing.assert_allclose(pictures[..., 0], 1, atol=0.05)
-    np.testing.assert_allclose(pictures[..., 1:], -1, atol=0.05)
+def test_a_folder_is_read_by_name_as_large_as_it_is(tmp_path):
+    Image.new("RGB", (90, 60), (0, 255, 0)).save(tmp_path / "b.png")
+    Image.new("RGB", (40, 50), (255, 0, 0)).save(tmp_path / "a.png")
+    first, second = concepts.pictures(str(tmp_path))
+    assert first.shape == (50, 40, 3)
+    assert second.shape == (60, 90, 3)
+    assert (first == [255, 0, 0]).all()
+
+
+def test_a_folder_comes_before_a_subject_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dog").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "dog" / "mine.png")
+    assert len(concepts.pictures("dog")) == 1
 
 
 def test_a_typo_names_the_subjects_that_exist():
     with pytest.raises(ValueError, match="dog, cat, fox"):
-        concepts.pictures("dgo", (32, 32))
+        concepts.pictures("dgo")
 
 
-def test_every_epoch_sees_every_picture_once():
-    slots = np.concatenate(list(itertools.islice(concepts.visits(5, 3, 0), 10)))
-    for epoch in slots.reshape(-1, 5):
-        assert sorted(epoch) == list(range(5))
-    assert len({tuple(epoch) for epoch in slots.reshape(-1, 5)}) > 1
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_epoch_sees_every_picture_once(count):
+    turns = [concepts.visit(count, turn, [0]) for turn in range(6 * count)]
+    for epoch in np.reshape(turns, (-1, count)):
+        assert sorted(epoch) == list(range(count))
 
 
-def test_a_resumed_run_sees_what_it_would_have_seen():
-    whole = list(itertools.islice(concepts.visits(5, 8, 3), 7))
-    tail = list(itertools.islice(concepts.visits(5, 8, 3, start=4), 3))
-    np.testing.assert_array_equal(whole[4:], tail)
+def test_epochs_differ_in_order_and_so_do_seeds():
+    def epochs(seed):
+        turns = [concepts.visit(5, turn, seed) for turn in range(50)]
+        return [tuple(epoch) for epoch in np.reshape(turns, (-1, 5))]
+
+    assert len(set(epochs([0, 0]))) > 1
+    assert epochs([0, 0]) != epochs([0, 1])
+    assert epochs([0, 0]) != epochs([1, 0])
+    assert epochs([0, 1]) == epochs([0, 1])

@@ -111,7 +111,7 @@ def test_parameters_go_to_the_sharding_of_their_path(written):
     rows = {"text_encoder/text_model/embeddings/position_embedding/embedding"}
     asked = []
 
-    def sharding(path):
+    def sharding(path, shape):
         asked.append(path)
         return split if path in rows else whole
 

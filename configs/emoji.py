@@ -1,0 +1,25 @@
+"""What the configs of the embedded base share; see common.py for every key."""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+# A byte pair that no word of the embedded vocabulary ends in: the part that the rare
+# token "ktn" plays in Stable Diffusion's.
+RARE = "fores"
+
+
+def get_config() -> ConfigDict:
+    config = common.get_config()
+    config.concept.initial = RARE
+    config.concept.prompt = "a photo of a {}"
+    config.optimizer.learning_rate = 2e-4
+    config.batch = 8
+    config.preview.prompts = (
+        "a photo of a {}",
+        "a photo of a {} at night",
+        "a photo of a {} on a purple background",
+        "a photo of a {} wearing a crown",
+        "a photo of a {} wearing a top hat on the beach",
+    )
+    return config

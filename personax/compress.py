@@ -1,0 +1,138 @@
+"""The command that shrinks a concept: `python -m personax.compress DIR --out DIR2`."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from personax import artifact, command
+from personax.artifact import Artifact
+from personax.loading import EMBEDDED, load_base
+from personax.methods.compress import Compressed, compress, factored
+from personax.model import from_base
+from personax.tree import count, flat
+from personax.typing import Params
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    text = flags.DEFINE_string
+    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    text("out", None, "Folder for the compressed concept.")
+    flags.DEFINE_float("share", 0.6, "Of the singular values' sum.", 1e-6, 1.0)
+    flags.DEFINE_bool("keep_crossing", True, "Keep the value that crosses the share.")
+    text("base_config", None, "Directory or id with a single file's configs.")
+    text("variant", None, "Which weight files of the base, such as fp16.")
+    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
+    flags.mark_flag_as_required("out")
+
+
+def main(argv: Sequence[str]) -> None:
+    command.start()
+    watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
+    with watch("load"), command.one_sentence():
+        folder = _folder(argv, out)
+        options = {"config": FLAGS.base_config} if FLAGS.base_config else {}
+        base = load_base(
+            FLAGS.base,
+            variant=FLAGS.variant,
+            allow_pickle=FLAGS.allow_pickle,
+            **options,
+        )
+        params = from_base(base).denoiser.params
+        found = artifact.load(folder, params, base.fingerprint)
+        dense, deltas = _split(folder, found, params)
+    with watch("compress"):
+        done = compress(deltas, share=FLAGS.share, keep_crossing=FLAGS.keep_crossing)
+        theta = {**found.theta, "weights": {**dense, **factored(done.factors)}}
+    about = {
+        name: value
+        for name, value in found.about.items()
+        if name not in ("format", "personax", "concepts", "compression")
+    }
+    compression = {
+        "share": FLAGS.share,
+        "keep_crossing": FLAGS.keep_crossing,
+        "error": done.error,
+        "ranks": done.ranks,
+    }
+    artifact.save(
+        out,
+        theta,
+        found.concepts,
+        before=artifact.earlier(folder),
+        compression=compression,
+        **about,
+    )
+    print(_table(found.theta, theta, done, folder, out))
+    print(f"concept in {out}: {watch}")
+
+
+def _folder(argv: Sequence[str], out: pathlib.Path) -> pathlib.Path:
+    if len(argv) != 2:
+        raise ValueError("One concept at a time: personax.compress DIR --out DIR2.")
+    if out.resolve() == pathlib.Path(argv[1]).resolve():
+        raise ValueError(f"--out {out} is the concept itself; choose another folder.")
+    if out.exists() and not (out / "concept.json").is_file():
+        raise ValueError(f"--out {out} exists and is no concept; choose another.")
+    return pathlib.Path(argv[1])
+
+
+def _split(
+    folder: pathlib.Path, found: Artifact, params: Params
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(leaves that stay as they are, what training added to each matrix).
+
+    Unlike the release, which factors keys and values only, every trained matrix counts.
+    """
+    leaves, base = flat(found.theta.get("weights", {})), flat(params)
+    matrices = [path for path, leaf in leaves.items() if _is_matrix(path, leaf)]
+    if not matrices or not leaves.keys() <= base.keys():
+        raise ValueError(
+            f"{folder} is a concept of {found.about['method']} without kernels that "
+            f"were trained whole; there is nothing to compress."
+        )
+    dense = {path: leaf for path, leaf in leaves.items() if path not in matrices}
+    deltas = {
+        path: np.asarray(leaves[path], np.float64) - np.asarray(base[path], np.float64)
+        for path in matrices
+    }
+    return dense, deltas
+
+
+def _is_matrix(path: str, leaf: Any) -> bool:
+    return path.endswith("/kernel") and leaf.ndim == 2
+
+
+def _table(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    done: Compressed,
+    *folders: pathlib.Path,
+) -> str:
+    """Two lines: what the columns are, and their values."""
+    ranks = list(done.ranks.values())
+    old, new = ((path / "theta.safetensors").stat().st_size for path in folders)
+    cells = {
+        "share": f"{FLAGS.share:g}",
+        "kept": f"{done.kept:.3f}",
+        "ranks": f"{min(ranks)} to {max(ranks)}",
+        "numbers": f"{count(after):,} of {count(before):,}",
+        "size": f"{new / 1e6:.2f} of {old / 1e6:.2f} MB",
+        "relative error": f"{done.error:.3f}",
+    }
+    widths = [max(len(name), len(cell)) for name, cell in cells.items()]
+    rows = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        for row in (cells.keys(), cells.values())
+    ]
+    return "\n".join(row.rstrip() for row in rows)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

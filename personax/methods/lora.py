@@ -1,0 +1,43 @@
+"""DreamBooth by low-rank updates (Hu et al. 2021)."""
+
+from collections.abc import Sequence
+
+from personax.methods import losses
+from personax.methods.base import Method
+from personax.methods.tokens import tokens
+from personax.methods.weights import lora as low_rank
+from personax.methods.weights import weights
+
+# The kernels of each kind; counts are SD 1.5's.
+TARGETS = {
+    "attention": r"unet/.*/attn[12]/to_(q|k|v|out/0)/kernel",  # 128
+    "feed_forward": r"unet/.*/ff/net/(0/proj|2)/kernel",  # 32
+    "convolutions": r"unet/.*(conv\w*|proj_in|proj_out)/kernel",
+    "text_encoder": r"text_encoder/.*/self_attn/(q|k|v|out)_proj/kernel",  # 48
+}
+
+
+def lora(
+    *,
+    rank: int = 4,
+    alpha: float | None = None,
+    targets: Sequence[str] = ("attention",),
+    words: bool = False,
+    **denoising,
+) -> Method:
+    """W + (alpha / rank) A B on the kernels of the `targets`; alpha is the rank.
+
+    The targets' names are those of `TARGETS`. Rank 4 on every attention of SD 1.5 is
+    797,184 numbers, diffusers' example. `words` adds a new word that trains;
+    `denoising` are the options of `losses.denoising`.
+    """
+    unknown = [target for target in targets if target not in TARGETS]
+    if unknown or not targets:
+        raise ValueError(
+            f"The targets {tuple(targets)!r} are not all among: {', '.join(TARGETS)}."
+        )
+    pattern = "|".join(TARGETS[target] for target in targets)
+    parts = {"lora": weights(pattern, low_rank(rank, alpha))}
+    if words:
+        parts["tokens"] = tokens()
+    return Method(parts, losses.denoising(**denoising))

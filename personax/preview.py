@@ -1,0 +1,119 @@
+"""The sheets that a run shows of itself: its pictures, the class, the concept."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from personax import generate, images, prompts
+from personax.denoiser import Denoiser
+from personax.diffusion.solvers import SOLVERS
+from personax.loading import Base
+from personax.methods import Concept
+from personax.model import Model
+from personax.networks.tokenizer import Tokenizer
+from personax.prompts import Wish
+from personax.spec import Spec
+
+_MOST = 8  # training pictures shown
+
+# (denoiser, prompts) to a row of pictures for each prompt.
+Paint = Callable[[Denoiser, Sequence[str]], list[list[images.Pixels]]]
+
+
+class Caption(NamedTuple):
+    """What one row of a sheet says, and which model draws it."""
+
+    text: str
+    taught: bool  # by the model that knows the concepts, or by the one before
+
+
+def captions(templates: Sequence[str], concepts: Sequence[Concept]) -> list[Caption]:
+    """Each template with the class words, then with the concepts.
+
+    One with "{}" speaks of every concept in turn; others stand as they are.
+
+    >>> concept = Concept("<v1>", "dog", (), (), "<v1> dog")
+    >>> [row.text for row in captions(["{} at night"], [concept])]
+    ['dog at night', '<v1> dog at night']
+    """
+    rows = []
+    for template in templates:
+        for concept in concepts if "{}" in template else concepts[:1]:
+            text = template.replace("{}", concept.phrase)
+            plain = text
+            for each in concepts:
+                plain = plain.replace(each.phrase, each.class_word)
+            rows += [Caption(plain, False), Caption(text, True)]
+    return list(dict.fromkeys(rows))  # two concepts of one class share its row
+
+
+def make_paint(
+    base: Base,
+    tokenizer: Tokenizer,
+    spec: Spec,
+    size: tuple[int, int],
+    *,
+    count: int,
+    steps: int,
+    guidance: float,
+    seed: int,
+) -> Paint:
+    """A function that draws `count` pictures of each prompt by DDIM, of that size.
+
+    It draws the same seeds every time, by one compiled program for all prompts.
+    """
+    solver = SOLVERS["ddim"]
+    grid = solver.grid(spec.schedule, steps)
+    draw = generate.make_draw(solver, spec.latent_shape(*size))
+    decode = generate.make_decode(spec)
+    key, indices = jax.random.key(seed), jnp.arange(count)
+
+    def paint(denoiser: Denoiser, wanted: Sequence[str]) -> list[list[images.Pixels]]:
+        rows = []
+        for prompt in wanted:
+            models = {"base": Model(denoiser, tokenizer)}
+            terms = prompts.to_terms(models, [Wish(prompt, guidance)])
+            latents = draw({"base": denoiser}, terms, grid, key, indices)
+            rows.append(list(np.asarray(decode(base.params["vae"], latents))))
+        return rows
+
+    return paint
+
+
+class Gallery(NamedTuple):
+    """What the sheets of a run have in common."""
+
+    paint: Paint
+    captions: list[Caption]
+    pictures: tuple[images.Pixels, ...]  # what it is trained on
+    before: Mapping[str, list[images.Pixels]]  # the class, as the run found it
+
+
+def make_gallery(
+    paint: Paint,
+    rows: list[Caption],
+    pictures: Sequence[images.Pixels],
+    before: Denoiser,
+) -> Gallery:
+    """A gallery whose rows without the concepts are drawn by `before`."""
+    texts = [row.text for row in rows if not row.taught]
+    drawn = dict(zip(texts, paint(before, texts), strict=True))
+    return Gallery(paint, rows, tuple(pictures), drawn)
+
+
+def sheet(gallery: Gallery, denoiser: Denoiser, title: str) -> images.Pixels:
+    """The training pictures, then each caption without the concepts and with them."""
+    texts = [row.text for row in gallery.captions if row.taught]
+    after = dict(zip(texts, gallery.paint(denoiser, texts), strict=True))
+    rows = [("training pictures", gallery.pictures[:_MOST])]
+    for text, taught in gallery.captions:
+        rows.append((text, (after if taught else gallery.before)[text]))
+    columns = max(len(row) for _, row in rows)
+    tiles: list[images.Pixels | None] = []
+    for _, row in rows:
+        tiles += [*row, *[None] * (columns - len(row))]
+    labels = [label for label, _ in rows]
+    return images.grid(tiles, columns=columns, row_labels=labels, title=title)

@@ -1,0 +1,230 @@
+"""A config, checked and read: all that a run is before anything is computed."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from personax import images, methods
+from personax.data import concepts
+from personax.data.captioned import Captioned
+from personax.loading import Base, load_base
+from personax.methods import Concept, Method
+from personax.model import Model, from_base, with_concepts
+from personax.networks.compute import Compute
+from personax.networks.tokenizer import tokenize
+from personax.preview import captions
+from personax.prior import Prior, check
+from personax.training import feed, sharding
+from personax.training.feed import Data, Example, Options
+from personax.training.optimizer import make_optimizer, make_schedule
+from personax.training.words import Lesson, check_prompts, entries, lessons
+from personax.typing import Theta
+
+
+class Run(NamedTuple):
+    """What there is before the first step."""
+
+    base: Base
+    plain: Model  # the base, with the concepts that it starts from
+    model: Model  # the same, and its tokenizer knows the words to come
+    method: Method
+    lessons: list[Lesson]
+    pictures: list[list[images.Pixels]]  # of each lesson
+    priors: list[Prior]
+    size: tuple[int, int]  # (height, width) in pixels
+    mesh: Mesh
+    theta: Theta
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+
+    @property
+    def concepts(self) -> list[Concept]:
+        return [lesson.concept for lesson in self.lessons]
+
+
+def prepare(config: ConfigDict) -> Run:
+    """The run that a config asks for.
+
+    Raises ValueError, TypeError or FileNotFoundError in one sentence for whatever in
+    the config does not exist or does not fit.
+    """
+    _check_numbers(config)
+    mesh = sharding.make_mesh(**config.mesh.shape)
+    method = methods.make(config.method, **config.method_args)
+    base, plain = _load(config, mesh)
+    size = (config.size, config.size) if config.size else base.spec.size
+    base.spec.latent_shape(*size)
+    found, tokenizer = lessons(
+        entries(config.concept.to_dict(), config.concepts_list),
+        plain.tokenizer,
+        adds_words=method.adds_words,
+    )
+    spoken = [lesson.concept for lesson in found]
+    shown = captions(config.preview.prompts, spoken)
+    check_prompts(tokenizer, [row.text for row in shown])
+    priors = [_prior(config, lesson) for lesson in found]
+    key = jax.random.key(config.seed)
+    theta = methods.init(method, key, plain.denoiser.params, spoken)
+    if not theta:
+        raise ValueError(f"The method {config.method} has nothing to train here.")
+    schedule, tx = _optimizer(config, theta)
+    _check_rows(config, mesh)
+    run = Run(
+        base=base,
+        plain=plain,
+        model=plain._replace(tokenizer=tokenizer),
+        method=method,
+        lessons=found,
+        pictures=[concepts.pictures(lesson.images) for lesson in found],
+        priors=priors,
+        size=size,
+        mesh=mesh,
+        theta=theta,
+        schedule=schedule,
+        tx=tx,
+    )
+    data = make_data(config, run, ())
+    for each in (data, fixed_data(config, run, data)):
+        feed.check(each)
+    return run
+
+
+def make_data(
+    config: ConfigDict, run: Run, priors: Sequence[Sequence[Captioned]]
+) -> Data:
+    """What the run's steps see, its regularisation pictures read."""
+    # "" and () leave it to the augmentation.
+    unset = ("crop", "words", "shrink")
+    options = {k: v or None if k in unset else v for k, v in config.data.items()}
+    return Data(
+        sets=_sets(run),
+        priors=tuple(
+            tuple(
+                Example(images.read_image(picture.path), (picture.caption,))
+                for picture in found
+            )
+            for found in priors
+            if found
+        ),
+        pairs=_pairs(run),
+        size=run.size,
+        factor=run.base.spec.vae.factor,
+        rows=config.batch * config.accumulate,
+        seed=config.seed,
+        prior_weight=config.prior.weight,
+        options=Options(**options),
+    )
+
+
+def fixed_data(config: ConfigDict, run: Run, data: Data) -> Data:
+    """What the validation loss sees: pictures as they are, of its own folder if any."""
+    sets = data.sets
+    if config.validation.images:
+        pixels = concepts.pictures(config.validation.images)
+        first = sets[0][0]
+        sets = (tuple(first._replace(pixels=each) for each in pixels),)
+    # As many as a step sees, which divides by the devices.
+    rows, options = data.rows * _shares(config), Options(crop=data.options.crop)
+    return data._replace(sets=sets, priors=(), rows=rows, options=options)
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    for name in ("batch", "accumulate", "steps", "log_every", "save_every", "keep"):
+        if config[name] < 1:
+            raise ValueError(f"{name} is {config[name]}; it must be at least 1.")
+    if config.seed < 0:
+        raise ValueError(f"seed is {config.seed}; it must not be negative.")
+    if config.optimizer.learning_rate <= 0:
+        rate = config.optimizer.learning_rate
+        raise ValueError(f"optimizer.learning_rate is {rate}; it must be positive.")
+
+
+def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
+    options = {name: value for name, value in config.loading.items() if value}
+    base = load_base(
+        config.base,
+        sharding=sharding.by_rules(mesh, config.mesh.base_rules),
+        **options,
+    )
+    plain = from_base(base, Compute(config.dtype, config.remat))
+    return base, with_concepts(plain, base, config.before)
+
+
+def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
+    fields = {field.name for field in dataclasses.fields(Prior)}
+    settings = {name: x for name, x in config.prior.items() if name in fields}
+    prior = Prior(**settings, prompt=lesson.prior_prompt, images=lesson.prior_images)
+    check(prior, lesson.concept.class_word)
+    return prior
+
+
+def _optimizer(
+    config: ConfigDict, theta: Theta
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    settings = config.optimizer
+    rate = settings.learning_rate
+    if settings.scale_by_batch:
+        # The released scripts' --scale_lr: what one step sees, regularisation included.
+        rate *= config.batch * config.accumulate * _shares(config)
+    schedule = make_schedule(
+        rate, schedule=settings.schedule, warmup=settings.warmup, steps=config.steps
+    )
+    factors = {
+        part: own / settings.learning_rate
+        for part, own in settings.learning_rates.items()
+        if own
+    }
+    tx = make_optimizer(
+        schedule,
+        theta,
+        name=settings.name,
+        clip=settings.clip,
+        factors=factors,
+        **settings.options,
+    )
+    return schedule, tx
+
+
+def _check_rows(config: ConfigDict, mesh: Mesh) -> None:
+    rows = config.batch * _shares(config)
+    if rows % mesh.size:
+        raise ValueError(
+            f"A batch of {rows} examples does not divide by the {mesh.size} devices."
+        )
+
+
+def _shares(config: ConfigDict) -> int:
+    """How many times `batch` examples a step sees: the concepts' and a prior's."""
+    return 2 if config.prior.source else 1
+
+
+def _sets(run: Run) -> tuple[tuple[Example, ...], ...]:
+    return tuple(
+        tuple(
+            Example(
+                pixels,
+                lesson.captions,
+                lesson.concept.phrase,
+                lesson.concept.class_word,
+            )
+            for pixels in pictures
+        )
+        for lesson, pictures in zip(run.lessons, run.pictures, strict=True)
+    )
+
+
+def _pairs(run: Run):
+    """The phrases that the semantic preservation loss compares, concept by concept."""
+    phrases = [
+        f"a photo of a {words}"
+        for concept in run.concepts
+        if concept.placeholder
+        for words in (concept.phrase, concept.class_word)
+    ]
+    ids = tokenize(run.model.tokenizer, phrases)
+    return ids.reshape(-1, 2, ids.shape[1])

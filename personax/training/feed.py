@@ -1,0 +1,265 @@
+"""What each step sees: from pictures and captions to batches, by step number alone."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from personax.data.augment import View, view
+from personax.data.concepts import visit
+from personax.denoiser import Denoiser, encode
+from personax.images import Pixels
+from personax.methods.losses import Batch
+from personax.networks import vae
+from personax.networks.tokenizer import Tokenizer, tokenize
+from personax.spec import Spec
+from personax.training.sharding import everywhere, over_batch
+from personax.typing import Params, Text
+
+
+class Example(NamedTuple):
+    """A picture and what it may be called."""
+
+    pixels: Pixels
+    captions: tuple[str, ...]
+    phrase: str = ""  # the concept's words in the captions, "<v1> dog"
+    class_word: str = ""  # what stands there without the concept, "dog"
+
+
+class Options(NamedTuple):
+    """How a concept's pictures and captions vary; see `data.augment.view`."""
+
+    augment: str = "none"
+    crop: str | None = None
+    flip: bool = False
+    words: str | None = None
+    shrink: tuple[float, float] | None = None
+    caption_dropout: float = 0.0  # how often the caption is the empty one
+
+
+class Data(NamedTuple):
+    """What there is to see: a set of examples for each concept, and for each prior."""
+
+    sets: tuple[tuple[Example, ...], ...]
+    priors: tuple[tuple[Example, ...], ...]
+    pairs: Int[np.ndarray, "k 2 n"]  # "a photo of a <v1> dog", "a photo of a dog"
+    size: tuple[int, int]  # (height, width) of what the network sees, in pixels
+    factor: int  # pixels per latent cell
+    rows: int  # examples per step of the concepts, and as many of the priors
+    seed: int
+    prior_weight: float = 1.0
+    options: Options = Options()
+
+
+class Row(NamedTuple):
+    """One example of one step, before anything is encoded."""
+
+    still: tuple[int, int, bool] | None  # (set, number, mirrored) of a picture as it is
+    view: View | None  # an augmented picture
+    caption: str
+    plain: str  # the caption without the placeholder
+
+
+@struct.dataclass
+class Feed:
+    """The data and what of it is encoded once; `batch(feed, step)` makes batches."""
+
+    vae: Params
+    stills: vae.Posterior | None  # of every picture that is seen as it is
+    texts: Text | None  # of every caption, where the text is frozen
+    spec: Spec = struct.field(pytree_node=False)
+    tokenizer: Tokenizer = struct.field(pytree_node=False)
+    data: Data = struct.field(pytree_node=False)
+    mesh: Mesh = struct.field(pytree_node=False)
+    row_of_still: dict = struct.field(pytree_node=False)
+    row_of_text: dict = struct.field(pytree_node=False)
+
+
+def make_feed(
+    data: Data,
+    params: Params,
+    spec: Spec,
+    tokenizer: Tokenizer,
+    mesh: Mesh,
+    *,
+    frozen_text: Denoiser | None = None,
+) -> Feed:
+    """A feed with all frozen work done: posteriors, and texts by `frozen_text`.
+
+    Pictures that vary are encoded step by step instead. `params` are the autoencoder's.
+    Raises what `check` raises.
+    """
+    check(data)
+    pictures = _stills(data)
+    each = [
+        _encode(params, spec.vae, picture[None], compute=spec.compute)
+        for picture in tqdm(pictures.values(), "encoding", unit="image", leave=False)
+    ]
+    stills = (
+        jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each) if each else None
+    )
+    captions = _captions(data) if frozen_text is not None else []
+    texts = [
+        _encode_text(frozen_text, tokenize(tokenizer, [caption]))
+        for caption in captions
+    ]
+    return Feed(
+        vae=params,
+        stills=stills,
+        texts=jnp.concatenate(texts) if texts else None,
+        spec=spec,
+        tokenizer=tokenizer,
+        data=data,
+        mesh=mesh,
+        row_of_still={still: i for i, still in enumerate(pictures)},
+        row_of_text={caption: i for i, caption in enumerate(captions)},
+    )
+
+
+def check(data: Data) -> None:
+    """ValueError for an option that does not exist or does not fit the size."""
+    dropout = data.options.caption_dropout
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"caption_dropout is {dropout}; it is a chance, from 0 to 1.")
+    first = data.sets[0][0]
+    _view(data, first, np.random.default_rng(0), first.captions)
+
+
+def batch(feed: Feed, step: int) -> Batch:
+    """The examples of one step, on their devices: the concepts', then the priors'.
+
+    It depends on the seed and the step alone, so the position in the data is the number
+    of steps taken. The concepts take turns, each with as many visits as the others,
+    whatever their numbers of pictures.
+    """
+    rows, spread = list(rows_of(feed.data, step)), over_batch(feed.mesh)
+    ids = tokenize(feed.tokenizer, [row.caption for row in rows])
+    plain = tokenize(feed.tokenizer, [row.plain for row in rows])
+    found = Batch(_posterior(feed, rows), ids, plain=plain)
+    if feed.texts is not None:
+        found = found._replace(
+            text=feed.texts[np.array([feed.row_of_text[row.caption] for row in rows])]
+        )
+    if feed.data.options.augment != "none":
+        found = found._replace(mask=_masks(feed, rows))
+    if feed.data.priors:
+        # The concept's examples weigh 1 each, were they alone: mean + lambda * mean.
+        share = len(rows) / feed.data.rows
+        weight = [share] * feed.data.rows
+        weight += [share * feed.data.prior_weight] * (len(rows) - feed.data.rows)
+        found = found._replace(weight=np.array(weight, np.float32))
+    found = jax.device_put(found, spread)
+    return found._replace(pairs=jax.device_put(feed.data.pairs, everywhere(feed.mesh)))
+
+
+def rows_of(data: Data, step: int):
+    """What step `step` sees, row by row; nothing is computed but pictures' geometry."""
+    count = len(data.sets)
+    for offset, sets in ((0, data.sets), (count, data.priors)):
+        for row in range(data.rows if sets else 0):
+            slot = step * data.rows + row
+            which, turn = slot % len(sets), slot // len(sets)
+            examples = sets[which]
+            seed = [data.seed, offset + which]
+            number = visit(len(examples), turn, seed)
+            rng = np.random.default_rng([*seed, step, row])
+            yield _row(data, offset + which, number, examples[number], rng)
+
+
+def _row(data: Data, which: int, number: int, example: Example, rng) -> Row:
+    options = data.options
+    mirrored = bool(options.flip and rng.random() < 0.5)
+    caption = example.captions[rng.integers(len(example.captions))]
+    still, shown = (which, number, mirrored), None
+    if _varies(data, which):
+        still, shown = None, _view(data, example, rng, (caption,), mirrored)
+        caption = shown.caption
+    if rng.random() < options.caption_dropout:
+        caption = ""
+    plain = caption.replace(example.phrase, example.class_word)
+    return Row(still, shown, caption, plain)
+
+
+def _varies(data: Data, which: int) -> bool:
+    """Whether a set's pictures are other ones at each visit; a prior's never are."""
+    options = data.options
+    return which < len(data.sets) and (
+        options.augment != "none" or options.crop == "random"
+    )
+
+
+def _view(data: Data, example: Example, rng, captions, mirrored: bool = False) -> View:
+    pixels = example.pixels[:, ::-1] if mirrored else example.pixels
+    options = data.options
+    return view(
+        rng,
+        pixels,
+        captions[0],
+        size=data.size,
+        factor=data.factor,
+        augment=options.augment,
+        crop=options.crop,
+        words=options.words,
+        shrink=options.shrink,
+    )
+
+
+def _stills(data: Data) -> dict[tuple[int, int, bool], Float[np.ndarray, "h w 3"]]:
+    """{(set, number, mirrored): picture} of all that is seen as it is."""
+    found = {}
+    for which, examples in enumerate((*data.sets, *data.priors)):
+        if _varies(data, which):
+            continue
+        for number, example in enumerate(examples):
+            plain = Options(crop=data.options.crop)
+            shown = _view(
+                data._replace(options=plain), example, np.random.default_rng(0), ("",)
+            )
+            found[which, number, False] = shown.pixels
+            if data.options.flip:
+                found[which, number, True] = shown.pixels[:, ::-1]
+    return found
+
+
+def _captions(data: Data) -> list[str]:
+    """Every caption that a step may have, none where augmentation adds words."""
+    if data.options.augment != "none":
+        return []
+    every = itertools.chain.from_iterable((*data.sets, *data.priors))
+    empty = [""] if data.options.caption_dropout else []
+    found = [caption for example in every for caption in example.captions]
+    return list(dict.fromkeys(found + empty))
+
+
+def _posterior(feed: Feed, rows: Sequence[Row]) -> vae.Posterior:
+    varied = [row.view.pixels for row in rows if row.view is not None]
+    still = [feed.row_of_still[row.still] for row in rows if row.still is not None]
+    parts = []
+    if varied:
+        # With a prior's examples the batch divides by the devices; alone, they may not.
+        uneven = len(varied) % feed.mesh.size
+        place = (everywhere if uneven else over_batch)(feed.mesh)
+        images = jax.device_put(np.stack(varied), place)
+        parts.append(
+            _encode(feed.vae, feed.spec.vae, images, compute=feed.spec.compute)
+        )
+    if still:
+        parts.append(jax.tree.map(lambda x: x[np.array(still)], feed.stills))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _masks(feed: Feed, rows: Sequence[Row]) -> Float[np.ndarray, "b h w"]:
+    h, w, _ = feed.spec.latent_shape(*feed.data.size)
+    whole = np.ones((h, w), np.float32)
+    return np.stack([whole if row.view is None else row.view.mask for row in rows])
+
+
+_encode = jax.jit(vae.encode, static_argnames=("config", "compute"))
+_encode_text = jax.jit(lambda denoiser, ids: encode(denoiser, ids).text)
