@@ -74,7 +74,10 @@ def get_config() -> ConfigDict:
             "schedule": "constant",  # linear, cosine
             "warmup": 0,
             "clip": 1.0,  # the gradient's norm; 0 does not
-            "options": ConfigDict({"weight_decay": 1e-2}),
+            "weight_decay": 1e-2,
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
         }
     )
     config.batch = 4  # of the concepts; a prior adds as many

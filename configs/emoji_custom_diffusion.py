@@ -2,9 +2,11 @@
 
     python -m personax.train --config configs/emoji_custom_diffusion.py
 
-K/V of every cross-attention and <v1>, with the paper's size augmentation and a
-regularisation set that the embedded world renders. Its words go in front of the
-caption, as in the world's own: "a far away photo of a <v1> dog".
+K/V of every cross-attention and <v1>, with a regularisation set that the embedded world
+renders. Size augmentation: --config.data.augment paper --config.data.words prefix
+--config.concept.prompt "photo of a {}", which is how the world's own captions speak of
+distance ("a far away photo of a dog"); at 8x8 latents the paper's range of sizes, 0.4
+to 1, leaves every mask its margin.
 """
 
 from ml_collections import ConfigDict
@@ -15,4 +17,14 @@ from configs import emoji
 def get_config() -> ConfigDict:
     config = emoji.get_config()
     config.method = "custom_diffusion"
+    config.method_args = ConfigDict(
+        {
+            "train": "kv",
+            "rank": 0,
+            "words": True,
+            "mask_norm": "mean",
+            "min_snr": 0.0,
+            "offset_noise": 0.0,
+        }
+    )
     return config

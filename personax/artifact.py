@@ -1,5 +1,6 @@
 """A trained concept on disk: theta.safetensors and concept.json, nothing pickled."""
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -96,6 +97,12 @@ def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
     # What personax.compress wrote stands for whole kernels.
     leaves = expand(_read_leaves(folder / "theta.safetensors"), params)
     return Artifact(method, _fill(folder, expected, leaves), concepts, about)
+
+
+def digest(folder: pathlib.Path) -> str:
+    """What changes when what was trained does."""
+    leaves = folder / "theta.safetensors"
+    return hashlib.sha256(leaves.read_bytes()).hexdigest()[:16]
 
 
 def earlier(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
 
 _YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
@@ -56,7 +56,9 @@ def config_name(file: str) -> str:
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     with one_sentence():
         try:
-            return app.parse_flags_with_usage(_yaml_as_python(argv))
+            return flags.FLAGS(_yaml_as_python(argv))
+        except flags.Error as error:  # an unknown flag, or a value of the wrong type
+            raise ValueError(str(error))
         except AttributeError as error:  # a key that the config does not have
             # ml_collections wraps a KeyError, whose own text is a repr.
             inner = error.args[0]

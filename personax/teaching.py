@@ -20,7 +20,7 @@ from personax.networks.tokenizer import tokenize
 from personax.preview import captions
 from personax.prior import Prior, check
 from personax.training import feed, sharding
-from personax.training.feed import Data, Example, Options
+from personax.training.feed import Data, Example, Options, still
 from personax.training.optimizer import make_optimizer, make_schedule
 from personax.training.words import Lesson, check_prompts, entries, lessons
 from personax.typing import Theta
@@ -53,6 +53,7 @@ def prepare(config: ConfigDict) -> Run:
     Raises ValueError, TypeError or FileNotFoundError in one sentence for whatever in
     the config does not exist or does not fit.
     """
+    _check_keys(config)
     _check_numbers(config)
     mesh = sharding.make_mesh(**config.mesh.shape)
     method = methods.make(config.method, **config.method_args)
@@ -74,6 +75,7 @@ def prepare(config: ConfigDict) -> Run:
         raise ValueError(f"The method {config.method} has nothing to train here.")
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
+    sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
     run = Run(
         base=base,
         plain=plain,
@@ -129,12 +131,31 @@ def fixed_data(config: ConfigDict, run: Run, data: Data) -> Data:
         first = sets[0][0]
         sets = (tuple(first._replace(pixels=each) for each in pixels),)
     # As many as a step sees, which divides by the devices.
-    rows, options = data.rows * _shares(config), Options(crop=data.options.crop)
-    return data._replace(sets=sets, priors=(), rows=rows, options=options)
+    rows = data.rows * _shares(config)
+    return data._replace(sets=sets, priors=(), rows=rows, options=still(data.options))
+
+
+_KEYS = (
+    *("base", "before", "loading", "seed", "size", "method", "method_args"),
+    *("concept", "concepts_list", "data", "prior", "optimizer", "batch", "accumulate"),
+    *("steps", "ema_decay", "dtype", "remat", "mesh", "log_every", "save_every"),
+    *("keep", "preview", "validation"),
+)
+
+
+def _check_keys(config: ConfigDict) -> None:
+    missing = [key for key in _KEYS if key not in config]
+    if missing:
+        raise ValueError(
+            f"The config has no {', '.join(missing)}; configs/common.py has them all."
+        )
 
 
 def _check_numbers(config: ConfigDict) -> None:
-    for name in ("batch", "accumulate", "steps", "log_every", "save_every", "keep"):
+    for name in (
+        *("batch", "accumulate", "steps", "log_every", "save_every", "keep"),
+        *("preview.steps", "preview.images"),
+    ):
         if config[name] < 1:
             raise ValueError(f"{name} is {config[name]}; it must be at least 1.")
     if config.seed < 0:
@@ -179,15 +200,9 @@ def _optimizer(
         for part, own in settings.learning_rates.items()
         if own
     }
-    tx = make_optimizer(
-        schedule,
-        theta,
-        name=settings.name,
-        clip=settings.clip,
-        factors=factors,
-        **settings.options,
-    )
-    return schedule, tx
+    named = ("name", "b1", "b2", "eps", "weight_decay", "clip")
+    options = {name: settings[name] for name in named}
+    return schedule, make_optimizer(schedule, theta, factors=factors, **options)
 
 
 def _check_rows(config: ConfigDict, mesh: Mesh) -> None:

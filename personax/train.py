@@ -5,6 +5,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -73,33 +74,34 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
     with Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints:
         state = checkpoints.restore(jax.device_put(state, placed))
         with Writer(folder, int(state.step)) as writer:
-            look = _make_look(config, run, folder, gallery, fixed, writer)
+            looks = _make_look(config, run, folder, gallery, fixed, writer)
             with watch("train"):
-                state = _loop(config, run, step, state, feed, look, writer, checkpoints)
+                state = _loop(
+                    config, run, step, state, feed, looks, writer, checkpoints
+                )
             if int(state.step) < config.steps:
                 print(f"Stopped at step {state.step}; the same command goes on.")
                 return
-            _save(config, run, folder, state)
             with watch("draw"):
-                _finish(config, run, folder, state, gallery, writer)
+                _draw_last(config, run, folder, state, gallery, writer)
+    # The concept comes last: where it is, the run is finished.
+    _save(config, run, folder, state)
     print(f"concept in {folder}/concept, pictures in {folder}/grid.png")
     print(watch)
 
 
 def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
-    pictures = {
-        lesson.concept.phrase: workdir.digest(pixels)
-        for lesson, pixels in zip(run.lessons, run.pictures, strict=True)
-    }
-    data = {"base": run.base.fingerprint, **pictures}
+    data = {"base": run.base.fingerprint}
+    for i, pixels in enumerate(run.pictures):
+        data[f"pictures {i}"] = workdir.digest(pixels)
+    for i, earlier in enumerate(config.before):
+        data[f"before {i}"] = artifact.digest(pathlib.Path(earlier))
     workdir.claim(folder, config.to_dict(), data)
 
 
 def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
     about = folder / "concept" / "concept.json"
-    if not about.is_file() or not (folder / "grid.png").is_file():
-        return False
-    return json.loads(about.read_text())["step"] == config.steps
+    return about.is_file() and json.loads(about.read_text())["step"] == config.steps
 
 
 def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
@@ -162,8 +164,22 @@ def _tiles(run: Run) -> list[images.Pixels]:
     ]
 
 
-def _make_look(config, run, folder, gallery, fixed, writer) -> Callable:
-    """`look(step, theta)`: the validation loss and the sheet that are due then."""
+class Look(NamedTuple):
+    """What a run does now and then beside training."""
+
+    due: Callable[[int], bool]
+    look: Callable[[int, Theta], None]
+
+
+def _make_look(
+    config: ConfigDict,
+    run: Run,
+    folder: pathlib.Path,
+    gallery: preview.Gallery | None,
+    fixed: Feed | None,
+    writer: Writer,
+) -> Look:
+    """The validation loss and the sheet, each at its own steps."""
     denoiser, key = run.plain.denoiser, jax.random.key(config.seed)
     validate = make_validation(run.method)
     batches = []
@@ -171,20 +187,26 @@ def _make_look(config, run, folder, gallery, fixed, writer) -> Callable:
         number = math.ceil(config.validation.count / fixed.data.rows)
         batches = [batch(fixed, i) for i in range(number)]
 
+    def validates(step: int) -> bool:
+        return bool(batches) and step % config.validation.every == 0
+
+    def draws(step: int) -> bool:
+        every = config.preview.every
+        now = step == 0 or (every and step % every == 0)
+        return bool(gallery and now and step < config.steps)  # then comes the last
+
     def look(step: int, theta: Theta) -> None:
-        if batches and step % config.validation.every == 0:
+        if validates(step):
             loss = validate(theta, denoiser, batches, key)
             writer.scalars(step, {"validation/loss": loss})
-        every = config.preview.every
-        last = step == config.steps  # which is _finish's
-        if gallery and not last and (step == 0 or (every and step % every == 0)):
+        if draws(step):
             bound = methods.bind(run.method, denoiser, theta)
             title = f"{config.method}, step {step}"
             pixels = preview.sheet(gallery, bound, title)
             images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
             writer.image(step, "samples", pixels)
 
-    return look
+    return Look(lambda step: validates(step) or draws(step), look)
 
 
 def _loop(
@@ -193,7 +215,7 @@ def _loop(
     step: Step,
     state: TrainState,
     feed: Feed,
-    look: Callable[[int, Theta], None],
+    looks: Look,
     writer: Writer,
     checkpoints: Checkpoints,
 ) -> TrainState:
@@ -201,7 +223,7 @@ def _loop(
     base, start = run.plain.denoiser, int(state.step)
     pending: list[tuple[int, Metrics]] = []
     if start == 0:
-        look(0, state.theta)
+        looks.look(0, state.theta)
     with (
         stop_requested() as stopping,
         tqdm(total=config.steps, initial=start, unit="step", desc="training") as bar,
@@ -213,9 +235,9 @@ def _loop(
             pending.append((i + 1, metrics))
             done = i + 1
             saves = done % config.save_every == 0 or done == config.steps
-            if saves or done % config.log_every == 0:
+            if saves or looks.due(done) or done % config.log_every == 0:
                 _log(run, pending, bar, writer, checkpoints)
-            look(done, trained(state))
+            looks.look(done, trained(state))
             if saves:
                 # All that is said of these steps is on disk before they are.
                 writer.flush()
@@ -231,20 +253,18 @@ def trained(state: TrainState) -> Theta:
     return state.theta if state.ema is None else state.ema
 
 
-def _log(run: Run, pending, bar: tqdm, writer: Writer, checkpoints) -> None:
+def _log(
+    run: Run,
+    pending: list[tuple[int, Metrics]],
+    bar: tqdm,
+    writer: Writer,
+    checkpoints: Checkpoints,
+) -> None:
     """Writes what is pending; ends the run where a number is none."""
     for step, metrics in pending:
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(np.isfinite, values.values())):
-            newest = checkpoints.newest()
-            good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
-            print(
-                f"\npersonax: The loss is {values['loss']} at step {step}, and theta's "
-                f"norm {values['theta_norm']}; the last good checkpoint is {good}. "
-                "Lower the learning rate, in another --workdir.",
-                file=sys.stderr,
-            )
-            raise SystemExit(1)
+            raise _diverged(step, values, checkpoints)
         rate = float(run.schedule(step - 1))
         writer.scalars(step, {**values, "learning_rate": rate})
         shown = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
@@ -253,6 +273,20 @@ def _log(run: Run, pending, bar: tqdm, writer: Writer, checkpoints) -> None:
         writer.curve(pending[-1][0], "steps_per_second", bar.format_dict["rate"])
     writer.flush()
     pending.clear()
+
+
+def _diverged(
+    step: int, values: dict[str, float], checkpoints: Checkpoints
+) -> SystemExit:
+    newest = checkpoints.newest()
+    good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
+    print(
+        f"\npersonax: The loss is {values['loss']} at step {step}, and theta's norm "
+        f"{values['theta_norm']}; the last good checkpoint is {good}. Lower the "
+        "learning rate, in another --workdir.",
+        file=sys.stderr,
+    )
+    return SystemExit(1)
 
 
 def _save(
@@ -273,8 +307,15 @@ def _save(
     )
 
 
-def _finish(config, run, folder, state, gallery, writer) -> None:
-    """The last sheet, or the training pictures alone where no prompt is given."""
+def _draw_last(
+    config: ConfigDict,
+    run: Run,
+    folder: pathlib.Path,
+    state: TrainState,
+    gallery: preview.Gallery | None,
+    writer: Writer,
+) -> None:
+    """grid.png: the last sheet; without prompts, the training pictures alone."""
     denoiser = methods.bind(run.method, run.plain.denoiser, trained(state))
     names = ", ".join(concept.phrase for concept in run.concepts)
     title = f"{config.method}: {names}, {config.steps} steps"

@@ -8,25 +8,31 @@ import pytest
 from safetensors.numpy import save_file
 
 from personax import artifact, methods
+from personax.tree import flat
 from tests.methods.test_laws import CONCEPTS
 
 pytestmark = pytest.mark.quick
 
 
-@pytest.fixture
-def folder(tiny, tmp_path):
+def write(folder, tiny, **more):
     method = methods.make("custom_diffusion")
     theta = methods.init(method, jax.random.key(0), tiny.params, CONCEPTS)
     artifact.save(
-        tmp_path / "concept",
+        folder,
         theta,
         CONCEPTS,
         method="custom_diffusion",
         method_args={"train": "kv"},
         base="tiny",
         fingerprint="f",
-        step=3,
+        **more,
     )
+    return theta
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    write(tmp_path / "concept", tiny, step=3)
     return tmp_path / "concept"
 
 
@@ -37,7 +43,51 @@ def test_it_holds_theta_and_json_and_nothing_else(folder):
     ]
     about = json.loads((folder / "concept.json").read_text())
     assert about["step"] == 3
-    assert about["concepts"][0]["placeholder"] == "<v1>"
+    assert about["concepts"] == [
+        {
+            "placeholder": "<v1>",
+            "class_word": "dog",
+            "ids": [64],
+            "initial": [7],
+            "phrase": "<v1> dog",
+        }
+    ]
+    assert [file.name for file in folder.parent.iterdir()] == ["concept"]
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(tiny, tmp_path):
+    theta = write(tmp_path / "concept", tiny)
+    loaded = artifact.load(tmp_path / "concept", tiny.params, "f")
+    assert loaded.concepts == tuple(CONCEPTS)
+    assert loaded.about["method_args"] == {"train": "kv"}
+    assert flat(loaded.theta).keys() == flat(theta).keys()
+    for path, leaf in flat(theta).items():
+        np.testing.assert_array_equal(flat(loaded.theta)[path], leaf, err_msg=path)
+
+
+def test_a_row_drawn_at_random_is_no_obstacle(tiny, tmp_path):
+    drawn = [CONCEPTS[0]._replace(initial=(None,))]
+    method = methods.make("textual_inversion")
+    theta = methods.init(method, jax.random.key(0), tiny.params, drawn)
+    about = {"method": "textual_inversion", "method_args": {}, "base": "tiny"}
+    artifact.save(tmp_path / "a", theta, drawn, fingerprint="f", **about)
+    loaded = artifact.load(tmp_path / "a", tiny.params, "f")
+    assert loaded.concepts[0].initial == (None,)
+
+
+def test_saving_again_replaces_the_folder(folder, tiny):
+    write(folder, tiny, step=4)
+    assert artifact.load(folder, tiny.params, "f").about["step"] == 4
+
+
+def test_earlier_concepts_go_along_in_order(folder, tiny, tmp_path):
+    assert artifact.earlier(folder) == []
+    before = [folder] * 11
+    write(tmp_path / "late", tiny, before=before)
+    copies = artifact.earlier(tmp_path / "late")
+    assert [copy.name for copy in copies] == [str(i) for i in range(11)]
+    for copy in copies:
+        assert artifact.load(copy, tiny.params, "f").about["step"] == 3
 
 
 def test_another_base_is_refused_by_name(folder, tiny):
@@ -57,12 +107,17 @@ def test_a_truncated_file_is_refused(folder, tiny):
         artifact.load(folder, tiny.params, "f")
 
 
-def test_foreign_json_is_refused(folder, tiny):
-    (folder / "concept.json").write_text('{"format": "lora"}')
-    with pytest.raises(ValueError, match=r"not a personax\.concept"):
-        artifact.load(folder, tiny.params, "f")
-    (folder / "concept.json").write_text("{")
-    with pytest.raises(ValueError, match="no JSON"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"format": "lora"}', r"not a personax\.concept"),
+        ("[]", r"not a personax\.concept"),
+        ("{", "no JSON"),
+    ],
+)
+def test_foreign_json_is_refused(folder, tiny, text, said):
+    (folder / "concept.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
         artifact.load(folder, tiny.params, "f")
 
 

@@ -40,5 +40,6 @@ def test_every_linked_file_exists(target):
 
 def _source() -> str:
     return "".join(
-        (ROOT / "personax" / name).read_text() for name in ("sample.py", "train.py")
+        (ROOT / "personax" / name).read_text()
+        for name in ("sample.py", "train.py", "merge.py", "compress.py")
     )

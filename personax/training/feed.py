@@ -1,7 +1,8 @@
 """What each step sees: from pictures and captions to batches, by step number alone."""
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -42,6 +43,11 @@ class Options(NamedTuple):
     words: str | None = None
     shrink: tuple[float, float] | None = None
     caption_dropout: float = 0.0  # how often the caption is the empty one
+
+
+def still(options: Options) -> Options:
+    """The options for pictures that are to be the same each time."""
+    return Options(crop=None if options.crop == "random" else options.crop)
 
 
 class Data(NamedTuple):
@@ -159,7 +165,7 @@ def batch(feed: Feed, step: int) -> Batch:
     return found._replace(pairs=jax.device_put(feed.data.pairs, everywhere(feed.mesh)))
 
 
-def rows_of(data: Data, step: int):
+def rows_of(data: Data, step: int) -> Iterator[Row]:
     """What step `step` sees, row by row; nothing is computed but pictures' geometry."""
     count = len(data.sets)
     for offset, sets in ((0, data.sets), (count, data.priors)):
@@ -177,14 +183,19 @@ def _row(data: Data, which: int, number: int, example: Example, rng) -> Row:
     options = data.options
     mirrored = bool(options.flip and rng.random() < 0.5)
     caption = example.captions[rng.integers(len(example.captions))]
-    still, shown = (which, number, mirrored), None
+    key, shown = (which, number, mirrored), None
     if _varies(data, which):
-        still, shown = None, _view(data, example, rng, (caption,), mirrored)
+        key, shown = None, _view(data, example, rng, (caption,), mirrored)
         caption = shown.caption
     if rng.random() < options.caption_dropout:
         caption = ""
-    plain = caption.replace(example.phrase, example.class_word)
-    return Row(still, shown, caption, plain)
+    return Row(key, shown, caption, _plain(caption, example))
+
+
+def _plain(caption: str, example: Example) -> str:
+    # CLIP reads lower case, and so does the check that the phrase is there.
+    phrase = re.compile(re.escape(example.phrase), re.IGNORECASE)
+    return phrase.sub(lambda _: example.class_word, caption)
 
 
 def _varies(data: Data, which: int) -> bool:
@@ -213,15 +224,12 @@ def _view(data: Data, example: Example, rng, captions, mirrored: bool = False) -
 
 def _stills(data: Data) -> dict[tuple[int, int, bool], Float[np.ndarray, "h w 3"]]:
     """{(set, number, mirrored): picture} of all that is seen as it is."""
-    found = {}
+    found, plain = {}, data._replace(options=still(data.options))
     for which, examples in enumerate((*data.sets, *data.priors)):
         if _varies(data, which):
             continue
         for number, example in enumerate(examples):
-            plain = Options(crop=data.options.crop)
-            shown = _view(
-                data._replace(options=plain), example, np.random.default_rng(0), ("",)
-            )
+            shown = _view(plain, example, np.random.default_rng(0), ("",))
             found[which, number, False] = shown.pixels
             if data.options.flip:
                 found[which, number, True] = shown.pixels[:, ::-1]
@@ -240,7 +248,7 @@ def _captions(data: Data) -> list[str]:
 
 def _posterior(feed: Feed, rows: Sequence[Row]) -> vae.Posterior:
     varied = [row.view.pixels for row in rows if row.view is not None]
-    still = [feed.row_of_still[row.still] for row in rows if row.still is not None]
+    same = [feed.row_of_still[row.still] for row in rows if row.still is not None]
     parts = []
     if varied:
         # With a prior's examples the batch divides by the devices; alone, they may not.
@@ -250,8 +258,8 @@ def _posterior(feed: Feed, rows: Sequence[Row]) -> vae.Posterior:
         parts.append(
             _encode(feed.vae, feed.spec.vae, images, compute=feed.spec.compute)
         )
-    if still:
-        parts.append(jax.tree.map(lambda x: x[np.array(still)], feed.stills))
+    if same:
+        parts.append(jax.tree.map(lambda x: x[np.array(same)], feed.stills))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 

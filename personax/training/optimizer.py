@@ -1,6 +1,5 @@
 """The optimiser that a config describes, and the learning rate of each step."""
 
-import inspect
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -9,12 +8,7 @@ import optax
 from personax.tree import nearest
 from personax.typing import Theta
 
-_OPTIMIZERS = {
-    "adamw": optax.adamw,
-    "adafactor": optax.adafactor,
-    "lion": optax.lion,
-    "sgd": optax.sgd,
-}
+_OPTIMIZERS = ("adamw", "lion", "sgd", "adafactor")
 _SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -46,35 +40,42 @@ def make_optimizer(
     theta: Theta,
     *,
     name: str = "adamw",
-    factors: Mapping[str, float] | None = None,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
     clip: float = 0.0,
-    **options: float,
+    factors: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
-    """optax's `name` with its own `options`, after clipping the gradient as a whole.
+    """Clip the gradient as a whole, direct it, decay, scale by the rate.
 
-    `factors` are multiples of the learning rate for parts of theta, by name. Weight
-    decay is decoupled, and so multiplied with its part's rate. Raises ValueError for a
-    name, a part or an option that does not exist.
+    "adamw" and "lion" read `b1` and `b2`, "adamw" `eps`, "sgd" has `b1` as its
+    momentum, "adafactor" reads none. Decay is decoupled (Loshchilov & Hutter 2019) and
+    so multiplied by the rate, for every one of them. `factors` are multiples of the
+    rate for parts of theta, by name. Raises ValueError for a name or a part that does
+    not exist.
     """
     if name not in _OPTIMIZERS:
         raise ValueError(f"No optimiser {name!r}; there are: {_join(_OPTIMIZERS)}.")
-    takes = list(inspect.signature(_OPTIMIZERS[name]).parameters)[1:]
-    for option in options:
-        if option not in takes:
-            raise ValueError(
-                f"{name} takes no {option!r}; its options are: {_join(takes)}."
-            )
     factors = {} if factors is None else factors
     for part in factors:
         if part not in theta:
             raise ValueError(
                 f"The method trains no part {part!r}; nearest: {nearest(part, theta)}."
             )
-    chain = [optax.clip_by_global_norm(clip)] if clip else []
-    chain.append(_OPTIMIZERS[name](schedule, **options))
-    if factors:
-        chain.append(_scale_parts(factors))
-    return optax.chain(*chain)
+    direction = {
+        "adamw": lambda: optax.scale_by_adam(b1, b2, eps),
+        "lion": lambda: optax.scale_by_lion(b1, b2),
+        "sgd": lambda: optax.trace(b1),
+        "adafactor": optax.scale_by_factored_rms,
+    }[name]()
+    return optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        direction,
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(schedule),
+        _scale_parts(factors),
+    )
 
 
 def _scale_parts(factors: Mapping[str, float]) -> optax.GradientTransformation:

@@ -115,6 +115,7 @@ class Trained(NamedTuple):
     state: Any
     metrics: Any
     step: Any
+    uncompiled: Any  # the same step
     traces: list
 
 
@@ -143,10 +144,13 @@ def train(method, base) -> Trained:
 
     state = start(method, base, concepts)
     before = jax.tree.map(np.array, state.theta)
-    step = compiled(make_step(method._replace(loss=counted), TX))
+    uncompiled = make_step(method._replace(loss=counted), TX)
+    step = compiled(uncompiled)
     for _ in range(3):
         state, metrics = step(state, base, batch)
-    return Trained(method, concepts, batch, before, state, metrics, step, traces)
+    return Trained(
+        method, concepts, batch, before, state, metrics, step, uncompiled, traces
+    )
 
 
 @pytest.fixture(scope="module")
@@ -174,21 +178,21 @@ WEIGHT = jnp.float32(3.0)
 
 
 @pytest.fixture(scope="module")
-def inside(base):
-    """(case, method) to (a jitted sampler that binds theta itself, its traces)."""
+def inside(trained):
+    """A function of a case's name: (a sampler that binds theta itself, its traces)."""
 
     @functools.cache
-    def make(case, method):
+    def make(case):
         traces = []
 
         @compiled
         def run(theta, base, ids, weight):
             traces.append(case)
-            return painted(methods.bind(method, base, theta), ids, weight)
+            return painted(methods.bind(trained(case).method, base, theta), ids, weight)
 
         return run, traces
 
-    return lambda case, done: make(case, done.method)
+    return make
 
 
 def prompts(ids):
@@ -275,7 +279,7 @@ def test_saved_and_loaded_it_predicts_the_same(case, base, trained, tmp_path):
 @every
 def test_bound_inside_jit_equals_bound_outside(case, base, trained, inside):
     done = trained(case)
-    run, _ = inside(case, done)
+    run, _ = inside(case)
     ids = prompts(done.batch.ids)
     outside = picture(methods.bind(done.method, base, done.state.theta), ids, WEIGHT)
     ours = run(done.state.theta, base, ids, WEIGHT)
@@ -293,7 +297,7 @@ def test_another_batch_prompt_or_weight_compiles_nothing(case, base, trained, in
         done.batch._replace(ids=other),
     )
     assert len(done.traces) == traced
-    run, traces = inside(case, done)
+    run, traces = inside(case)
     first = run(done.state.theta, base, prompts(done.batch.ids), WEIGHT)
     again = run(done.state.theta, base, prompts(other), jnp.float32(7.5))
     assert len(traces) == 1
@@ -310,7 +314,7 @@ def test_vmap_over_theta_equals_separate_training(case, base, trained):
     states = [start(done.method, base, done.concepts, seed) for seed in (5, 6)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     both = jax.tree.map(lambda *x: jnp.stack(x), *batches)
-    together = compiled(jax.vmap(done.step, in_axes=(0, None, 0)))
+    together = compiled(jax.vmap(done.uncompiled, in_axes=(0, None, 0)))
     for _ in range(2):  # a low-rank A moves in the second
         stacked, _ = together(stacked, base, both)
         states = [

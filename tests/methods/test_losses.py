@@ -109,9 +109,7 @@ def test_the_releases_norm_is_channels_times_the_masked_mean(base, network, mask
     each = squares(base.spec, batch)[0]
     summed = (each * mask[..., None]).sum(axis=(1, 2, 3)) / mask.sum(axis=(1, 2))
     np.testing.assert_allclose(ours, summed.mean(), rtol=1e-5)
-    np.testing.assert_allclose(
-        ours, 4 * denoising()(base, batch, KEYS)[0], rtol=1e-6
-    )
+    np.testing.assert_allclose(ours, 4 * denoising()(base, batch, KEYS)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["mean", "sum_over_mask"])
@@ -209,9 +207,7 @@ def test_text_given_equals_the_captions_encoded(base, network):
     batch = batch_of(6)._replace(ids=jnp.concatenate([IDS] * 3).at[:, 2].set(7))
     encoded = batch._replace(text=encode(base, batch.ids).text)
     by_ids = denoising()(base, batch._replace(text=None), KEYS)[0]
-    np.testing.assert_allclose(
-        by_ids, denoising()(base, encoded, KEYS)[0], rtol=1e-6
-    )
+    np.testing.assert_allclose(by_ids, denoising()(base, encoded, KEYS)[0], rtol=1e-6)
     assert by_ids != denoising()(base, batch, KEYS)[0]
 
 
@@ -424,9 +420,7 @@ def test_the_kernels_gradient_is_the_one_with_constants_there(bound, name):
             jnp.concatenate([jax.lax.stop_gradient(y[:, :1]), y[:, 1:]], axis=1)
             for y in (k, v)
         )
-        q, k, v = (
-            y.reshape(2, -1, 2, 8) for y in (x @ params["to_q"]["kernel"], k, v)
-        )
+        q, k, v = (y.reshape(2, -1, 2, 8) for y in (x @ params["to_q"]["kernel"], k, v))
         weights = jax.nn.softmax(jnp.einsum("bqme,bnme->bmqn", q, k) / 8**0.5)
         out = jnp.einsum("bmqn,bnme->bqme", weights, v).reshape(2, 5, 16)
         last = params["to_out"]["0"]

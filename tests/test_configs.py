@@ -1,0 +1,83 @@
+"""Every config builds, is checked, and its step traces; each stands in the table."""
+
+import importlib
+import json
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from personax.methods.losses import Batch
+from personax.networks.vae import Posterior
+from personax.teaching import make_data, prepare
+from personax.training.state import create
+from personax.training.step import make_step
+
+FOLDER = pathlib.Path(__file__).parent.parent / "configs"
+SHARED = ("__init__", "common", "emoji", "sd15")
+NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in SHARED)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """A config by name, on the embedded base whatever it was written for."""
+
+    def build(name):
+        config = importlib.import_module(f"configs.{name}").get_config()
+        if name.startswith("sd15"):
+            config.base, config.size = "emoji", 32
+            config.concept.initial = config.concept.initial and "fores"
+            config.concept.class_word = "dog"
+        if config.concepts_list:
+            subjects = (("<v1>", "dog"), ("<v2>", "cat"))
+            entries = [
+                {"placeholder": v, "class_word": word, "instance_data_dir": word}
+                for v, word in subjects
+            ]
+            path = tmp_path / "concepts.json"
+            path.write_text(json.dumps(entries))
+            config.concepts_list = str(path)
+        config.mesh.shape.data = 1
+        config.mesh.shape.fsdp = jax.device_count()
+        rows = config.batch * (2 if config.prior.source else 1)
+        config.batch *= jax.device_count() // math.gcd(rows, jax.device_count())
+        return config
+
+    return build
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_accepted_and_its_step_traces(name, build):
+    config = build(name)
+    run = prepare(config)
+    data = make_data(config, run, ())
+    assert len(data.sets) == len(run.lessons)
+    rows = data.rows * (2 if config.prior.source else 1)
+    spec = run.plain.denoiser.spec
+    x = jnp.zeros((rows, *spec.latent_shape(*run.size)))
+    batch = Batch(
+        Posterior(x, x),
+        jnp.zeros((rows, spec.text_encoder.max_position_embeddings), jnp.int32),
+        weight=jnp.ones(rows),
+        mask=None if config.data.augment == "none" else x[..., 0],
+        pairs=jnp.asarray(data.pairs),
+    )
+    state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
+    step = make_step(run.method, run.tx, accumulate=config.accumulate)
+    after, metrics = jax.eval_shape(step, state, run.plain.denoiser, batch)
+    shapes = jax.tree.map(jnp.shape, run.theta)
+    assert jax.tree.map(lambda leaf: leaf.shape, after.theta) == shapes
+    assert "loss" in metrics
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_stands_in_the_table(name):
+    assert f"`{name}`" in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_docstring_gives_the_command(name):
+    module = importlib.import_module(f"configs.{name}")
+    assert f"--config configs/{name}.py" in module.__doc__

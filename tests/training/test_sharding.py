@@ -1,0 +1,107 @@
+"""Meshes over eight devices, and rules from paths to places."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+from personax.training.sharding import (
+    REPLICATE,
+    by_rules,
+    everywhere,
+    make_mesh,
+    of_state,
+    of_tree,
+    over_batch,
+)
+from personax.training.state import create
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({}, (8, 1)),
+        ({"fsdp": 2}, (4, 2)),
+        ({"data": 2, "fsdp": -1}, (2, 4)),
+        ({"data": 1, "fsdp": 8}, (1, 8)),
+    ],
+)
+def test_a_mesh_takes_every_device(arguments, shape):
+    mesh = make_mesh(**arguments)
+    assert mesh.axis_names == ("data", "fsdp")
+    assert (mesh.shape["data"], mesh.shape["fsdp"]) == shape
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp"), [(3, 1), (-1, 3), (16, 1), (-1, -1), (0, 8), (-1, 0), (-8, -1)]
+)
+def test_a_mesh_that_does_not_come_out_even_is_refused(data, fsdp):
+    with pytest.raises(ValueError, match=f"data={data}, fsdp={fsdp} does not fit 8 d"):
+        make_mesh(data, fsdp)
+
+
+def test_a_batch_is_split_over_both_axes():
+    placed = jax.device_put(jnp.zeros((16, 3)), over_batch(make_mesh(fsdp=2)))
+    assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
+    assert len(placed.addressable_shards) == 8
+
+
+def test_the_first_rule_that_matches_the_whole_path_counts():
+    mesh = make_mesh(fsdp=4)
+    rules = (("unet/.*/bias", "replicate"), ("unet/.*", "shard"), (".*", "replicate"))
+    sharding = by_rules(mesh, rules)
+    assert sharding("unet/a/kernel", (4, 8)).spec == PartitionSpec(None, "fsdp")
+    assert sharding("unet/a/bias", (8,)).spec == PartitionSpec()
+    assert sharding("text/unet/a/kernel", (4, 8)).spec == PartitionSpec()
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((3, 3, 16, 8), PartitionSpec(None, None, "fsdp")),
+        ((64, 6), PartitionSpec("fsdp")),
+        ((6, 2), PartitionSpec()),  # no axis divides: whole
+        ((), PartitionSpec()),
+    ],
+)
+def test_the_largest_axis_that_divides_is_split(shape, spec):
+    assert by_rules(make_mesh(fsdp=4), ((".*", "shard"),))("a", shape).spec == spec
+
+
+def test_a_path_without_a_rule_is_an_error():
+    sharding = by_rules(make_mesh(), (("unet/.*", "shard"),))
+    with pytest.raises(ValueError, match=r"No sharding rule matches vae/a; end them"):
+        sharding("vae/a", (8,))
+
+
+def test_an_unknown_rule_is_refused_before_any_path_is_seen():
+    with pytest.raises(ValueError, match="'split': replicate or shard"):
+        by_rules(make_mesh(), (("vae/.*", "split"),))
+
+
+def test_the_paths_of_theta_begin_with_the_part():
+    theta = {"weights": {"unet/a/kernel": jnp.zeros((8, 4))}}
+    rules = (("weights/unet/a/kernel", "shard"),)
+    found = of_tree(theta, make_mesh(fsdp=4), rules)
+    assert found["weights"]["unet/a/kernel"].spec == PartitionSpec("fsdp")
+
+
+def test_moments_and_averages_lie_as_their_parameters_do():
+    theta = {"weights": {"kernel": jnp.zeros((8, 4)), "bias": jnp.zeros(3)}}
+    mesh, tx = make_mesh(fsdp=4), optax.adamw(1e-3)
+    state = create(theta, tx.init(theta), jax.random.key(0), ema=True)
+    placed = jax.device_put(state, of_state(state, tx, mesh, ((".*", "shard"),)))
+    adam = placed.opt[0]
+    for tree in (placed.theta, placed.ema, adam.mu, adam.nu):
+        assert tree["weights"]["kernel"].sharding.spec == PartitionSpec("fsdp")
+        assert tree["weights"]["bias"].sharding.spec == PartitionSpec()
+    for leaf in (placed.step, adam.count, placed.key):
+        assert leaf.sharding.is_equivalent_to(everywhere(mesh), leaf.ndim)
+
+
+def test_replicate_puts_everything_everywhere():
+    sharding = by_rules(make_mesh(fsdp=8), REPLICATE)
+    assert sharding("a/b", (8, 8)).spec == PartitionSpec()
