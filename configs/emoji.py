@@ -5,15 +5,13 @@ from ml_collections import ConfigDict
 from configs import common
 
 # A byte pair that no word of the embedded vocabulary ends in: the part that the rare
-# token "ktn" plays in Stable Diffusion's, for methods whose word does not train.
+# token "ktn" plays in Stable Diffusion's.
 RARE = "fores"
 
 
 def get_config() -> ConfigDict:
     config = common.get_config()
-    # The class word's own row: the embedded vocabulary has 1,212 tokens, and from a
-    # rare one of them a new word learns less (see README.md here).
-    config.concept.initial = ""
+    config.concept.initial = RARE
     config.concept.prompt = "a photo of a {}"
     # Scenes of the world that the base comes from, with the class in their captions.
     config.prior.source = "world"

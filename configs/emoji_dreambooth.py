@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
             "offset_noise": 0.0,
         }
     )
-    config.concept.initial = emoji.RARE
     config.prior.weight = 1.0
     config.optimizer.learning_rate = 1e-4
     return config

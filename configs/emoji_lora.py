@@ -23,6 +23,5 @@ def get_config() -> ConfigDict:
             "offset_noise": 0.0,
         }
     )
-    config.concept.initial = emoji.RARE
     config.optimizer.learning_rate = 1e-3
     return config

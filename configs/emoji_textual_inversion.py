@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.method = "textual_inversion"
     config.method_args = ConfigDict({"min_snr": 0.0, "offset_noise": 0.0})
     config.concept.phrase = "{placeholder}"
+    config.concept.initial = ""  # the class word
     config.prior.source = ""
     config.optimizer.learning_rate = 5e-3
     config.optimizer.weight_decay = 0.0

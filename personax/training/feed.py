@@ -104,10 +104,11 @@ def make_feed(
     """
     check(data)
     pictures = _stills(data)
-    each = [
-        _encode(params, spec.vae, picture[None], compute=spec.compute)
-        for picture in tqdm(pictures.values(), "encoding", unit="image", leave=False)
-    ]
+    each = []
+    for picture in tqdm(pictures.values(), "encoding", unit="image", leave=False):
+        found = _encode(params, spec.vae, picture[None], compute=spec.compute)
+        # One after the other: hundreds in flight would all hold their memory.
+        each.append(jax.block_until_ready(found))
     stills = (
         jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each) if each else None
     )
