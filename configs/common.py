@@ -28,7 +28,9 @@ def get_config() -> ConfigDict:
             "phrase": "{placeholder} {class_word}",  # how prompts speak of it
             # A prompt, a set of templates (data/templates.py) or a .txt file.
             "prompt": "photo of a {}",
-            "initial": "ktn",  # the token that V* starts from; see training/words.py
+            # The token that V* starts from, of several concepts in turn; see
+            # training/words.py. These are diffusers'; the CompVis release has others.
+            "initial": "ktn+pll+ucd",
             "vectors": 1,
             "prior_prompt": "",  # "" is the prompt with the class word alone
             "prior_images": "",  # a captioned folder or list

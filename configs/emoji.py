@@ -4,9 +4,9 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-# A byte pair that no word of the embedded vocabulary ends in: the part that the rare
-# token "ktn" plays in Stable Diffusion's.
-RARE = "fores"
+# Byte pairs that no word of the embedded vocabulary ends in: the part that the rare
+# tokens play in Stable Diffusion's.
+RARE = "fores+rpla+mbre"
 
 
 def get_config() -> ConfigDict:

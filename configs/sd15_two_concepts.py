@@ -3,10 +3,9 @@
     python -m personax.train --config configs/sd15_two_concepts.py \
         --config.base DIR --config.concepts_list concepts.json
 
-The list is diffusers': [{"instance_prompt", "class_prompt", "instance_data_dir",
-"class_data_dir"}, …], and may say "placeholder", "class_word" and "initial" (the
-published rare tokens are ktn, pll, ucd, in this order). 500 steps, the rest as for one
-concept (Kumari et al. 2023, sec. 4.2).
+The list is diffusers': [{"instance_prompt": "photo of a <v1> dog", "class_prompt",
+"instance_data_dir", "class_data_dir"}, …]; it may say "placeholder", "class_word" and
+"initial". 500 steps, the rest as for one concept (Kumari et al. 2023, sec. 4.2).
 """
 
 from ml_collections import ConfigDict

@@ -64,6 +64,8 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
             inner = error.args[0]
             text = inner.args[0] if isinstance(inner, KeyError) else inner
             raise ValueError(f"The config has no key {text}")
+        except ModuleNotFoundError as error:  # configs import each other
+            raise ValueError(f"{error}; start in the folder that holds it.")
 
 
 def _yaml_as_python(argv: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
@@ -40,11 +41,13 @@ class Lesson(NamedTuple):
 def entries(concept: Mapping[str, Any], concepts_list: str = "") -> list[dict]:
     """The concepts of a config: `concept` alone, or one for each entry of a JSON list.
 
-    `concept` says what an entry leaves out. Keys are ours or diffusers'. Raises
-    ValueError in one sentence for a file that is no such list.
+    `concept` says what an entry leaves out. Keys are ours or diffusers', whose lists
+    name placeholder and class in the prompt alone: "photo of a <new1> cat". Initial
+    tokens joined by "+" are the concepts' in turn, "ktn+pll+ucd". Raises ValueError in
+    one sentence for a file that is no such list.
     """
     if not concepts_list:
-        return [dict(concept)]
+        return [{**concept, "initial": _turn(concept["initial"], 0)}]
     path = pathlib.Path(concepts_list)
     try:
         found = json.loads(path.read_text())
@@ -54,7 +57,10 @@ def entries(concept: Mapping[str, Any], concepts_list: str = "") -> list[dict]:
         raise ValueError(f"{path} is no list of concepts: [{{…}}, {{…}}].")
     if not found:
         raise ValueError(f"{path} lists no concept.")
-    return [_overlay(path, concept, entry) for entry in found]
+    return [
+        _overlay(path, {**concept, "initial": _turn(concept["initial"], i)}, entry)
+        for i, entry in enumerate(found)
+    ]
 
 
 def lessons(
@@ -100,9 +106,25 @@ def _overlay(path: pathlib.Path, concept: Mapping[str, Any], entry: dict) -> dic
         if type(value) is not kind:
             raise ValueError(f"{path} has {key} {value!r}; it must be {kind.__name__}.")
     # An entry with its own words is not to inherit what is said in another's.
-    own = {"placeholder", "class_word"} & named.keys()
+    said = _said(named.get("prompt", ""))
+    own = {"placeholder", "class_word"} & (named.keys() | said.keys())
     fresh = {"prior_prompt": ""} if own else {}
-    return {**concept, **fresh, **named}
+    return {**concept, **fresh, **said, **named}
+
+
+def _said(prompt: str) -> dict[str, str]:
+    """Placeholder and class word of "photo of a <new1> cat", as far as they are."""
+    found = re.search(r"(<[^<>\s]+>)\s*([\w \-]*)$", prompt)
+    if not found:
+        return {}
+    said = {"placeholder": found[1], "class_word": found[2].strip()}
+    return {key: value for key, value in said.items() if value}
+
+
+def _turn(initial: str, i: int) -> str:
+    """The i-th of "ktn+pll+ucd", diffusers' own way to write them; the last if over."""
+    names = initial.split("+") if len(initial) > 1 else [initial]
+    return names[min(i, len(names) - 1)]
 
 
 def _lesson(

@@ -251,3 +251,26 @@ def test_a_list_that_is_none_is_refused(listed, text, sentence):
 def test_a_missing_list_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.json"):
         entries(ENTRY, str(tmp_path / "nowhere.json"))
+
+
+def test_a_published_list_says_its_words_in_its_prompts(listed, tokenizer):
+    found = listed(
+        [
+            {"instance_prompt": "photo of a <new1> dog", "instance_data_dir": "a"},
+            {"instance_prompt": "photo of a <new2> teddy bear", "class_prompt": "toy"},
+        ],
+        ENTRY | {"initial": "fores+rpla"},
+    )
+    (one, two), taught = lessons(found, tokenizer, adds_words=True)
+    assert (one.concept.placeholder, one.concept.class_word) == ("<new1>", "dog")
+    assert (two.concept.placeholder, two.concept.class_word) == ("<new2>", "teddy bear")
+    assert two.concept.phrase == "<new2> teddy bear"
+    assert (one.images, two.prior_prompt) == ("a", "toy")
+    rows = [one.concept.initial[0], two.concept.initial[0]]
+    assert rows == [vocabulary_id(tokenizer, name) for name in ("fores", "rpla")]
+    assert len(ids_of(taught, "<new1> <new2>")) == 2
+
+
+def test_one_concept_takes_the_first_of_the_initial_tokens():
+    (found,) = entries(ENTRY | {"initial": "fores+rpla"})
+    assert found["initial"] == "fores"
