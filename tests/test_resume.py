@@ -205,7 +205,7 @@ def test_another_config_is_refused_and_nothing_is_lost(start, whole):
     status, _, err = finish(process, whole)
     assert status == 2
     (sentence,) = [line for line in err.splitlines() if line.startswith("personax:")]
-    assert "optimizer.learning_rate was 0.0002 and is 0.001" in sentence
+    assert "optimizer.learning_rate was 0.0004 and is 0.001" in sentence
     assert "Traceback" not in err
     assert before == {path: path.read_bytes() for path in before}
 

@@ -83,7 +83,8 @@ def test_it_leaves_a_line_of_metrics_for_each_step(quickstart):
     config = yaml.safe_load((quickstart[0] / "config.yaml").read_text())
     for line in losses:
         assert line["learning_rate"] == config["optimizer"]["learning_rate"]
-        terms = line["loss/denoising"] + line["loss/semantic"]
+        weight = config["method_args"]["semantic_weight"]
+        terms = line["loss/denoising"] + weight * line["loss/semantic"]
         assert line["loss"] == pytest.approx(terms, rel=1e-6)
         assert {"gradient_norm", "theta_norm"} < line.keys()
     checks = [line for line in lines if "validation/loss" in line]
