@@ -59,8 +59,8 @@ def test_it_leaves_the_concept(quickstart):
     assert about["step"] == 3
     assert about["base"] == "emoji"
     assert about["method"] == "class_diffusion"
-    assert about["prompts"] == [["a photo of a <v1> dog"]]
-    assert about["concepts"][0]["phrase"] == "<v1> dog"
+    assert about["prompts"] == [["a photo of a <v1> penguin"]]
+    assert about["concepts"][0]["phrase"] == "<v1> penguin"
     assert about["config"]["steps"] == 3
     assert (folder / "concept" / "theta.safetensors").is_file()
 
