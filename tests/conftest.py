@@ -8,11 +8,8 @@ _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import math  # noqa: E402
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Every annotated shape of the library is checked whenever a test calls it.
@@ -36,6 +33,7 @@ from personax.networks.clip_text import CLIPTextConfig, init_clip_text  # noqa: 
 from personax.networks.unet import UNetConfig, init_unet  # noqa: E402
 from personax.networks.vae import VAEConfig, init_vae  # noqa: E402
 from personax.spec import Spec  # noqa: E402
+from tests.random_params import random_params  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -90,27 +88,16 @@ def tiny_spec() -> Spec:
 @pytest.fixture(scope="session")
 def tiny_params(tiny_spec) -> dict:
     """{"unet", "text_encoder", "vae"}, random; the same in every test."""
-    rng = np.random.default_rng(0)
     inits = {
         "unet": (init_unet, tiny_spec.unet),
         "text_encoder": (init_clip_text, tiny_spec.text_encoder),
         "vae": (init_vae, tiny_spec.vae),
     }
-
-    def draw(path, shape):
-        values = rng.standard_normal(shape, np.float32)
-        if path.endswith("scale"):
-            return jnp.asarray(1 + 0.1 * values)
-        width = math.prod(shape[:-1]) if path.endswith("kernel") else 100
-        return jnp.asarray(values / math.sqrt(width))
-
-    # numpy and not init itself, whose compilation takes longer than most tests.
     shapes = {
         part: jax.eval_shape(lambda i=init, c=config: i(jax.random.key(0), c))
         for part, (init, config) in inits.items()
     }
-    leaves = tree.flat(shapes).items()
-    return tree.nest({path: draw(path, leaf.shape) for path, leaf in leaves})
+    return random_params(shapes)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Laws that every method obeys; a new method is tested by its line in `METHODS`."""
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +25,7 @@ from personax.networks.vae import Posterior
 from personax.spec import Spec
 from personax.training.state import create
 from personax.training.step import make_step
-from personax.tree import count, flat, nest
+from personax.tree import count, flat
 
 pytestmark = pytest.mark.quick
 
@@ -87,17 +86,7 @@ def small_denoiser() -> Denoiser:
         "unet": jax.eval_shape(lambda: init_unet(key, spec.unet)),
         "text_encoder": jax.eval_shape(lambda: init_clip_text(key, spec.text_encoder)),
     }
-    rng = np.random.default_rng(0)
-
-    def draw(path, shape):
-        values = rng.standard_normal(shape, np.float32)
-        if path.endswith("scale"):
-            return jnp.asarray(1 + 0.1 * values)
-        width = math.prod(shape[:-1]) if path.endswith("kernel") else 100
-        return jnp.asarray(values / math.sqrt(width))
-
-    leaves = flat(shapes).items()
-    return Denoiser(nest({p: draw(p, x.shape) for p, x in leaves}), spec=spec)
+    return Denoiser(random_params(shapes), spec=spec)
 
 
 @pytest.fixture(scope="module")
