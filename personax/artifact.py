@@ -49,8 +49,7 @@ def save(
     `before` are the concepts that it was trained on top of: they go along, as copies.
     A concept that is there is replaced; ValueError where something else is.
     """
-    if folder.exists() and not (folder / "concept.json").is_file():
-        raise ValueError(f"{folder} exists and is no concept; it is not replaced.")
+    check_replaceable(folder)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -75,6 +74,12 @@ def save(
     (unfinished / "concept.json").write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def check_replaceable(folder: pathlib.Path) -> None:
+    """ValueError where something is that is no concept, and so not to be lost."""
+    if folder.exists() and not (folder / "concept.json").is_file():
+        raise ValueError(f"{folder} exists and is no concept; choose another folder.")
 
 
 def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:

@@ -6,9 +6,12 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 from absl import app, flags, logging
+
+from personax.loading import EMBEDDED
 
 _YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
@@ -29,6 +32,21 @@ def start() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(_CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def define_base_flags() -> None:
+    """The flags that say which base to load; `base_options` reads them."""
+    text = flags.DEFINE_string
+    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    text("base_config", None, "Directory or id with a single file's configs.")
+    text("variant", None, "Which weight files of the base, such as fp16.")
+    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
+
+
+def base_options(given: Any) -> dict[str, Any]:
+    """The flags' share of `load_base`'s arguments; `given` are the parsed flags."""
+    config = {"config": given.base_config} if given.base_config else {}
+    return {"variant": given.variant, "allow_pickle": given.allow_pickle, **config}
 
 
 @contextlib.contextmanager

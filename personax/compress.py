@@ -9,7 +9,7 @@ from absl import flags
 
 from personax import artifact, command
 from personax.artifact import Artifact
-from personax.loading import EMBEDDED, load_base
+from personax.loading import load_base
 from personax.methods.compress import Compressed, compress, factored
 from personax.model import from_base
 from personax.tree import count, flat
@@ -20,14 +20,10 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
-    text = flags.DEFINE_string
-    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
-    text("out", None, "Folder for the compressed concept.")
+    command.define_base_flags()
+    flags.DEFINE_string("out", None, "Folder for the compressed concept.")
     flags.DEFINE_float("share", 0.6, "Of the singular values' sum.", 1e-6, 1.0)
     flags.DEFINE_bool("keep_crossing", True, "Keep the value that crosses the share.")
-    text("base_config", None, "Directory or id with a single file's configs.")
-    text("variant", None, "Which weight files of the base, such as fp16.")
-    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
     flags.mark_flag_as_required("out")
 
 
@@ -36,13 +32,7 @@ def main(argv: Sequence[str]) -> None:
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
     with watch("load"), command.one_sentence():
         folder = _folder(argv, out)
-        options = {"config": FLAGS.base_config} if FLAGS.base_config else {}
-        base = load_base(
-            FLAGS.base,
-            variant=FLAGS.variant,
-            allow_pickle=FLAGS.allow_pickle,
-            **options,
-        )
+        base = load_base(FLAGS.base, **command.base_options(FLAGS))
         params = from_base(base).denoiser.params
         found = artifact.load(folder, params, base.fingerprint)
         dense, deltas = _split(folder, found, params)
@@ -77,8 +67,7 @@ def _folder(argv: Sequence[str], out: pathlib.Path) -> pathlib.Path:
         raise ValueError("One concept at a time: personax.compress DIR --out DIR2.")
     if out.resolve() == pathlib.Path(argv[1]).resolve():
         raise ValueError(f"--out {out} is the concept itself; choose another folder.")
-    if out.exists() and not (out / "concept.json").is_file():
-        raise ValueError(f"--out {out} exists and is no concept; choose another.")
+    artifact.check_replaceable(out)
     return pathlib.Path(argv[1])
 
 

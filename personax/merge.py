@@ -52,7 +52,7 @@ class Source(NamedTuple):
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     text = flags.DEFINE_string
-    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    command.define_base_flags()
     text("out", None, "Folder for the merged concept.")
     text("captions", None, "File of captions, one a line. Default: the emoji world's.")
     flags.DEFINE_float(
@@ -62,9 +62,6 @@ def define_flags() -> None:
         "paper's, whose kernels may lose their accuracy in bfloat16.",
         0.0,
     )
-    text("base_config", None, "Directory or id with a single file's configs.")
-    text("variant", None, "Which weight files of the base, such as fp16.")
-    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
     flags.mark_flag_as_required("out")
 
 
@@ -73,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
     with watch("load"), command.one_sentence():
         folders = _folders(argv, out)
-        base = _base()
+        base = load_base(FLAGS.base, **command.base_options(FLAGS))
         captions = _captions(base)
         plain = from_base(base)
         sources = [_read(base, plain, folder) for folder in folders]
@@ -133,16 +130,8 @@ def _folders(argv: Sequence[str], out: pathlib.Path) -> list[pathlib.Path]:
         raise ValueError("A merge takes two concepts or more: personax.merge A B ….")
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise ValueError(f"--out {out} is one of the concepts; choose another folder.")
-    if out.exists() and not (out / "concept.json").is_file():
-        raise ValueError(f"--out {out} exists and is no concept; choose another.")
+    artifact.check_replaceable(out)
     return folders
-
-
-def _base() -> Base:
-    options = {"config": FLAGS.base_config} if FLAGS.base_config else {}
-    return load_base(
-        FLAGS.base, variant=FLAGS.variant, allow_pickle=FLAGS.allow_pickle, **options
-    )
 
 
 def _captions(base: Base) -> list[str]:

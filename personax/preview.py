@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from personax import generate, images, prompts
+from personax.data.templates import without
 from personax.denoiser import Denoiser
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import Base
@@ -45,7 +46,7 @@ def captions(templates: Sequence[str], concepts: Sequence[Concept]) -> list[Capt
             text = template.replace("{}", concept.phrase)
             plain = text
             for each in concepts:
-                plain = plain.replace(each.phrase, each.class_word)
+                plain = without(plain, each.phrase, each.class_word)
             rows += [Caption(plain, False), Caption(text, True)]
     return list(dict.fromkeys(rows))  # two concepts of one class share its row
 

@@ -18,7 +18,7 @@ import personax
 from personax import command, generate, images, prompts
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS, Solver, ddim
-from personax.loading import EMBEDDED, Base, load_base
+from personax.loading import Base, load_base
 from personax.model import Model, from_base, with_concepts
 from personax.networks.compute import Compute
 from personax.prompts import Wish
@@ -31,7 +31,7 @@ _SPACINGS = ("leading", "trailing", "linspace", "karras")
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
-    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    command.define_base_flags()
     many("concept", [], "[<NAME>=]DIR: a trained concept, under another name.")
     many("model", [], "NAME=SOURCE: another base, for terms NAME@WEIGHT:PROMPT.")
     many("prompt", [], "A term with the weight --guidance.")
@@ -61,9 +61,6 @@ def define_flags() -> None:
         ["whole", "sliced", "tiled"],
         "The autoencoder's way; sliced and tiled take less memory.",
     )
-    text("base_config", None, "Directory or id with a single file's configs.")
-    text("variant", None, "Which weight files of the base, such as fp16.")
-    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
     text("out", "out/sample", "Folder for the pictures.")
 
 
@@ -134,11 +131,8 @@ def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
     options: dict[str, Any] = {
         "param_dtype": compute.dtype,
         "sharding": sharding,
-        "variant": FLAGS.variant,
-        "allow_pickle": FLAGS.allow_pickle,
+        **command.base_options(FLAGS),
     }
-    if FLAGS.base_config:
-        options["config"] = FLAGS.base_config
     base = load_base(FLAGS.base, **options)
     models = {"base": from_base(base, compute)}
     models["base"] = with_concepts(models["base"], base, FLAGS.concept)

@@ -16,7 +16,7 @@ from personax.loading import Base, load_base
 from personax.methods import Concept, Method
 from personax.model import Model, from_base, with_concepts
 from personax.networks.compute import Compute
-from personax.networks.tokenizer import tokenize
+from personax.networks.tokenizer import Tokenizer, tokenize
 from personax.preview import captions
 from personax.prior import Prior, check
 from personax.training import feed, sharding
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     base: Base
     plain: Model  # the base, with the concepts that it starts from
-    model: Model  # the same, and its tokenizer knows the words to come
+    tokenizer: Tokenizer  # which knows the words to come as well
     method: Method
     lessons: list[Lesson]
     pictures: list[list[images.Pixels]]  # of each lesson
@@ -79,7 +79,7 @@ def prepare(config: ConfigDict) -> Run:
     run = Run(
         base=base,
         plain=plain,
-        model=plain._replace(tokenizer=tokenizer),
+        tokenizer=tokenizer,
         method=method,
         lessons=found,
         pictures=[concepts.pictures(lesson.images) for lesson in found],
@@ -241,5 +241,5 @@ def _pairs(run: Run):
         if concept.placeholder
         for words in (concept.phrase, concept.class_word)
     ]
-    ids = tokenize(run.model.tokenizer, phrases)
+    ids = tokenize(run.tokenizer, phrases)
     return ids.reshape(-1, 2, ids.shape[1])

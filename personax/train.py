@@ -124,7 +124,7 @@ def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
             data,
             run.base.params["vae"],
             denoiser.spec,
-            run.model.tokenizer,
+            run.tokenizer,
             run.mesh,
             frozen_text=frozen,
         )
@@ -142,7 +142,7 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
     denoiser = run.plain.denoiser
     paint = preview.make_paint(
         run.base,
-        run.model.tokenizer,
+        run.tokenizer,
         denoiser.spec,
         run.size,
         count=settings.images,
@@ -261,7 +261,7 @@ def _log(
     checkpoints: Checkpoints,
 ) -> None:
     """Writes what is pending; ends the run where a number is none."""
-    for step, metrics in pending:
+    for step, metrics in jax.device_get(pending):
         values = {name: float(value) for name, value in metrics.items()}
         if not all(map(np.isfinite, values.values())):
             raise _diverged(step, values, checkpoints)

@@ -41,5 +41,5 @@ def test_every_linked_file_exists(target):
 def _source() -> str:
     return "".join(
         (ROOT / "personax" / name).read_text()
-        for name in ("sample.py", "train.py", "merge.py", "compress.py")
+        for name in ("command.py", "sample.py", "train.py", "merge.py", "compress.py")
     )

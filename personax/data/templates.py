@@ -100,6 +100,18 @@ def fill(prompt: str, phrase: str) -> tuple[str, ...]:
     return filled
 
 
+def without(caption: str, phrase: str, class_word: str) -> str:
+    """The caption that speaks of the class instead of the concept.
+
+    Like `fill`, it finds the phrase in whatever case: CLIP reads lower case.
+
+    >>> without("a photo of a <V1> dog", "<v1> dog", "dog")
+    'a photo of a dog'
+    """
+    found = re.compile(re.escape(phrase), re.IGNORECASE)
+    return found.sub(lambda _: class_word, caption)
+
+
 def _prompts(prompt: str) -> tuple[str, ...]:
     if prompt in TEMPLATES:
         return TEMPLATES[prompt]

@@ -1,7 +1,6 @@
 """What each step sees: from pictures and captions to batches, by step number alone."""
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from personax.data.augment import View, view
 from personax.data.concepts import visit
+from personax.data.templates import without
 from personax.denoiser import Denoiser, encode
 from personax.images import Pixels
 from personax.methods.losses import Batch
@@ -190,13 +190,8 @@ def _row(data: Data, which: int, number: int, example: Example, rng) -> Row:
         caption = shown.caption
     if rng.random() < options.caption_dropout:
         caption = ""
-    return Row(key, shown, caption, _plain(caption, example))
-
-
-def _plain(caption: str, example: Example) -> str:
-    # CLIP reads lower case, and so does the check that the phrase is there.
-    phrase = re.compile(re.escape(example.phrase), re.IGNORECASE)
-    return phrase.sub(lambda _: example.class_word, caption)
+    plain = without(caption, example.phrase, example.class_word)
+    return Row(key, shown, caption, plain)
 
 
 def _varies(data: Data, which: int) -> bool:

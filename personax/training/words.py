@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from personax.data.rare import rare_tokens
-from personax.data.templates import fill
+from personax.data.templates import fill, without
 from personax.methods import Concept
 from personax.networks.tokenizer import (
     Tokenizer,
@@ -155,7 +155,7 @@ def _lesson(
             tokenizer = add_alias(tokenizer, placeholder, initial)
         ids = tokenizer.placeholders[-1].ids
     concept = Concept(placeholder, class_word, ids, initial, phrase)
-    prior_prompt = entry["prior_prompt"] or captions[0].replace(phrase, class_word)
+    prior_prompt = entry["prior_prompt"] or without(captions[0], phrase, class_word)
     lesson = Lesson(
         concept, entry["images"], captions, prior_prompt, entry["prior_images"]
     )

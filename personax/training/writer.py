@@ -1,13 +1,13 @@
 """What a run writes while it trains: metrics.jsonl and TensorBoard's event files."""
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
 from personax.images import Pixels
+from personax.training.workdir import write
 
 
 class Writer:
@@ -68,6 +68,4 @@ def _keep_before(path: pathlib.Path, step: int) -> None:
                 kept.append(f"{line}\n")
         except (json.JSONDecodeError, KeyError):  # a line that a kill cut off
             break
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text("".join(kept))
-    os.replace(unfinished, path)
+    write(path, "".join(kept))
