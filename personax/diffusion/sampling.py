@@ -25,7 +25,7 @@ def sample(
     solver: Solver,
     grid: Grid,
     x: Latents,
-    keys: Key[Array, "b"] | None = None,
+    keys: Key[Array, " b"] | None = None,
     post: Post | None = None,
     carry: Any = None,
 ) -> Latents:
@@ -62,13 +62,13 @@ def invert(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Latents:
     return sample(lambda x, t, i: eps_fn(x, t, last - i), ddim(), reverse(grid), z0)
 
 
-def image_keys(key: Key[Array, ""], indices: Int[Array, "b"]) -> Key[Array, "b"]:
+def image_keys(key: Key[Array, ""], indices: Int[Array, " b"]) -> Key[Array, " b"]:
     """One key per image, that of image i the same in whatever batch it is."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
 def start_noise(
-    key: Key[Array, ""], indices: Int[Array, "b"], shape: Sequence[int]
+    key: Key[Array, ""], indices: Int[Array, " b"], shape: Sequence[int]
 ) -> Latents:
     """Unit normal latents of `shape` (h, w, c), one per image index, in float32."""
     keys = image_keys(key, indices)

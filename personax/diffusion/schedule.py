@@ -108,7 +108,7 @@ class ScheduleConfig:
         )
 
 
-def betas(schedule: ScheduleConfig) -> Float[np.ndarray, "t"]:
+def betas(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
     """β_t in float64 for every training time, before any rescaling to zero SNR."""
     count = schedule.num_train_timesteps
     if schedule.trained_betas is not None:
@@ -122,7 +122,7 @@ def betas(schedule: ScheduleConfig) -> Float[np.ndarray, "t"]:
     return np.minimum(1 - f[1:] / f[:-1], 0.999)
 
 
-def alphas_cumprod(schedule: ScheduleConfig) -> Float[np.ndarray, "t"]:
+def alphas_cumprod(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
     """ᾱ_t = Π (1 - β) in float64 for every training time.
 
     With `rescale_betas_zero_snr` (Algorithm 1, Lin et al. 2023) the last is 2^-24 and
@@ -137,7 +137,7 @@ def alphas_cumprod(schedule: ScheduleConfig) -> Float[np.ndarray, "t"]:
     return bar
 
 
-def sigmas(schedule: ScheduleConfig) -> Float[np.ndarray, "t"]:
+def sigmas(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
     """noise / signal in float64 for every training time, ascending."""
     bar = alphas_cumprod(schedule)
     return np.sqrt((1 - bar) / bar)
@@ -157,7 +157,7 @@ def rates(schedule: ScheduleConfig, t: Time) -> tuple[Array, Array]:
 
 
 def noise(
-    schedule: ScheduleConfig, x0: Latents, eps: Latents, t: Int[Array, "b"]
+    schedule: ScheduleConfig, x0: Latents, eps: Latents, t: Int[Array, " b"]
 ) -> Latents:
     """Noised latents at training times t, one per image (Eq. 4, Ho et al. 2020)."""
     signal, noise = _per_image(schedule, t, x0)
@@ -165,7 +165,7 @@ def noise(
 
 
 def target(
-    schedule: ScheduleConfig, x0: Latents, eps: Latents, t: Int[Array, "b"]
+    schedule: ScheduleConfig, x0: Latents, eps: Latents, t: Int[Array, " b"]
 ) -> Latents:
     """What the network is trained to return at `noise(schedule, x0, eps, t)`."""
     if schedule.prediction_type == "epsilon":

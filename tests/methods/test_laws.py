@@ -26,6 +26,7 @@ from personax.spec import Spec
 from personax.training.state import create
 from personax.training.step import make_step
 from personax.tree import count, flat
+from tests.random_params import random_params
 
 pytestmark = pytest.mark.quick
 

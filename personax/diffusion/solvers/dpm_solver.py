@@ -79,7 +79,7 @@ def dpm_grid(schedule: ScheduleConfig, steps: int) -> DPMGrid:
     )
 
 
-def dpm_times(schedule: ScheduleConfig, steps: int) -> Float[np.ndarray, "s"]:
+def dpm_times(schedule: ScheduleConfig, steps: int) -> Float[np.ndarray, " s"]:
     """Times of the steps' starts: the last step's end counts as a time too.
 
     So linspace and leading are spaced for one time more than there are steps.

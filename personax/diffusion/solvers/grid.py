@@ -34,8 +34,8 @@ class Grid:
 
 def time_grid(
     schedule: ScheduleConfig,
-    times: Float[np.ndarray, "s"],
-    next_times: Float[np.ndarray, "s"],
+    times: Float[np.ndarray, " s"],
+    next_times: Float[np.ndarray, " s"],
     last: float,
 ) -> Grid:
     """A grid between training times, with ᾱ = `last` at negative next times.
@@ -53,16 +53,16 @@ def time_grid(
     return make_grid(times, now, after)
 
 
-def sigma_grid(times: Float[np.ndarray, "s"], levels: Float[np.ndarray, "s"]) -> Grid:
+def sigma_grid(times: Float[np.ndarray, " s"], levels: Float[np.ndarray, " s"]) -> Grid:
     """A grid down the given sigmas (noise / signal) and to zero at its end."""
     bar = 1 / (1 + np.append(levels, 0.0) ** 2)
     return make_grid(times, bar[:-1], bar[1:])
 
 
 def make_grid(
-    times: Float[np.ndarray, "s"],
-    bar: Float[np.ndarray, "s"],
-    next_bar: Float[np.ndarray, "s"],
+    times: Float[np.ndarray, " s"],
+    bar: Float[np.ndarray, " s"],
+    next_bar: Float[np.ndarray, " s"],
 ) -> Grid:
     """A grid from ᾱ to the next ᾱ of every row, computed in float64."""
     spread = np.sqrt((1 - next_bar) / (1 - bar) * np.maximum(1 - bar / next_bar, 0))
@@ -102,7 +102,7 @@ def spacing(schedule: ScheduleConfig, default: str) -> str:
     return schedule.timestep_spacing or default
 
 
-def spaced(schedule: ScheduleConfig, steps: int, kind: str) -> Float[np.ndarray, "s"]:
+def spaced(schedule: ScheduleConfig, steps: int, kind: str) -> Float[np.ndarray, " s"]:
     """Training times in descending order, `linspace` ones not rounded.
 
     Table 2, Lin et al. 2023. Raises ValueError if the schedule has too few times.
@@ -124,15 +124,15 @@ def spaced(schedule: ScheduleConfig, steps: int, kind: str) -> Float[np.ndarray,
     return times
 
 
-def karras(highest: float, lowest: float, steps: int) -> Float[np.ndarray, "s"]:
+def karras(highest: float, lowest: float, steps: int) -> Float[np.ndarray, " s"]:
     """Descending sigmas, Eq. 5 of Karras et al. 2022 with ρ = 7."""
     high, low = highest ** (1 / 7), lowest ** (1 / 7)
     return (high + np.linspace(0, 1, steps) * (low - high)) ** 7
 
 
 def time_of(
-    schedule: ScheduleConfig, levels: Float[np.ndarray, "s"]
-) -> Float[np.ndarray, "s"]:
+    schedule: ScheduleConfig, levels: Float[np.ndarray, " s"]
+) -> Float[np.ndarray, " s"]:
     """The times at which the schedule has these sigmas, interpolated in log sigma."""
     table = np.log(sigmas(schedule))
     return np.interp(np.log(levels), table, np.arange(len(table), dtype=np.float64))

@@ -29,7 +29,7 @@ def stateless(x: Latents) -> tuple[()]:
     return ()
 
 
-def draw(keys: Key[Array, "b"] | None, x: Latents) -> Latents:
+def draw(keys: Key[Array, " b"] | None, x: Latents) -> Latents:
     """Unit normal noise of x's shape, image i from keys[i] alone.
 
     Raises ValueError without keys.
