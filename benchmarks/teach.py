@@ -121,12 +121,14 @@ def _score(base, spec, judge, folder, subject):
     plain = from_base(base)
     loaded = artifact.load(folder / "concept", plain.denoiser.params, base.fingerprint)
     tokenizer = with_words(plain.tokenizer, loaded.concepts)
-    bound = methods.bind(loaded.method, plain.denoiser, loaded.theta)
+    denoiser = methods.prepare(loaded.method, plain.denoiser)
+    bound = methods.bind(loaded.method, denoiser, loaded.theta)
     phrase = loaded.concepts[0].phrase
     templates = PROMPTS[subject.kind]
     paint = preview.make_paint(
         base,
         tokenizer,
+        loaded.concepts,
         spec,
         spec.size,
         count=IMAGES,

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.concept = ConfigDict(
         {
             "images": "dog",  # a bundled subject, or a folder of pictures
+            "masks": "",  # a folder with a soft mask of each, by its name
             "placeholder": "<v1>",  # "" to teach a word that exists
             "class_word": "dog",
             "phrase": "{placeholder} {class_word}",  # how prompts speak of it

@@ -1,36 +1,86 @@
 """A denoiser: what `bind` returns, what sampling and losses consume."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from personax.control.maps import Capture
 from personax.diffusion.schedule import to_eps
 from personax.networks.attention import Context, Control
 from personax.networks.clip_text import clip_text
-from personax.networks.unet import unet
+from personax.networks.unet import cross_sites, unet
 from personax.spec import Spec
 from personax.typing import Ids, Latents, Params, Probs, Text, Where
+
+# The name under which a reference's maps are offered.
+FROZEN = "frozen"
+
+
+@runtime_checkable
+class Words(Protocol):
+    """Words that mean something else at each time or layer; a frozen struct.
+
+    `by_layer` says whether cross-attention layers read different texts. Rows are texts:
+    of each the time and the layer's number in the forward pass are given.
+    """
+
+    by_layer: bool
+
+    def embed(
+        self, x: Text, where: Where, t: Float[Array, " b"], layer: Int[Array, " b"]
+    ) -> Text:
+        """The words' embeddings, before positions are added and the encoder reads."""
+        ...
+
+    def after(
+        self, states: Text, where: Where, t: Float[Array, " b"], layer: Int[Array, " b"]
+    ) -> Text:
+        """What the encoder said."""
+        ...
 
 
 @struct.dataclass
 class Denoiser:
-    """Parameters, the controls in their attention, and what is static about both."""
+    """Parameters, what acts on its attention and words, and what is static about it.
+
+    With a `reference`, a prompt that marks a concept is first read by that other
+    denoiser, whose cross-attention maps controls then find as `FROZEN`. `prepared` is
+    what parts have computed of the parameters once. Row `first` of a prompt's `where`
+    is where the marks of what is bound next begin.
+    """
 
     params: Params
     controls: tuple[Control, ...] = ()
+    words: tuple[Words, ...] = ()
+    reference: "Denoiser | None" = None
+    prepared: Mapping[str, Any] = struct.field(default_factory=dict)
+    first: int = struct.field(pytree_node=False, default=0)
     spec: Spec = struct.field(pytree_node=False, default=Spec())
 
 
 class Prompt(NamedTuple):
-    """An encoded prompt: computed once, outside the sampler's scan."""
+    """An encoded prompt: computed once, outside the sampler's scan.
 
-    text: Text
+    Where words change with time, `text` is None and `read` encodes `ids` step by step.
+    Where they differ by layer, `text` has that axis in front.
+    """
+
+    text: Text | Float[Array, "l b n d"] | None
     where: Where | None = None  # which of its tokens are concept k's
+    ids: Ids | None = None
 
 
 def encode(denoiser: Denoiser, ids: Ids, where: Where | None = None) -> Prompt:
-    """The prompt of token ids, read by the denoiser's own text encoder."""
+    """The prompt of token ids, read by the denoiser's own text encoder.
+
+    A prompt that marks no concept has nothing that changes.
+    """
+    if denoiser.words and where is not None:
+        return Prompt(None, where, ids)
     spec = denoiser.spec
     text = clip_text(
         denoiser.params["text_encoder"], spec.text_encoder, ids, compute=spec.compute
@@ -38,25 +88,91 @@ def encode(denoiser: Denoiser, ids: Ids, where: Where | None = None) -> Prompt:
     return Prompt(text, where)
 
 
+def read(
+    denoiser: Denoiser, prompt: Prompt, t: Float[Array, ""] | Float[Array, " b"]
+) -> Prompt:
+    """The prompt with its text as it is at timestep `t`, one for all rows or each."""
+    if prompt.text is not None:
+        return prompt
+    spec, (b, _) = denoiser.spec, prompt.ids.shape
+    layers = 1
+    if any(words.by_layer for words in denoiser.words):
+        layers = len(cross_sites(denoiser.params["unet"]))
+    # One call of the encoder for all layers.
+    layer = jnp.repeat(jnp.arange(layers), b)
+    ids = jnp.tile(prompt.ids, (layers, 1))
+    where = jnp.tile(prompt.where, (1, layers, 1))
+    t = jnp.tile(jnp.broadcast_to(t, b), layers)
+
+    def rewrite(x: Text) -> Text:
+        for words in denoiser.words:
+            x = words.embed(x, where, t, layer)
+        return x
+
+    params = denoiser.params["text_encoder"]
+    text = clip_text(
+        params, spec.text_encoder, ids, rewrite=rewrite, compute=spec.compute
+    )
+    for words in denoiser.words:
+        text = words.after(text, where, t, layer)
+    if layers > 1:
+        text = text.reshape(layers, b, *text.shape[1:])
+    return Prompt(text, prompt.where)
+
+
 def network(
-    denoiser: Denoiser, x: Latents, t: Float[Array, " b"], prompt: Prompt
+    denoiser: Denoiser,
+    x: Latents,
+    t: Float[Array, " b"],
+    prompt: Prompt,
+    *,
+    controls: tuple[Control, ...] = (),
+    maps: Mapping[str, Mapping[str, Probs]] = {},
 ) -> tuple[Latents, dict[str, Probs]]:
-    """(what the UNet itself says, noise or velocity; the probabilities kept)."""
+    """(what the UNet itself says, noise or velocity; the probabilities kept).
+
+    `controls` follow the denoiser's own; `maps`, {stream: {site: probabilities}}, are
+    what they may borrow.
+    """
+    prompt = read(denoiser, prompt, t)
+    if follows(denoiser, prompt):
+        _, kept = network(denoiser.reference, x, t, prompt, controls=(Capture(),))
+        maps = {FROZEN: jax.lax.stop_gradient(kept), **maps}
     return unet(
         denoiser.params["unet"],
         denoiser.spec.unet,
         x,
         t,
-        prompt.text,
-        controls=denoiser.controls,
-        context=Context(where=prompt.where),
+        _by_site(denoiser, prompt.text),
+        controls=(*denoiser.controls, *controls),
+        context=Context(where=prompt.where, maps=maps),
         compute=denoiser.spec.compute,
     )
 
 
+def follows(denoiser: Denoiser, prompt: Prompt) -> bool:
+    """Whether the denoiser looks at its reference's maps to read this prompt."""
+    return denoiser.reference is not None and prompt.where is not None
+
+
 def predict(
-    denoiser: Denoiser, x: Latents, t: Float[Array, " b"], prompt: Prompt
+    denoiser: Denoiser,
+    x: Latents,
+    t: Float[Array, " b"],
+    prompt: Prompt,
+    *,
+    controls: tuple[Control, ...] = (),
+    maps: Mapping[str, Mapping[str, Probs]] = {},
 ) -> tuple[Latents, dict[str, Probs]]:
     """(the noise eps, whatever the network itself predicts; the probabilities kept)."""
-    output, maps = network(denoiser, x, t, prompt)
-    return to_eps(denoiser.spec.schedule, output, x, t), maps
+    output, kept = network(denoiser, x, t, prompt, controls=controls, maps=maps)
+    return to_eps(denoiser.spec.schedule, output, x, t), kept
+
+
+def _by_site(denoiser: Denoiser, text: Array):
+    """The text, or a function of the site where each reads its own."""
+    if text.ndim == 3:
+        return text
+    number = {name: i for i, name in enumerate(cross_sites(denoiser.params["unet"]))}
+    text = denoiser.spec.compute.cast(text)
+    return lambda site: text[number[site.name]]

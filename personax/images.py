@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]  # rows, columns, red green blue
+Mask = UInt8[np.ndarray, "_ _"]  # 255 where a pixel counts fully
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

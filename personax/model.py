@@ -13,8 +13,14 @@ from personax.loading import Base
 from personax.methods import Concept
 from personax.methods.tokens import TABLE
 from personax.networks.compute import Compute
-from personax.networks.tokenizer import Tokenizer, add_alias, add_placeholder
+from personax.networks.tokenizer import (
+    Tokenizer,
+    add_alias,
+    add_placeholder,
+    ids_of,
+)
 from personax.tree import flat, overwrite
+from personax.typing import Params
 
 
 class Model(NamedTuple):
@@ -22,6 +28,7 @@ class Model(NamedTuple):
 
     denoiser: Denoiser
     tokenizer: Tokenizer
+    concepts: tuple[Concept, ...] = ()  # row k of a prompt's `where` marks the k-th
 
 
 def from_base(base: Base, compute: Compute = Compute()) -> Model:
@@ -39,20 +46,27 @@ def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
     another name. See `artifact.load` for errors; ValueError for two concepts of one
     name.
     """
-    plain, tokenizer = model
-    denoiser = plain
+    plain, total = model.denoiser, model.denoiser
     for source in sources:
-        bound, tokenizer = _bind(Model(plain, tokenizer), base, source)
-        denoiser = _add(denoiser, plain, bound)
-    return Model(denoiser, tokenizer)
+        # The parameters as they were trained on, what acts on them as it is so far: a
+        # part may have to get along with the ones before it.
+        own = total.replace(params=plain.params, first=len(model.concepts))
+        bound, *known = _bind(model._replace(denoiser=own), base, source)
+        total = _add(total, plain, bound)
+        model = Model(total, *known)
+    return model
 
 
 def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
     """The tokenizer with every concept's placeholder: for new rows, or an alias."""
     for concept in concepts:
-        if not concept.ids:
+        if not concept.placeholder:
             continue
-        if max(concept.ids) < tokenizer.size:
+        if not concept.ids:
+            # A concept that is called by its class was given a name of its own.
+            ids = ids_of(tokenizer, concept.class_word)
+            tokenizer = add_alias(tokenizer, concept.placeholder, ids)
+        elif max(concept.ids) < tokenizer.size:
             tokenizer = add_alias(tokenizer, concept.placeholder, concept.ids)
         else:
             vectors = len(concept.ids)
@@ -77,7 +91,10 @@ def _bind(model: Model, base: Base, source: str) -> Model:
         raise ValueError(
             f"{path}: {error} Give it another name: --concept '<v2>={path}'."
         )
-    return Model(methods.bind(loaded.method, model.denoiser, loaded.theta), tokenizer)
+    denoiser = methods.prepare(loaded.method, model.denoiser)
+    bound = methods.bind(loaded.method, denoiser, loaded.theta)
+    spoken = (*model.concepts, *concepts)
+    return Model(bound.replace(first=len(spoken)), tokenizer, spoken)
 
 
 def _named(source: str) -> tuple[str, pathlib.Path]:
@@ -89,8 +106,23 @@ def _named(source: str) -> tuple[str, pathlib.Path]:
 
 
 def _add(total: Denoiser, plain: Denoiser, bound: Denoiser) -> Denoiser:
+    """`bound`, with what it has changed about `plain` added to `total`'s parameters."""
+    params = _add_params(total.params, plain.params, bound.params)
+    reference = bound.reference
+    if reference is not None:
+        # The frozen stream has the weights of all concepts, and none of what a
+        # concept's residual does.
+        before, after = total, reference
+        if total.reference is not None:
+            before, after = total.reference, bound
+        shared = _add_params(before.params, plain.params, after.params)
+        reference = reference.replace(params=shared)
+    return bound.replace(params=params, reference=reference)
+
+
+def _add_params(total: Params, plain: Params, bound: Params) -> Params:
     """`total` with what `bound` has changed about `plain`; new words come last."""
-    before, after, sums = flat(plain.params), flat(bound.params), flat(total.params)
+    before, after, sums = flat(plain), flat(bound), flat(total)
     own, words, table = (leaves.pop(TABLE) for leaves in (before, after, sums))
     for path, leaf in after.items():
         if leaf is before[path]:
@@ -101,6 +133,4 @@ def _add(total: Denoiser, plain: Denoiser, bound: Denoiser) -> Denoiser:
         n = own.shape[0]
         old = words[:n] if table is own else table[:n] + (words[:n] - own)
         table = jnp.concatenate([old, table[n:], words[n:]])
-    params = overwrite(total.params, {**sums, TABLE: table}, resize=True)
-    controls = (*total.controls, *bound.controls[len(plain.controls) :])
-    return total.replace(params=params, controls=controls)
+    return overwrite(total, {**sums, TABLE: table}, resize=True)

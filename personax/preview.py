@@ -54,6 +54,7 @@ def captions(templates: Sequence[str], concepts: Sequence[Concept]) -> list[Capt
 def make_paint(
     base: Base,
     tokenizer: Tokenizer,
+    known: Sequence[Concept],
     spec: Spec,
     size: tuple[int, int],
     *,
@@ -64,7 +65,8 @@ def make_paint(
 ) -> Paint:
     """A function that draws `count` pictures of each prompt by DDIM, of that size.
 
-    It draws the same seeds every time, by one compiled program for all prompts.
+    It draws the same seeds every time, by one compiled program for all prompts, in
+    which the words of the concepts that are `known` are marked.
     """
     solver = SOLVERS["ddim"]
     grid = solver.grid(spec.schedule, steps)
@@ -75,7 +77,7 @@ def make_paint(
     def paint(denoiser: Denoiser, wanted: Sequence[str]) -> list[list[images.Pixels]]:
         rows = []
         for prompt in wanted:
-            models = {"base": Model(denoiser, tokenizer)}
+            models = {"base": Model(denoiser, tokenizer, tuple(known))}
             terms = prompts.to_terms(models, [Wish(prompt, guidance)])
             latents = draw({"base": denoiser}, terms, grid, key, indices)
             rows.append(list(np.asarray(decode(base.params["vae"], latents))))

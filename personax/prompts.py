@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from personax.denoiser import Prompt, encode
 from personax.diffusion.guidance import Term, complete
 from personax.model import Model
-from personax.networks.tokenizer import tokenize, unknown_placeholders
+from personax.networks.tokenizer import tokenize, unknown_placeholders, where
 
 
 class Wish(NamedTuple):
@@ -77,15 +77,23 @@ def to_terms(
     of its own is a wish with a negative weight.
     """
     terms = [
-        Term(_encode(models[model], prompt), jnp.asarray(weight, jnp.float32), model)
+        Term(to_prompt(models[model], prompt), jnp.asarray(weight, jnp.float32), model)
         for prompt, weight, model in wishes
     ]
-    null = _encode(models[unconditional], negative)
+    null = to_prompt(models[unconditional], negative, marked=False)
     return complete(terms, null, unconditional)
 
 
-def _encode(model: Model, prompt: str) -> Prompt:
-    return _compiled(model.denoiser, jnp.asarray(tokenize(model.tokenizer, [prompt])))
+def to_prompt(model: Model, prompt: str, *, marked: bool = True) -> Prompt:
+    """The encoded prompt, one row; `marked` where it speaks of the model's concepts.
+
+    The unconditional term marks none, so that no residual is added there.
+    """
+    ids, marks = jnp.asarray(tokenize(model.tokenizer, [prompt])), None
+    if marked and model.concepts:
+        handles = [concept.handle for concept in model.concepts]
+        marks = jnp.asarray(where(model.tokenizer, [prompt], handles))
+    return _compiled(model.denoiser, ids, marks)
 
 
 # One program for all prompts; layer by layer, the first would take seconds.

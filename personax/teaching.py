@@ -35,6 +35,7 @@ class Run(NamedTuple):
     method: Method
     lessons: list[Lesson]
     pictures: list[list[images.Pixels]]  # of each lesson
+    masks: list[list[images.Mask | None]]  # of each picture
     priors: list[Prior]
     size: tuple[int, int]  # (height, width) in pixels
     mesh: Mesh
@@ -45,6 +46,11 @@ class Run(NamedTuple):
     @property
     def concepts(self) -> list[Concept]:
         return [lesson.concept for lesson in self.lessons]
+
+    @property
+    def known(self) -> tuple[Concept, ...]:
+        """Those and the ones that it starts from, in the order of their marks."""
+        return (*self.plain.concepts, *self.concepts)
 
 
 def prepare(config: ConfigDict) -> Run:
@@ -73,16 +79,22 @@ def prepare(config: ConfigDict) -> Run:
     theta = methods.init(method, key, plain.denoiser.params, spoken)
     if not theta:
         raise ValueError(f"The method {config.method} has nothing to train here.")
+    plain = plain._replace(denoiser=methods.prepare(method, plain.denoiser))
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
+    pictures = [concepts.pictures(lesson.images) for lesson in found]
     run = Run(
         base=base,
         plain=plain,
         tokenizer=tokenizer,
         method=method,
         lessons=found,
-        pictures=[concepts.pictures(lesson.images) for lesson in found],
+        pictures=pictures,
+        masks=[
+            _masks(lesson, len(own))
+            for lesson, own in zip(found, pictures, strict=True)
+        ],
         priors=priors,
         size=size,
         mesh=mesh,
@@ -114,6 +126,7 @@ def make_data(
             if found
         ),
         pairs=_pairs(run),
+        handles=tuple(concept.handle for concept in run.known),
         size=run.size,
         factor=run.base.spec.vae.factor,
         rows=config.batch * config.accumulate,
@@ -218,6 +231,12 @@ def _shares(config: ConfigDict) -> int:
     return 2 if config.prior.source else 1
 
 
+def _masks(lesson: Lesson, count: int) -> list[images.Mask | None]:
+    if not lesson.masks:
+        return [None] * count
+    return list(concepts.masks(lesson.masks, lesson.images))
+
+
 def _sets(run: Run) -> tuple[tuple[Example, ...], ...]:
     return tuple(
         tuple(
@@ -226,10 +245,13 @@ def _sets(run: Run) -> tuple[tuple[Example, ...], ...]:
                 lesson.captions,
                 lesson.concept.phrase,
                 lesson.concept.class_word,
+                mask,
             )
-            for pixels in pictures
+            for pixels, mask in zip(pictures, masks, strict=True)
         )
-        for lesson, pictures in zip(run.lessons, run.pictures, strict=True)
+        for lesson, pictures, masks in zip(
+            run.lessons, run.pictures, run.masks, strict=True
+        )
     )
 
 

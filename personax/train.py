@@ -94,6 +94,8 @@ def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
     data = {"base": run.base.fingerprint}
     for i, pixels in enumerate(run.pictures):
         data[f"pictures {i}"] = workdir.digest(pixels)
+        if any(mask is not None for mask in run.masks[i]):
+            data[f"masks {i}"] = workdir.digest(run.masks[i])
     for i, earlier in enumerate(config.before):
         data[f"before {i}"] = artifact.digest(pathlib.Path(earlier))
     workdir.claim(folder, config.to_dict(), data)
@@ -117,7 +119,7 @@ def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
         bound.params["text_encoder"],
         denoiser.params["text_encoder"],
     )
-    frozen = denoiser if all(jax.tree.leaves(same)) else None
+    frozen = all(jax.tree.leaves(same)) and not bound.words
 
     def make(data) -> Feed:
         return make_feed(
@@ -126,7 +128,7 @@ def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
             denoiser.spec,
             run.tokenizer,
             run.mesh,
-            frozen_text=frozen,
+            frozen_text=denoiser if frozen else None,
         )
 
     data = make_data(config, run, priors)
@@ -143,6 +145,7 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
     paint = preview.make_paint(
         run.base,
         run.tokenizer,
+        run.known,
         denoiser.spec,
         run.size,
         count=settings.images,

@@ -107,6 +107,7 @@ def test_it_draws_the_same_seeds_whenever_and_with_whatever_else(emoji):
     paint = preview.make_paint(
         emoji,
         model.tokenizer,
+        (),
         emoji.spec,
         (32, 32),
         count=2,

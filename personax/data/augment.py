@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from personax.images import Pixels, to_float
+from personax.images import Mask, Pixels, to_float
 
 AUGMENT = ("none", "paper", "compvis", "huggingface")
 CROP = ("centre", "random", "squash")
@@ -58,6 +58,7 @@ def view(
     flip: bool = False,
     shrink: tuple[float, float] | None = None,
     words: str | None = None,
+    mask: Mask | None = None,
 ) -> View:
     """A picture on a canvas of `size` (height, width), where to learn, what to say.
 
@@ -82,7 +83,9 @@ def view(
     A paste counts from one cell inside its edge, so that no cell has seen grey; where
     that would leave nothing, from its edge. Sides from 3 * factor on never need that:
     at S = 32 and factor 4, as in the embedded base, `shrink` from 0.375, so all of the
-    paper's range and all but the least sides of the releases' (10 and 11 pixels).
+    paper's range and all but the least sides of the releases' (10 and 11 pixels). A
+    picture's own soft `mask`, as large as it, goes where it goes; a cell counts as much
+    as its pixels do on average.
 
     Raises ValueError for an unknown name, a canvas that the preset cannot fill or that
     is no whole number of cells, and a range whose pastes may miss every cell.
@@ -96,12 +99,17 @@ def view(
             f"A canvas of {width}x{height} pixels is no whole number of latent cells "
             f"of {factor} pixels."
         )
+    if mask is not None and mask.shape != pixels.shape[:2]:
+        raise ValueError(
+            f"A mask of {mask.shape[1]}x{mask.shape[0]} pixels is not of the size of "
+            f"its picture, {pixels.shape[1]}x{pixels.shape[0]}."
+        )
     if flip and rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
+        pixels, mask = pixels[:, ::-1], None if mask is None else mask[:, ::-1]
     everywhere = np.ones((height // factor, width // factor), np.float32)
     if augment == "none":
-        canvas = _resize(rng, pixels, size, crop or "centre", _BICUBIC)
-        return View(canvas, everywhere, caption)
+        canvas, soft = _resize(rng, pixels, mask, size, crop or "centre", _BICUBIC)
+        return View(canvas, everywhere * _cells(soft, factor), caption)
     if height != width:
         raise ValueError(
             f"The augmentation {augment!r} needs a square canvas, not {width}x{height} "
@@ -116,14 +124,21 @@ def view(
         caption = _say(caption, said, words or preset.words)
     fills = preset.fills and not small and not large
     side = whole if fills else side
-    picture = _resize(rng, pixels, (side, side), crop or preset.crop, preset.resample)
+    picture, soft = _resize(
+        rng, pixels, mask, (side, side), crop or preset.crop, preset.resample
+    )
     y, x = (int(i) for i in rng.integers(abs(whole - side), size=2, endpoint=True))
     if large or fills:
-        return View(picture[y : y + whole, x : x + whole], everywhere, caption)
-    canvas, mask = np.zeros((whole, whole, 3), np.float32), np.zeros_like(everywhere)
+        cut = slice(y, y + whole), slice(x, x + whole)
+        return View(picture[cut], everywhere * _cells(soft[cut], factor), caption)
+    canvas, valid = np.zeros((whole, whole, 3), np.float32), np.zeros_like(everywhere)
     canvas[y : y + side, x : x + side] = picture
-    mask[_inside(y, side, factor), _inside(x, side, factor)] = 1
-    return View(canvas, mask, caption)
+    valid[_inside(y, side, factor), _inside(x, side, factor)] = 1
+    if mask is not None:
+        pasted = np.zeros((whole, whole), np.float32)
+        pasted[y : y + side, x : x + side] = soft
+        valid = valid * _cells(pasted, factor)
+    return View(canvas, valid, caption)
 
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> None:
@@ -167,11 +182,15 @@ def _side(
 def _resize(
     rng: np.random.Generator,
     pixels: Pixels,
+    mask: Mask | None,
     size: tuple[int, int],
     crop: str,
     resample: Image.Resampling,
-) -> Float[np.ndarray, "h w 3"]:
-    """float32 in [-1, 1]: the part of the picture that `crop` keeps, at `size`."""
+) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
+    """The part of the picture in [-1, 1] and of its mask that `crop` keeps, at `size`.
+
+    Without a mask everything counts.
+    """
     (height, width), (rows, columns) = pixels.shape[:2], size
     if crop == "squash":
         box = (0, 0, width, height)
@@ -187,7 +206,17 @@ def _resize(
             )
         box = (left, top, min(left + wide, width), min(top + high, height))
     image = Image.fromarray(pixels).resize((columns, rows), resample, box=box)
-    return to_float(np.asarray(image))
+    soft = np.ones(size, np.float32)
+    if mask is not None:
+        scaled = Image.fromarray(mask).resize((columns, rows), _BILINEAR, box=box)
+        soft = np.asarray(scaled, np.float32) / 255
+    return to_float(np.asarray(image)), soft
+
+
+def _cells(soft: Float[np.ndarray, "h w"], factor: int) -> Float[np.ndarray, "y x"]:
+    """The mean over each latent cell's pixels."""
+    h, w = soft.shape
+    return soft.reshape(h // factor, factor, w // factor, factor).mean((1, 3))
 
 
 def _inside(start: int, side: int, factor: int) -> slice:

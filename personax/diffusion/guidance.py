@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from personax.denoiser import Denoiser, Prompt, predict
+from personax.denoiser import Denoiser, Prompt, follows, predict, read
 from personax.diffusion.sampling import EpsFn
 from personax.typing import Latents
 
@@ -63,33 +63,45 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
     """The guided prediction as a function of (x, t, index of the evaluation).
 
     Terms of one denoiser share one batched call, so CFG costs one call at twice the
-    batch. Raises KeyError for a term whose denoiser is not given and ValueError for
+    batch; but of one that follows a reference, a prompt that marks no concept needs no
+    reference and goes apart, so that CFG costs three evaluations and not four. The
+    maps that are kept come as {index of the term: {site: probabilities}}. Raises
+    KeyError for a term whose denoiser is not given and ValueError for
     no terms.
     """
     if not terms:
         raise ValueError("Guidance needs at least one term.")
-    groups: dict[str, list[Term]] = {}
-    for term in terms:
+    groups: dict[tuple[str, bool], list[int]] = {}
+    for j, term in enumerate(terms):
         if term.denoiser not in denoisers:
             raise KeyError(
                 f"No model {term.denoiser!r}; there are: {', '.join(denoisers)}."
             )
-        groups.setdefault(term.denoiser, []).append(term)
+        apart = follows(denoisers[term.denoiser], term.prompt)
+        groups.setdefault((term.denoiser, apart), []).append(j)
 
     def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         total, maps = jnp.zeros_like(x), {}
-        for name, group in groups.items():
+        for (name, _), group in groups.items():
+            # What the words mean at this time is asked once, not for every image.
+            prompts = [read(denoisers[name], terms[j].prompt, t) for j in group]
             inputs = _interleave([x] * len(group))
-            predicted, maps[name] = predict(
+            predicted, kept = predict(
                 denoisers[name],
                 inputs,
                 jnp.broadcast_to(t, inputs.shape[:1]),
-                _stack([term.prompt for term in group], x.shape[0]),
+                _stack(prompts, x.shape[0]),
             )
-            parts = predicted.reshape(x.shape[0], len(group), *x.shape[1:])
-            for j, term in enumerate(group):
-                weight = jnp.asarray(term.weight, x.dtype)
-                total = total + (weight[i] if weight.ndim else weight) * parts[:, j]
+            rows = (x.shape[0], len(group))
+            parts = predicted.reshape(*rows, *x.shape[1:])
+            for place, j in enumerate(group):
+                weight = jnp.asarray(terms[j].weight, x.dtype)
+                weight = weight[i] if weight.ndim else weight
+                total = total + weight * parts[:, place]
+                maps[j] = {
+                    site: probs.reshape(*rows, *probs.shape[1:])[:, place]
+                    for site, probs in kept.items()
+                }
         return total, maps
 
     return eps
@@ -103,13 +115,18 @@ def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
         shape[axis] = images
         return jnp.broadcast_to(x, shape)
 
-    text = _interleave([rows(prompt.text, 0) for prompt in prompts])
+    # A text that differs by layer has that axis in front; the others get it.
+    texts = [prompt.text for prompt in prompts]
+    layers = max(texts, key=lambda x: x.ndim).shape[:-3]
+    texts = [jnp.broadcast_to(x, (*layers, *x.shape[-3:])) for x in texts]
+    axis = len(layers)
+    text = _interleave([rows(x, axis) for x in texts], axis)
     if all(prompt.where is None for prompt in prompts):
         return Prompt(text)
     # A prompt without the concepts' words marks no token.
     concepts = next(p.where.shape[0] for p in prompts if p.where is not None)
     where = [
-        jnp.zeros((concepts, *prompt.text.shape[:2]), bool)
+        jnp.zeros((concepts, *prompt.text.shape[-3:-1]), bool)
         if prompt.where is None
         else prompt.where
         for prompt in prompts

@@ -14,10 +14,10 @@ from personax.typing import Latents
 
 # (x, t, row index) -> (eps, attention maps); x is variance preserving for every solver.
 EpsFn = Callable[
-    [Latents, Float[Array, ""], Int[Array, ""]], tuple[Latents, Mapping[str, Any]]
+    [Latents, Float[Array, ""], Int[Array, ""]], tuple[Latents, Mapping[Any, Any]]
 ]
 # (row index, x, maps, carry) -> (x, carry), after each row.
-Post = Callable[[Int[Array, ""], Latents, Mapping[str, Any], Any], tuple[Latents, Any]]
+Post = Callable[[Int[Array, ""], Latents, Mapping[Any, Any], Any], tuple[Latents, Any]]
 
 
 def sample(
@@ -36,6 +36,19 @@ def sample(
     an image depends on its own key only. Solvers that draw nothing need none.
     `post` edits x after every row and threads `carry`.
     """
+    return walk(eps_fn, solver, grid, x, keys, post, carry)[0]
+
+
+def walk(
+    eps_fn: EpsFn,
+    solver: Solver,
+    grid: Grid,
+    x: Latents,
+    keys: Key[Array, " b"] | None = None,
+    post: Post | None = None,
+    carry: Any = None,
+) -> tuple[Latents, Any]:
+    """(what `sample` returns, the carry after the last row)."""
 
     def body(loop, scanned):
         x, state, carry = loop
@@ -48,8 +61,8 @@ def sample(
         return (x, state, carry), None
 
     rows = (jnp.arange(grid.t.shape[0]), grid)
-    (x, _, _), _ = jax.lax.scan(body, (x, solver.init(x), carry), rows)
-    return x
+    (x, _, carry), _ = jax.lax.scan(body, (x, solver.init(x), carry), rows)
+    return x, carry
 
 
 def invert(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Latents:
@@ -58,8 +71,21 @@ def invert(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Latents:
     Exact as the steps grow small (section 4.3, Song et al. 2021). `eps_fn` gets the
     index of the sampling row that a row undoes.
     """
+    return invert_path(eps_fn, grid, z0)[0]
+
+
+def invert_path(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Float[Array, "s1 b h w c"]:
+    """The x before each row of `grid`, and z0 behind them: all of `invert`."""
     last = grid.t.shape[0] - 1
-    return sample(lambda x, t, i: eps_fn(x, t, last - i), ddim(), reverse(grid), z0)
+
+    def undo(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
+        return eps_fn(x, t, last - i)
+
+    def record(i, x, maps, path):
+        return x, path.at[last - i].set(x)
+
+    path = jnp.zeros((last + 2, *z0.shape), z0.dtype).at[-1].set(z0)
+    return walk(undo, ddim(), reverse(grid), z0, None, record, path)[1]
 
 
 def image_keys(key: Key[Array, ""], indices: Int[Array, " b"]) -> Key[Array, " b"]:

@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Callable
 
 from personax.methods import losses
-from personax.methods.base import Concept, Method, Part, bind, init
+from personax.methods.base import Concept, Method, Part, after, bind, init, prepare
 from personax.methods.class_diffusion import class_diffusion
 from personax.methods.custom_diffusion import custom_diffusion
 from personax.methods.dreambooth import dreambooth
+from personax.methods.infusion import infusion
 from personax.methods.lora import lora
 from personax.methods.textual_inversion import textual_inversion
 
@@ -17,9 +18,20 @@ METHODS: dict[str, Callable[..., Method]] = {
     "dreambooth": dreambooth,
     "textual_inversion": textual_inversion,
     "lora": lora,
+    "infusion": infusion,
 }
 
-__all__ = ["METHODS", "Concept", "Method", "Part", "bind", "init", "make"]
+__all__ = [
+    "METHODS",
+    "Concept",
+    "Method",
+    "Part",
+    "after",
+    "bind",
+    "init",
+    "make",
+    "prepare",
+]
 
 
 def make(name: str, **arguments) -> Method:

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from personax.denoiser import Denoiser
-from personax.typing import Key, Metrics, Params, Theta
+from personax.typing import Ids, Key, Metrics, Params, Theta
 
 
 class Concept(NamedTuple):
@@ -19,16 +19,30 @@ class Concept(NamedTuple):
     initial: tuple[int | None, ...]  # the rows those start from; None: drawn at random
     phrase: str = ""  # "<v1> dog": how prompts speak of it
 
+    @property
+    def handle(self) -> str:
+        """The words of a prompt that are marked as the concept's."""
+        return self.placeholder or self.class_word
+
+
+def _same(denoiser: Denoiser, corpus: Ids | None) -> Denoiser:
+    return denoiser
+
 
 class Part(NamedTuple):
     """One place where theta enters a model: weights, tokens or activations.
 
     `init(key, params, concepts)` gives this part's theta, {} where it trains nothing;
-    `bind(denoiser, theta)` gives the denoiser that has it.
+    `bind(denoiser, theta)` gives the denoiser that has it. `prepare(denoiser, corpus)`
+    does once what each bind would do again, and keeps it in `denoiser.prepared`;
+    `corpus` are tokenised captions, None when a trained concept is bound. `after(base,
+    theta, batch)` is theta after what no gradient tells it, at the end of each step.
     """
 
     init: Callable[[Key, Params, Sequence[Concept]], Any]
     bind: Callable[[Denoiser, Any], Denoiser]
+    prepare: Callable[[Denoiser, Ids | None], Denoiser] = _same
+    after: Callable[[Denoiser, Theta, Any], Theta] | None = None
 
 
 class Method(NamedTuple):
@@ -44,6 +58,13 @@ class Method(NamedTuple):
     @property
     def adds_words(self) -> bool:
         return "tokens" in self.parts
+
+
+def prepare(method: Method, denoiser: Denoiser, corpus: Ids | None = None) -> Denoiser:
+    """The denoiser with all that the parts want computed once."""
+    for part in method.parts.values():
+        denoiser = part.prepare(denoiser, corpus)
+    return denoiser
 
 
 def init(
@@ -64,3 +85,11 @@ def bind(method: Method, base: Denoiser, theta: Theta) -> Denoiser:
     for name, part in method.parts.items():
         denoiser = part.bind(denoiser, theta.get(name, {}))
     return denoiser
+
+
+def after(method: Method, base: Denoiser, theta: Theta, batch: Any) -> Theta:
+    """Theta after the parts' own updates; `theta` is the whole method's."""
+    for part in method.parts.values():
+        if part.after is not None:
+            theta = part.after(base, theta, batch)
+    return theta

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from personax.denoiser import Denoiser, Prompt, encode, network
 from personax.diffusion import schedule
@@ -29,10 +29,14 @@ class Batch(NamedTuple):
     weight: Float[Array, " b"] | None = None  # of each example's loss
     mask: Float[Array, "b h w"] | None = None  # 1 where the loss counts
     plain: Ids | None = None  # the captions without the placeholders
+    where: Bool[Array, "b k n"] | None = None  # their tokens that are concept k's
     pairs: Int[Array, "k 2 n"] | None = None  # "a photo of a <v1> dog", "… of a dog"
 
 
 Loss = Callable[[Denoiser, Batch, Key[Array, " b"]], tuple[Float[Array, ""], Metrics]]
+
+
+MASK_NORMS = ("mean", "sum_over_mask", "squared")
 
 
 class Draws(NamedTuple):
@@ -59,20 +63,26 @@ def denoising(
     With a mask m, L_i is the mean over the valid latent cells, or with
     `mask_norm="sum_over_mask"` what Custom Diffusion's released code computes: a sum
     over the latents' channels over a sum over the mask's one, 4 times as much in SD
-    1.5. `min_snr` is gamma of Hang et al. 2023, eq. 5 (0: off); unlike diffusers'
-    DreamBooth script, which leaves the prior's examples out, it weighs every one.
-    `offset_noise` adds that many times one more draw per image and channel to the
-    noise (Guttenberg 2023).
+    1.5; `mask_norm="squared"` is Infusion's release, the mean over all cells of the
+    square of m times the error. `min_snr` is gamma of Hang et al. 2023, eq. 5 (0: off);
+    unlike diffusers' DreamBooth script, which leaves the prior's examples out, it
+    weighs every one. `offset_noise` adds that many times one more draw per image and
+    channel to the noise (Guttenberg 2023).
     """
-    if mask_norm not in ("mean", "sum_over_mask"):
-        raise ValueError(f"There is no mask_norm {mask_norm!r}: mean, sum_over_mask.")
+    if mask_norm not in MASK_NORMS:
+        norms = ", ".join(MASK_NORMS)
+        raise ValueError(f"There is no mask_norm {mask_norm!r}; there are: {norms}.")
 
     def loss(denoiser, batch, keys):
         spec = denoiser.spec
         x0, eps, t = draws(spec, batch.posterior, keys, offset_noise=offset_noise)
         x = schedule.noise(spec.schedule, x0, eps, t)
+        where = None if batch.where is None else jnp.moveaxis(batch.where, 1, 0)
         frozen = batch.text is not None
-        prompt = Prompt(batch.text) if frozen else encode(denoiser, batch.ids)
+        if frozen:
+            prompt = Prompt(batch.text, where)
+        else:
+            prompt = encode(denoiser, batch.ids, where)
         predicted, _ = network(denoiser, x, t.astype(jnp.float32), prompt)
         target = schedule.target(spec.schedule, x0, eps, t)
         each = _over_pixels(jnp.square(predicted - target), batch.mask, mask_norm)
@@ -187,6 +197,8 @@ def _over_pixels(
 ) -> Float[Array, " b"]:
     if mask is None:
         return squares.mean(axis=(1, 2, 3))
+    if norm == "squared":
+        return (squares * jnp.square(mask)[..., None]).mean(axis=(1, 2, 3))
     summed = (squares * mask[..., None]).sum(axis=(1, 2, 3))
     channels = 1 if norm == "sum_over_mask" else squares.shape[-1]
     # A mask that leaves nothing leaves no loss, and no NaN.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -107,6 +107,7 @@ def clip_text(
     ids: Ids,
     *,
     layer: int = -1,
+    rewrite: Callable[[Text], Text] | None = None,
     compute: Compute = Compute(),
 ) -> Text:
     """The states of each token after layer `layer` and the final norm, float32.
@@ -117,6 +118,7 @@ def clip_text(
 
     There is no padding mask: the attention is causal, so what follows a token never
     reaches it. Ids beyond `vocab_size` are rows that the embedding table has more of.
+    `rewrite` may change the words' embeddings before positions are added.
     """
     model = params["text_model"]
     positions = model["embeddings"]["position_embedding"]["embedding"]
@@ -132,8 +134,10 @@ def clip_text(
         )
     # An id without a row becomes NaN; plain indexing would take the last row instead.
     table = model["embeddings"]["token_embedding"]["embedding"]
-    x = compute.cast(jnp.take(table, ids, axis=0, mode="fill"))
-    x = x + compute.cast(positions[None, : ids.shape[1]])
+    x = jnp.take(table, ids, axis=0, mode="fill")
+    if rewrite is not None:
+        x = rewrite(x)
+    x = compute.cast(x) + compute.cast(positions[None, : ids.shape[1]])
     depth = config.num_hidden_layers + 1 + layer
     x = transformer(
         model["encoder"], config, x, depth=depth, causal=True, compute=compute

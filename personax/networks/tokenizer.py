@@ -133,7 +133,7 @@ def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b
 
 def ids_of(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """The ids of a text alone, without begin, end or padding."""
-    return tuple(i for word in _words(tokenizer, text) for i in word)
+    return tuple(i for word in _words(tokenizer, text) for i in word.ids)
 
 
 def text_of(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
@@ -156,14 +156,15 @@ def positions(tokenizer: Tokenizer, prompt: str, word: str) -> tuple[int, ...]:
     """Where in the encoded prompt the tokens of a word or phrase stand, begin being 0.
 
     Every occurrence as whole words counts, with all its pieces: "hat" is not found in
-    "that". Occurrences past the tokenizer's length are left out; () if there is none.
+    "that", and a placeholder that is read as "dog" is no "dog". Occurrences past the
+    tokenizer's length are left out; () if there is none.
     """
     wanted, words = _words(tokenizer, word), _words(tokenizer, prompt)
     found, start = [], 1
     for k, current in enumerate(words):
         if wanted and words[k : k + len(wanted)] == wanted:
-            found.extend(range(start, start + sum(map(len, wanted))))
-        start += len(current)
+            found.extend(range(start, start + sum(len(each.ids) for each in wanted)))
+        start += len(current.ids)
     return tuple(sorted({i for i in found if i < tokenizer.length - 1}))
 
 
@@ -224,19 +225,28 @@ def _with(tokenizer: Tokenizer, added: Placeholder) -> Tokenizer:
     return dataclasses.replace(tokenizer, placeholders=(*tokenizer.placeholders, added))
 
 
-def _words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:
-    """The ids of each word of a text; a word is what byte-pair merges do not cross."""
+class _Word(NamedTuple):
+    """What byte-pair merges do not cross."""
+
+    ids: tuple[int, ...]
+    placeholder: str = ""  # an alias has the ids of other words, and is none of them
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[_Word]:
     if not tokenizer.placeholders:
         return _plain_words(tokenizer, text)
     placeholders = {other.word.lower(): other.ids for other in tokenizer.placeholders}
     words = []
     for piece in _splitter(placeholders).split(text):
         ids = placeholders.get(piece.lower())
-        words.extend([ids] if ids else _plain_words(tokenizer, piece))
+        if ids:
+            words.append(_Word(ids, piece.lower()))
+        else:
+            words.extend(_plain_words(tokenizer, piece))
     return words
 
 
-def _plain_words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:
+def _plain_words(tokenizer: Tokenizer, text: str) -> list[_Word]:
     encoded = tokenizer.backend(
         text, add_special_tokens=False, padding=False, truncation=False, verbose=False
     )
@@ -248,7 +258,7 @@ def _plain_words(tokenizer: Tokenizer, text: str) -> list[tuple[int, ...]]:
         else:
             words.append((i,))
         previous = number
-    return words
+    return [_Word(ids) for ids in words]
 
 
 def _splitter(placeholders: Iterable[str]) -> re.Pattern[str]:

@@ -25,6 +25,7 @@ from personax.networks.layers import (
 )
 from personax.networks.resnet import init_resnet, resnet
 from personax.networks.transformer import init_transformer, transformer
+from personax.tree import flat
 from personax.typing import Key, Latents, Params, Probs, Text, TextOf
 
 _DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
@@ -174,6 +175,18 @@ def unet(
     )
     y = conv(params["conv_out"], jax.nn.silu(y), compute=compute)
     return y.astype(jnp.float32), kept
+
+
+def cross_sites(params: Params) -> tuple[str, ...]:
+    """The names of a UNet's cross-attention sites, in the order of the forward pass."""
+    names = {path.partition("/attn2/")[0] for path in flat(params) if "/attn2/" in path}
+    places = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+
+    def order(name: str) -> tuple[int, ...]:
+        first, *rest = name.split("/")
+        return (places[first], *(int(part) for part in rest if part.isdigit()))
+
+    return tuple(f"{name}/attn2" for name in sorted(names, key=order))
 
 
 def init_unet(key: Key, config: UNetConfig) -> Params:

@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from personax.data.augment import View, view
 from personax.data.concepts import visit
 from personax.data.templates import without
 from personax.denoiser import Denoiser, encode
-from personax.images import Pixels
+from personax.images import Mask, Pixels
 from personax.methods.losses import Batch
 from personax.networks import vae
-from personax.networks.tokenizer import Tokenizer, tokenize
+from personax.networks.tokenizer import Tokenizer, tokenize, where
 from personax.spec import Spec
 from personax.training.sharding import everywhere, over_batch
 from personax.typing import Params, Text
@@ -32,6 +32,7 @@ class Example(NamedTuple):
     captions: tuple[str, ...]
     phrase: str = ""  # the concept's words in the captions, "<v1> dog"
     class_word: str = ""  # what stands there without the concept, "dog"
+    mask: Mask | None = None  # how much each pixel counts
 
 
 class Options(NamedTuple):
@@ -62,6 +63,7 @@ class Data(NamedTuple):
     seed: int
     prior_weight: float = 1.0
     options: Options = Options()
+    handles: tuple[str, ...] = ()  # the words that are marked as concept k's
 
 
 class Row(NamedTuple):
@@ -79,6 +81,7 @@ class Feed:
 
     vae: Params
     stills: vae.Posterior | None  # of every picture that is seen as it is
+    masks: Float[np.ndarray, "r h w"] | None  # theirs, where pictures have masks
     texts: Text | None  # of every caption, where the text is frozen
     spec: Spec = struct.field(pytree_node=False)
     tokenizer: Tokenizer = struct.field(pytree_node=False)
@@ -105,13 +108,14 @@ def make_feed(
     check(data)
     pictures = _stills(data)
     each = []
-    for picture in tqdm(pictures.values(), "encoding", unit="image", leave=False):
-        found = _encode(params, spec.vae, picture[None], compute=spec.compute)
+    for shown in tqdm(pictures.values(), "encoding", unit="image", leave=False):
+        found = _encode(params, spec.vae, shown.pixels[None], compute=spec.compute)
         # One after the other: hundreds in flight would all hold their memory.
         each.append(jax.block_until_ready(found))
     stills = (
         jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each) if each else None
     )
+    masks = [shown.mask for shown in pictures.values()]
     captions = _captions(data) if frozen_text is not None else []
     texts = [
         _encode_text(frozen_text, tokenize(tokenizer, [caption]))
@@ -120,6 +124,7 @@ def make_feed(
     return Feed(
         vae=params,
         stills=stills,
+        masks=np.stack(masks) if masks and _masked(data) else None,
         texts=jnp.concatenate(texts) if texts else None,
         spec=spec,
         tokenizer=tokenizer,
@@ -149,12 +154,12 @@ def batch(feed: Feed, step: int) -> Batch:
     rows, spread = list(rows_of(feed.data, step)), over_batch(feed.mesh)
     ids = tokenize(feed.tokenizer, [row.caption for row in rows])
     plain = tokenize(feed.tokenizer, [row.plain for row in rows])
-    found = Batch(_posterior(feed, rows), ids, plain=plain)
+    found = Batch(_posterior(feed, rows), ids, plain=plain, where=_marks(feed, rows))
     if feed.texts is not None:
         found = found._replace(
             text=feed.texts[np.array([feed.row_of_text[row.caption] for row in rows])]
         )
-    if feed.data.options.augment != "none":
+    if feed.data.options.augment != "none" or _masked(feed.data):
         found = found._replace(mask=_masks(feed, rows))
     if feed.data.priors:
         # The concept's examples weigh 1 each, were they alone: mean + lambda * mean.
@@ -203,8 +208,9 @@ def _varies(data: Data, which: int) -> bool:
 
 
 def _view(data: Data, example: Example, rng, captions, mirrored: bool = False) -> View:
-    pixels = example.pixels[:, ::-1] if mirrored else example.pixels
-    options = data.options
+    pixels, mask, options = example.pixels, example.mask, data.options
+    if mirrored:
+        pixels, mask = pixels[:, ::-1], None if mask is None else mask[:, ::-1]
     return view(
         rng,
         pixels,
@@ -215,21 +221,27 @@ def _view(data: Data, example: Example, rng, captions, mirrored: bool = False) -
         crop=options.crop,
         words=options.words,
         shrink=options.shrink,
+        mask=mask,
     )
 
 
-def _stills(data: Data) -> dict[tuple[int, int, bool], Float[np.ndarray, "h w 3"]]:
-    """{(set, number, mirrored): picture} of all that is seen as it is."""
+def _stills(data: Data) -> dict[tuple[int, int, bool], View]:
+    """{(set, number, mirrored): view} of all that is seen as it is."""
     found, plain = {}, data._replace(options=still(data.options))
     for which, examples in enumerate((*data.sets, *data.priors)):
         if _varies(data, which):
             continue
         for number, example in enumerate(examples):
-            shown = _view(plain, example, np.random.default_rng(0), ("",))
-            found[which, number, False] = shown.pixels
-            if data.options.flip:
-                found[which, number, True] = shown.pixels[:, ::-1]
+            for mirrored in (False, True) if data.options.flip else (False,):
+                rng = np.random.default_rng(0)
+                shown = _view(plain, example, rng, ("",), mirrored)
+                found[which, number, mirrored] = shown
     return found
+
+
+def _masked(data: Data) -> bool:
+    """Whether any picture comes with a mask; the others then count everywhere."""
+    return any(example.mask is not None for found in data.sets for example in found)
 
 
 def _captions(data: Data) -> list[str]:
@@ -259,10 +271,24 @@ def _posterior(feed: Feed, rows: Sequence[Row]) -> vae.Posterior:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
+def _marks(feed: Feed, rows: Sequence[Row]) -> Bool[np.ndarray, "b k n"]:
+    """Which tokens are concept k's; in a prior's captions its word is just a word."""
+    data = feed.data
+    marks = where(feed.tokenizer, [row.caption for row in rows], data.handles)
+    marks[:, data.rows :] = False
+    return np.moveaxis(marks, 0, 1)
+
+
 def _masks(feed: Feed, rows: Sequence[Row]) -> Float[np.ndarray, "b h w"]:
     h, w, _ = feed.spec.latent_shape(*feed.data.size)
     whole = np.ones((h, w), np.float32)
-    return np.stack([whole if row.view is None else row.view.mask for row in rows])
+
+    def mask(row: Row) -> Float[np.ndarray, "h w"]:
+        if row.view is not None:
+            return row.view.mask
+        return whole if feed.masks is None else feed.masks[feed.row_of_still[row.still]]
+
+    return np.stack([mask(row) for row in rows])
 
 
 _encode = jax.jit(vae.encode, static_argnames=("config", "compute"))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from personax.denoiser import Denoiser
-from personax.methods.base import Method, bind
+from personax.methods.base import Method, after, bind
 from personax.methods.losses import Batch
 from personax.training.state import TrainState
 from personax.typing import Key, Metrics, Theta
@@ -44,6 +44,7 @@ def make_step(
         gradients, metrics = gradient(state.theta, batch, keys)
         updates, opt = tx.update(gradients, state.opt, state.theta)
         theta = optax.apply_updates(state.theta, updates)
+        theta = after(method, base, theta, batch)
         metrics = {
             **metrics,
             "gradient_norm": optax.tree.norm(gradients),

@@ -36,6 +36,7 @@ class Lesson(NamedTuple):
     captions: tuple[str, ...]  # what its pictures are called, one picked per visit
     prior_prompt: str  # what its regularisation set shows
     prior_images: str  # where that set's pictures are, if they come from a folder
+    masks: str = ""  # a folder with a soft mask for each picture
 
 
 def entries(concept: Mapping[str, Any], concepts_list: str = "") -> list[dict]:
@@ -157,7 +158,12 @@ def _lesson(
     concept = Concept(placeholder, class_word, ids, initial, phrase)
     prior_prompt = entry["prior_prompt"] or without(captions[0], phrase, class_word)
     lesson = Lesson(
-        concept, entry["images"], captions, prior_prompt, entry["prior_images"]
+        concept,
+        entry["images"],
+        captions,
+        prior_prompt,
+        entry["prior_images"],
+        entry["masks"],
     )
     return lesson, tokenizer
 

@@ -13,7 +13,7 @@ import jax
 import yaml
 
 import personax
-from personax.images import Pixels
+from personax.images import Mask, Pixels
 
 # What may differ between two starts of one run: it changes no number that is trained.
 _FREE = ("log_every", "save_every", "keep", "preview", "validation")
@@ -59,7 +59,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(config)))
 
 
-def digest(pictures: Sequence[Pixels]) -> str:
+def digest(pictures: Sequence[Pixels | Mask]) -> str:
     """What changes when any picture does."""
     found = hashlib.sha256()
     for pixels in pictures:

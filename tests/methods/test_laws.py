@@ -44,6 +44,11 @@ CASES |= {
     "low-rank custom_diffusion": ("custom_diffusion", {"rank": 4}),
     "custom_diffusion without words": ("custom_diffusion", {"words": False}),
     "dreambooth with text encoder": ("dreambooth", {"text_encoder": True}),
+    "infusion in the text's width": ("infusion", {"delta_space": "text", "vectors": 2}),
+    "infusion as released": (
+        "infusion",
+        {"frozen_maps": False, "train": "kv", "mask_norm": "squared"},
+    ),
 }
 every = pytest.mark.parametrize("case", CASES)
 
@@ -115,7 +120,8 @@ def spoken(method):
     ids = jnp.where(IDS == 64, own[0], IDS)
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
     pairs = jnp.stack([ids[:1], PLAIN[:1]], axis=1)
-    batch = Batch(Posterior(mean, logvar), ids, plain=PLAIN, pairs=pairs)
+    where = (ids == own[0])[:, None]
+    batch = Batch(Posterior(mean, logvar), ids, plain=PLAIN, where=where, pairs=pairs)
     return [CONCEPTS[0]._replace(ids=own)], batch
 
 
@@ -157,7 +163,8 @@ _DRAW = generate.make_draw(_SOLVER, (8, 8, 4))
 
 def painted(denoiser, ids, weight):
     """Two latents of a guided prompt, in two steps."""
-    prompt, null = encode(denoiser, ids[:1]), encode(denoiser, ids[1:])
+    marks = ((ids[:1] == 64) | (ids[:1] == 7))[None]
+    prompt, null = encode(denoiser, ids[:1], marks), encode(denoiser, ids[1:])
     grid = _SOLVER.grid(denoiser.spec.schedule, 2)
     terms = cfg(prompt, null, weight)
     return _DRAW({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))

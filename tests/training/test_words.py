@@ -12,6 +12,7 @@ pytestmark = pytest.mark.quick
 
 ENTRY = {
     "images": "dog",
+    "masks": "",
     "placeholder": "<v1>",
     "class_word": "dog",
     "phrase": "{placeholder} {class_word}",

@@ -1,0 +1,34 @@
+"""Infusion (Zeng et al. 2024) on the embedded base.
+
+    python -m personax.train --config configs/emoji_infusion.py
+
+One residual per cross-attention layer at the class word, "dog" itself: no new word, and
+without the concept the base as it was. The frozen stream's maps need a second forward
+pass per step and no backward.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import emoji
+
+
+def get_config() -> ConfigDict:
+    config = emoji.get_config()
+    config.method = "infusion"
+    config.method_args = ConfigDict(
+        {
+            "frozen_maps": True,
+            "train": "v",
+            "vectors": 1,
+            "delta_space": "value",
+            "multi_piece": "all",
+            "mask_norm": "mean",
+            "min_snr": 0.0,
+            "offset_noise": 0.0,
+        }
+    )
+    config.concept.placeholder = ""
+    config.concept.phrase = "{class_word}"
+    config.prior.source = ""
+    config.optimizer.learning_rate = 1e-2
+    return config
