@@ -1,11 +1,13 @@
-"""How well does each method teach a subject, judged by the embedded CLIP?
+"""How well does each method teach a subject, and what does that cost?
 
-    python -m benchmarks.teach --configs emoji_custom_diffusion,emoji_lora
+    python -m benchmarks.teach --out runs/teach
 
-Trains every config on every subject and draws ten prompts, four pictures each. Image
-alignment is the mean cosine of the pictures with the subject's five, text alignment
-with the prompt, the class word in the concept's place. "before" is the base asked for
-the class. One JSON line for each run, and a last one with each config's means.
+Trains every method's config on every subject with the same number of pictures seen and
+draws ten prompts, four pictures each. Image alignment is the mean cosine of the
+pictures with the subject's five, text alignment with the prompt, the class word in the
+concept's place, both by the embedded CLIP. "before" is the base asked for the class.
+Hours of work: what is done is kept, and the same command goes on. One JSON line for
+each run; OUT/table.md and OUT/grid.png hold what all of them say.
 """
 
 import ast
@@ -13,156 +15,132 @@ import importlib
 import json
 import pathlib
 import statistics
+import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from personax import artifact, command, images, methods, preview
+from benchmarks.judge import IMAGES, PROMPTS, Judge, make_painter
+from personax import command, images
 from personax.data import concepts, emoji
-from personax.loading import load_base, load_clip
-from personax.model import from_base, with_words
-from personax.networks.clip import image_features, text_features
-from personax.networks.tokenizer import tokenize
+from personax.loading import load_base
+from personax.model import from_base, with_concepts
 from personax.train import train
+from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("configs", None, "Names of files in configs/.", required=True)
-flags.DEFINE_list(
-    "subjects", "dog,cat,fox,penguin,backpack,teddy_bear", "Bundled subjects."
+CONFIGS = (
+    "emoji_custom_diffusion",
+    "emoji_class_diffusion",
+    "emoji_dreambooth",
+    "emoji_textual_inversion",
+    "emoji_textual_inversion_multi",
+    "emoji_extended_textual_inversion",
+    "emoji_neti",
+    "emoji_prospect",
+    "emoji_lora",
+    "emoji_oft",
+    "emoji_svdiff",
+    "emoji_perfusion",
+    "emoji_infusion",
 )
-flags.DEFINE_string("out", "runs/teach", "Folder for the runs and their sheets.")
-flags.DEFINE_multi_string("set", [], "key=value (Python) of every config.")
-
-# Places that no subject was photographed in.
-_EVERYONE = (
-    "a photo of a {}",
-    "a photo of a {} at night",
-    "a photo of a {} in the desert",
-    "a photo of a {} under the sea",
-    "a photo of a {} with a mountain in the background",
-    "a photo of a {} on a purple background",
-    "a photo of a {} on a red background",
-    "a photo of a {} on a green background",
-)
-PROMPTS = {
-    "live": (
-        *_EVERYONE,
-        "a photo of a {} wearing a top hat",
-        "a photo of a {} wearing sunglasses at night",
-    ),
-    "object": (
-        *_EVERYONE,
-        "a photo of a {} on a pink background",
-        "a far away photo of a {} at night",
-    ),
-}
-IMAGES, STEPS, GUIDANCE, SEED = 4, 25, 3.0, 1
+SUBJECTS = ("dog", "cat", "fox", "penguin", "backpack", "teddy_bear")
+_SHOWN = (0, 1, 5)  # the prompts in the grid
 
 
-class Judge:
-    """The embedded CLIP, compiled once."""
-
-    def __init__(self):
-        self.clip = load_clip()
-        self._image = jax.jit(
-            lambda x: image_features(self.clip.params, self.clip.config, x)
-        )
-        self._text = jax.jit(
-            lambda ids: text_features(self.clip.params, self.clip.config, ids)
-        )
-
-    def images(self, pixels):
-        x = np.stack(pixels).astype(np.float32) / 255
-        x = (x - np.array(self.clip.mean)) / np.array(self.clip.std)
-        return _unit(self._image(jnp.asarray(x, jnp.float32)))
-
-    def text(self, prompt):
-        ids = tokenize(self.clip.tokenizer, [prompt])
-        return _unit(self._text(jnp.asarray(ids)))
+def define_flags() -> None:
+    flags.DEFINE_list("configs", ",".join(CONFIGS), "Names of files in configs/.")
+    flags.DEFINE_list("subjects", ",".join(SUBJECTS), "Bundled subjects.")
+    flags.DEFINE_string("out", "runs/teach", "Folder for the runs and their sheets.")
+    flags.DEFINE_multi_string("set", [], "key=value (Python) of every config.")
 
 
 def main(_):
     command.start()
     base, judge = load_base("emoji"), Judge()
-    spec = from_base(base).denoiser.spec
-    subjects = emoji.subjects()
-    means = {}
-    for name in FLAGS.configs:
-        lines = []
+    plain, paint = from_base(base), make_painter(base)
+    out, lines = pathlib.Path(FLAGS.out), []
+    for name in ("before", *FLAGS.configs):
         for subject in FLAGS.subjects:
-            config = _config(name, subject, subjects[subject].class_word)
-            folder = pathlib.Path(FLAGS.out) / name / subject
-            train(config, folder)
-            line = _score(base, spec, judge, folder, subjects[subject])
-            line = {"config": name, "subject": subject, **line}
+            folder = out / name / subject
+            if not (folder / "score.json").is_file():
+                _run(name, subject, folder, base, plain, paint, judge)
+            line = json.loads((folder / "score.json").read_text())
             lines.append(line)
             print(json.dumps(line), flush=True)
-        scores = [key for key in lines[0] if key not in ("config", "subject")]
-        means[name] = {
-            key: round(statistics.mean(line[key] for line in lines), 3)
-            for key in scores
-        }
-        print(json.dumps({"config": name, "mean of": len(lines), **means[name]}))
+        _report(out, lines)
 
 
-def _config(name, subject, class_word):
+def _run(name, subject, folder, base, plain, paint, judge):
+    known = emoji.subjects()[subject]
+    line, model, phrase = {"config": name, "subject": subject}, plain, known.class_word
+    if name != "before":
+        line["seconds"] = _train(name, subject, known.class_word, folder)
+        model = with_concepts(plain, base, [str(folder / "concept")])
+        phrase = model.concepts[0].phrase
+        theta = folder / "concept" / "theta.safetensors"
+        line["bytes"] = theta.stat().st_size
+    templates = PROMPTS[known.kind]
+    drawn = paint(model, [each.replace("{}", phrase) for each in templates])
+    asked = [each.replace("{}", known.class_word) for each in templates]
+    score = judge.score(drawn, asked, [subject])
+    sheet = images.grid(
+        [picture for row in drawn for picture in row],
+        columns=IMAGES,
+        row_labels=[each.replace("{}", phrase) for each in templates],
+    )
+    images.write_png(folder / "scored.png", sheet)
+    np.save(folder / "first.npy", np.stack([row[0] for row in drawn]))
+    write(folder / "score.json", json.dumps(line | score._asdict()))
+
+
+def _train(name, subject, class_word, folder):
+    """Seconds of the training, or None where it was finished before."""
+    if (folder / "concept").is_dir():
+        return None
     config = importlib.import_module(f"configs.{name}").get_config()
     config.concept.images, config.concept.class_word = subject, class_word
     config.preview.prompts, config.validation.every = (), 0
     for setting in FLAGS.set:
         key, _, value = setting.partition("=")
         config.update_from_flattened_dict({key: ast.literal_eval(value)})
-    return config
+    start = time.perf_counter()
+    train(config, folder)
+    return round(time.perf_counter() - start, 1)
 
 
-def _score(base, spec, judge, folder, subject):
-    plain = from_base(base)
-    loaded = artifact.load(folder / "concept", plain.denoiser.params, base.fingerprint)
-    tokenizer = with_words(plain.tokenizer, loaded.concepts)
-    denoiser = methods.prepare(loaded.method, plain.denoiser)
-    bound = methods.bind(loaded.method, denoiser, loaded.theta)
-    phrase = loaded.concepts[0].phrase
-    templates = PROMPTS[subject.kind]
-    paint = preview.make_paint(
-        base,
-        tokenizer,
-        loaded.concepts,
-        spec,
-        spec.size,
-        count=IMAGES,
-        steps=STEPS,
-        guidance=GUIDANCE,
-        seed=SEED,
-    )
-    references = judge.images(concepts.pictures(subject.name))
-    rows, scores = [], {}
-    for when, denoiser, words in (
-        ("before", plain.denoiser, subject.class_word),
-        ("after", bound, phrase),
-    ):
-        prompts = [template.replace("{}", words) for template in templates]
-        drawn = paint(denoiser, prompts)
-        asked = [template.replace("{}", subject.class_word) for template in templates]
-        image, text = [], []
-        for prompt, pictures in zip(asked, drawn, strict=True):
-            features = judge.images(pictures)
-            image.append(float((features @ references.T).mean()))
-            text.append(float((features @ judge.text(prompt).T).mean()))
-        scores[f"image_{when}"] = round(statistics.mean(image), 3)
-        scores[f"text_{when}"] = round(statistics.mean(text), 3)
-        rows += zip(prompts, drawn, strict=True)
-    tiles = [picture for _, row in rows for picture in row]
-    sheet = images.grid(tiles, columns=IMAGES, row_labels=[label for label, _ in rows])
-    images.write_png(folder / "scored.png", sheet)
-    return scores
+def _report(out, lines):
+    """The table of means and the grid of first pictures, of all that is there."""
+    names = list(dict.fromkeys(line["config"] for line in lines))
+    table = ["| method | image | text | bytes | seconds |", "|---|---|---|---|---|"]
+    for name in names:
+        own = [line for line in lines if line["config"] == name]
+        image, text = (
+            statistics.mean(x[key] for x in own) for key in ("image", "text")
+        )
+        seconds = [x["seconds"] for x in own if x.get("seconds")]
+        taken = f"{statistics.median(seconds):.0f}" if seconds else ""
+        size = f"{own[0]['bytes']:,}" if "bytes" in own[0] else ""
+        table.append(f"| {name} | {image:.3f} | {text:.3f} | {size} | {taken} |")
+    write(out / "table.md", "\n".join(table) + "\n")
+    subjects = list(dict.fromkeys(line["subject"] for line in lines))
+    tiles = [concepts_first(subject) for subject in subjects for _ in _SHOWN]
+    for name in names:
+        for subject in subjects:
+            path = out / name / subject / "first.npy"
+            found = np.load(path) if path.is_file() else None
+            tiles += [None if found is None else found[i] for i in _SHOWN]
+    columns = len(subjects) * len(_SHOWN)
+    sheet = images.grid(tiles, columns=columns, row_labels=["subject", *names], scale=3)
+    images.write_png(out / "grid.png", sheet)
 
 
-def _unit(x):
-    x = np.asarray(x)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+def concepts_first(subject):
+    """One of the subject's own pictures, at the base's size."""
+    pixels = concepts.pictures(subject)[0]
+    return images.to_uint8(images.fit(pixels, 32))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

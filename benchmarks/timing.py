@@ -24,16 +24,23 @@ def alternate(sides: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, li
     return seconds
 
 
-def report(question: str, seconds: Mapping[str, list[float]], **about: Any) -> None:
-    """One JSON line: medians, the ratio personax / torch, and where it was measured."""
+def report(
+    question: str,
+    seconds: Mapping[str, list[float]],
+    *,
+    ours: str = "personax",
+    theirs: str = "torch",
+    **about: Any,
+) -> None:
+    """One JSON line: medians, the ratio ours / theirs, and where it was measured."""
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    pairs = zip(seconds["personax"], seconds["torch"], strict=True)
+    pairs = list(zip(seconds[ours], seconds[theirs], strict=True))
     line = {
         "question": question,
         **about,
         **{f"{name}_s": round(value, 4) for name, value in medians.items()},
-        "ratio": round(statistics.median(ours / theirs for ours, theirs in pairs), 3),
-        "runs": len(seconds["personax"]),
+        "ratio": round(statistics.median(one / other for one, other in pairs), 3),
+        "runs": len(pairs),
         "date": datetime.date.today().isoformat(),
         "cores": os.cpu_count(),
         "machine": platform.machine(),

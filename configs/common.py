@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
             "prior_images": "",  # a captioned folder or list
         }
     )
+    config.corpus = ""  # captions for Perfusion: world, world:10000, or a .txt file
     config.concepts_list = ""  # JSON list of concepts, taught together
 
     config.data = ConfigDict(
@@ -47,6 +48,8 @@ def get_config() -> ConfigDict:
             "words": "",  # append, prefix
             "shrink": (),  # shares of the canvas, (0.4, 1.0)
             "caption_dropout": 0.0,
+            "cut_mix": 0.0,  # how often two concepts stand side by side
+            "cut_mix_prompt": "a photo of a {} and a {}",
         }
     )
     config.prior = ConfigDict(

@@ -31,4 +31,5 @@ def get_config() -> ConfigDict:
     config.concept.phrase = "{class_word}"
     config.prior.source = ""
     config.optimizer.learning_rate = 1e-2
+    config.batch = 8
     return config

@@ -17,6 +17,7 @@ import personax
 from personax import methods
 from personax.methods import Concept, Method
 from personax.methods.compress import expand
+from personax.methods.quantise import restore
 from personax.tree import flat
 from personax.typing import Params, Theta
 
@@ -99,8 +100,8 @@ def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
     expected = jax.eval_shape(
         lambda: methods.init(method, jax.random.key(0), params, concepts)
     )
-    # What personax.compress wrote stands for whole kernels.
-    leaves = expand(_read_leaves(folder / "theta.safetensors"), params)
+    # What personax.compress wrote stands for whole kernels, in full precision.
+    leaves = expand(restore(_read_leaves(folder / "theta.safetensors")), params)
     return Artifact(method, _fill(folder, expected, leaves), concepts, about)
 
 

@@ -11,6 +11,7 @@ from personax import artifact, command
 from personax.artifact import Artifact
 from personax.loading import load_base
 from personax.methods.compress import Compressed, compress, factored
+from personax.methods.quantise import DTYPES, error, quantise, restore
 from personax.model import from_base
 from personax.tree import count, flat
 from personax.typing import Params
@@ -22,7 +23,16 @@ def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     command.define_base_flags()
     flags.DEFINE_string("out", None, "Folder for the compressed concept.")
-    flags.DEFINE_float("share", 0.6, "Of the singular values' sum.", 1e-6, 1.0)
+    flags.DEFINE_float(
+        "share",
+        None,
+        "Of the singular values' sum. Default: 0.6, or no SVD with --dtype.",
+        1e-6,
+        1.0,
+    )
+    flags.DEFINE_enum(
+        "dtype", None, DTYPES, "What all numbers are kept in; float32 as they are."
+    )
     flags.DEFINE_bool("keep_crossing", True, "Keep the value that crosses the share.")
     flags.mark_flag_as_required("out")
 
@@ -35,20 +45,32 @@ def main(argv: Sequence[str]) -> None:
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
         params = from_base(base).denoiser.params
         found = artifact.load(folder, params, base.fingerprint)
-        dense, deltas = _split(folder, found, params)
-    with watch("compress"):
-        done = compress(deltas, share=FLAGS.share, keep_crossing=FLAGS.keep_crossing)
-        theta = {**found.theta, "weights": {**dense, **factored(done.factors)}}
+        share = 0.6 if FLAGS.share is None and not FLAGS.dtype else FLAGS.share
+        dense, deltas = _split(folder, found, params) if share else ({}, {})
+    theta, compression, cells = found.theta, {}, {}
+    if share:
+        with watch("compress"):
+            done = compress(deltas, share=share, keep_crossing=FLAGS.keep_crossing)
+            theta = {**theta, "weights": {**dense, **factored(done.factors)}}
+        compression |= {
+            "share": share,
+            "keep_crossing": FLAGS.keep_crossing,
+            "error": done.error,
+            "ranks": done.ranks,
+        }
+        cells |= _cells(done, share)
+    if FLAGS.dtype:
+        before = flat(theta)
+        with command.one_sentence():
+            leaves = quantise(before, FLAGS.dtype)
+        theta = _parts(leaves)
+        wrong = error(before, restore(leaves))
+        compression |= {"dtype": FLAGS.dtype, "rounding": wrong}
+        cells |= {"dtype": FLAGS.dtype, "rounding": f"{wrong:.1e}"}
     about = {
         name: value
         for name, value in found.about.items()
         if name not in ("format", "personax", "concepts", "compression")
-    }
-    compression = {
-        "share": FLAGS.share,
-        "keep_crossing": FLAGS.keep_crossing,
-        "error": done.error,
-        "ranks": done.ranks,
     }
     artifact.save(
         out,
@@ -58,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
         compression=compression,
         **about,
     )
-    print(_table(found.theta, theta, done, folder, out))
+    print(_table(found.theta, theta, cells, folder, out))
     print(f"concept in {out}: {watch}")
 
 
@@ -97,22 +119,37 @@ def _is_matrix(path: str, leaf: Any) -> bool:
     return path.endswith("/kernel") and leaf.ndim == 2
 
 
+def _parts(leaves: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """{part: {path: leaf}} of {part/path: leaf}."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name, leaf in leaves.items():
+        part, _, path = name.partition("/")
+        parts.setdefault(part, {})[path] = leaf
+    return parts
+
+
+def _cells(done: Compressed, share: float) -> dict[str, str]:
+    ranks = list(done.ranks.values())
+    return {
+        "share": f"{share:g}",
+        "kept": f"{done.kept:.3f}",
+        "ranks": f"{min(ranks)} to {max(ranks)}",
+        "relative error": f"{done.error:.3f}",
+    }
+
+
 def _table(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
-    done: Compressed,
+    cells: Mapping[str, str],
     *folders: pathlib.Path,
 ) -> str:
     """Two lines: what the columns are, and their values."""
-    ranks = list(done.ranks.values())
     old, new = ((path / "theta.safetensors").stat().st_size for path in folders)
     cells = {
-        "share": f"{FLAGS.share:g}",
-        "kept": f"{done.kept:.3f}",
-        "ranks": f"{min(ranks)} to {max(ranks)}",
+        **cells,
         "numbers": f"{count(after):,} of {count(before):,}",
-        "size": f"{new / 1e6:.2f} of {old / 1e6:.2f} MB",
-        "relative error": f"{done.error:.3f}",
+        "size": f"{new:,} of {old:,} bytes",
     }
     widths = [max(len(name), len(cell)) for name, cell in cells.items()]
     rows = [

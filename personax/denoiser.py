@@ -14,7 +14,7 @@ from personax.networks.attention import Context, Control
 from personax.networks.clip_text import clip_text
 from personax.networks.unet import cross_sites, unet
 from personax.spec import Spec
-from personax.typing import Ids, Latents, Params, Probs, Text, Where
+from personax.typing import Ids, Kept, Latents, Params, Text, Where
 
 # The name under which a reference's maps are offered.
 FROZEN = "frozen"
@@ -24,8 +24,9 @@ FROZEN = "frozen"
 class Words(Protocol):
     """Words that mean something else at each time or layer; a frozen struct.
 
-    `by_layer` says whether cross-attention layers read different texts. Rows are texts:
-    of each the time and the layer's number in the forward pass are given.
+    `by_layer` says whether cross-attention layers read different texts. Rows are texts,
+    all of a layer before the next's: of each the time and the layer's number in the
+    forward pass are given.
     """
 
     by_layer: bool
@@ -127,8 +128,8 @@ def network(
     prompt: Prompt,
     *,
     controls: tuple[Control, ...] = (),
-    maps: Mapping[str, Mapping[str, Probs]] = {},
-) -> tuple[Latents, dict[str, Probs]]:
+    maps: Mapping[str, Kept] = {},
+) -> tuple[Latents, Kept]:
     """(what the UNet itself says, noise or velocity; the probabilities kept).
 
     `controls` follow the denoiser's own; `maps`, {stream: {site: probabilities}}, are
@@ -162,8 +163,8 @@ def predict(
     prompt: Prompt,
     *,
     controls: tuple[Control, ...] = (),
-    maps: Mapping[str, Mapping[str, Probs]] = {},
-) -> tuple[Latents, dict[str, Probs]]:
+    maps: Mapping[str, Kept] = {},
+) -> tuple[Latents, Kept]:
     """(the noise eps, whatever the network itself predicts; the probabilities kept)."""
     output, kept = network(denoiser, x, t, prompt, controls=controls, maps=maps)
     return to_eps(denoiser.spec.schedule, output, x, t), kept

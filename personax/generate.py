@@ -1,15 +1,17 @@
 """From guidance terms to pictures: the two compiled halves that every command uses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from personax.denoiser import Denoiser
+from personax.denoiser import FROZEN, Denoiser, follows
+from personax.diffusion import p2p
 from personax.diffusion.guidance import Term, guide
-from personax.diffusion.sampling import image_keys, sample, start_noise
+from personax.diffusion.heat import Look, cold, make_post, watched
+from personax.diffusion.sampling import image_keys, sample, start_noise, walk
 from personax.diffusion.solvers import Grid, Solver
 from personax.networks import vae
 from personax.spec import Spec
@@ -27,11 +29,22 @@ _DECODE = {
 _START, _STEPS = 0, 1
 
 
-def make_draw(solver: Solver, shape: tuple[int, int, int]) -> Callable[..., Latents]:
+def make_draw(
+    solver: Solver,
+    shape: tuple[int, int, int],
+    look: Look | None = None,
+    *,
+    own_trajectory: bool = False,
+) -> Callable[..., Any]:
     """A jitted `(denoisers, terms, grid, key, indices) -> latents` of that (h, w, c).
 
     Image i depends on the key and on its own index, not on the batch that it is in.
     Terms, weights and grid are arguments: other prompts and numbers compile nothing.
+    With a `look` it is `-> (latents, the terms' attention "j b y x n")`.
+
+    A frozen stream starts each step at the customised latents, so that guidance costs
+    three evaluations; with its `own_trajectory` it draws the picture that it would draw
+    alone, from the same noise, and the customised one follows, at four.
     """
 
     def draw(
@@ -40,12 +53,44 @@ def make_draw(solver: Solver, shape: tuple[int, int, int]) -> Callable[..., Late
         grid: Grid,
         key: Key,
         indices: Int[Array, " b"],
-    ) -> Latents:
+    ):
         x = grid.start * start_noise(jax.random.fold_in(key, _START), indices, shape)
         keys = image_keys(jax.random.fold_in(key, _STEPS), indices)
-        return sample(guide(denoisers, terms), solver, grid, x, keys)
+        if own_trajectory:
+            models, streams = _apart(denoisers, terms)
+            drawn = p2p.draw(models, streams, solver, grid, x, keys, offer=FROZEN)
+            return drawn[1]
+        if look is None:
+            return sample(guide(denoisers, terms), solver, grid, x, keys)
+        seen = {name: watched(each, look) for name, each in denoisers.items()}
+        heat = cold(look, len(terms), indices.shape[0], _tokens(terms))
+        post = make_post(look, grid.t.shape[0])
+        return walk(guide(seen, terms), solver, grid, x, keys, post, heat)
 
     return jax.jit(draw)
+
+
+def _apart(
+    denoisers: Mapping[str, Denoiser], terms: Sequence[Term]
+) -> tuple[dict[str, Denoiser], list[p2p.Stream]]:
+    """The frozen and the customised stream as a pair of their own pictures."""
+    models = {name: each.replace(reference=None) for name, each in denoisers.items()}
+    frozen = []
+    for term in terms:
+        reference = denoisers[term.denoiser].reference
+        name = term.denoiser
+        if reference is not None:
+            name = f"{name}/{FROZEN}"
+            models[name] = reference
+        frozen.append(term.replace(denoiser=name))
+    marked = (follows(denoisers[term.denoiser], term.prompt) for term in terms)
+    taken = tuple(p2p.Follow() if each else None for each in marked)
+    return models, [p2p.Stream(tuple(frozen)), p2p.Stream(tuple(terms), taken)]
+
+
+def _tokens(terms: Sequence[Term]) -> int:
+    prompt = terms[0].prompt
+    return prompt.ids.shape[1] if prompt.text is None else prompt.text.shape[-2]
 
 
 def make_decode(

@@ -146,6 +146,31 @@ def grid(
     return _sheet(tiles, columns, row_labels, column_labels, captions, title)
 
 
+def overlay(
+    pixels: Pixels, heat: Float[np.ndarray, "y x"], *, side: int = 128
+) -> Pixels:
+    """The picture in grey, coloured where `heat` is: dark is 0, yellow its maximum.
+
+    As in Prompt-to-Prompt's release each map is divided by its own maximum. Both are
+    enlarged so that the smaller side has `side` pixels at least.
+    """
+    large = _enlarge(pixels, math.ceil(side / min(pixels.shape[:2])))
+    height, width = large.shape[:2]
+    relative = np.asarray(heat, np.float32) / max(float(np.max(heat)), 1e-12)
+    image = Image.fromarray(relative).resize((width, height), Image.Resampling.BILINEAR)
+    share = np.asarray(image)[..., None].clip(0, 1)
+    places = np.linspace(0, 1, len(_HEAT))
+    colours = np.stack(
+        [np.interp(share[..., 0], places, channel) for channel in _HEAT.T], axis=-1
+    )
+    grey = large.mean(axis=-1, keepdims=True)
+    return np.round(0.4 * grey + 0.6 * colours).astype(np.uint8)
+
+
+# Black, violet, orange, yellow: brightness grows with the heat, also in grey.
+_HEAT = np.array([[0, 0, 0], [100, 20, 120], [235, 100, 30], [255, 245, 120]])
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip
         eight = (np.asarray(image) // 256).clip(0, 255).astype(np.uint8)

@@ -9,19 +9,17 @@ import numpy as np
 
 from personax import generate, images, prompts
 from personax.data.templates import without
-from personax.denoiser import Denoiser
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import Base
 from personax.methods import Concept
 from personax.model import Model
-from personax.networks.tokenizer import Tokenizer
 from personax.prompts import Wish
 from personax.spec import Spec
 
 _MOST = 8  # training pictures shown
 
-# (denoiser, prompts) to a row of pictures for each prompt.
-Paint = Callable[[Denoiser, Sequence[str]], list[list[images.Pixels]]]
+# (model, prompts) to a row of pictures for each prompt.
+Paint = Callable[[Model, Sequence[str]], list[list[images.Pixels]]]
 
 
 class Caption(NamedTuple):
@@ -53,8 +51,6 @@ def captions(templates: Sequence[str], concepts: Sequence[Concept]) -> list[Capt
 
 def make_paint(
     base: Base,
-    tokenizer: Tokenizer,
-    known: Sequence[Concept],
     spec: Spec,
     size: tuple[int, int],
     *,
@@ -65,8 +61,7 @@ def make_paint(
 ) -> Paint:
     """A function that draws `count` pictures of each prompt by DDIM, of that size.
 
-    It draws the same seeds every time, by one compiled program for all prompts, in
-    which the words of the concepts that are `known` are marked.
+    It draws the same seeds every time, by one compiled program for all prompts.
     """
     solver = SOLVERS["ddim"]
     grid = solver.grid(spec.schedule, steps)
@@ -74,12 +69,11 @@ def make_paint(
     decode = generate.make_decode(spec)
     key, indices = jax.random.key(seed), jnp.arange(count)
 
-    def paint(denoiser: Denoiser, wanted: Sequence[str]) -> list[list[images.Pixels]]:
+    def paint(model: Model, wanted: Sequence[str]) -> list[list[images.Pixels]]:
         rows = []
         for prompt in wanted:
-            models = {"base": Model(denoiser, tokenizer, tuple(known))}
-            terms = prompts.to_terms(models, [Wish(prompt, guidance)])
-            latents = draw({"base": denoiser}, terms, grid, key, indices)
+            terms = prompts.to_terms({"base": model}, [Wish(prompt, guidance)])
+            latents = draw({"base": model.denoiser}, terms, grid, key, indices)
             rows.append(list(np.asarray(decode(base.params["vae"], latents))))
         return rows
 
@@ -99,7 +93,7 @@ def make_gallery(
     paint: Paint,
     rows: list[Caption],
     pictures: Sequence[images.Pixels],
-    before: Denoiser,
+    before: Model,
 ) -> Gallery:
     """A gallery whose rows without the concepts are drawn by `before`."""
     texts = [row.text for row in rows if not row.taught]
@@ -107,10 +101,10 @@ def make_gallery(
     return Gallery(paint, rows, tuple(pictures), drawn)
 
 
-def sheet(gallery: Gallery, denoiser: Denoiser, title: str) -> images.Pixels:
+def sheet(gallery: Gallery, model: Model, title: str) -> images.Pixels:
     """The training pictures, then each caption without the concepts and with them."""
     texts = [row.text for row in gallery.captions if row.taught]
-    after = dict(zip(texts, gallery.paint(denoiser, texts), strict=True))
+    after = dict(zip(texts, gallery.paint(model, texts), strict=True))
     rows = [("training pictures", gallery.pictures[:_MOST])]
     for text, taught in gallery.captions:
         rows.append((text, (after if taught else gallery.before)[text]))

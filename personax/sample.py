@@ -6,21 +6,24 @@ import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float
 from tqdm import tqdm
 
 import personax
 from personax import command, generate, images, prompts
+from personax.diffusion import heat
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS, Solver, ddim
 from personax.loading import Base, load_base
 from personax.model import Model, from_base, with_concepts
 from personax.networks.compute import Compute
+from personax.networks.tokenizer import positions
 from personax.prompts import Wish
 from personax.spec import Spec
 
@@ -61,6 +64,18 @@ def define_flags() -> None:
         ["whole", "sliced", "tiled"],
         "The autoencoder's way; sliced and tiled take less memory.",
     )
+    flags.DEFINE_enum(
+        "f_stream",
+        "shared_latent",
+        ["shared_latent", "own_trajectory"],
+        "Where Infusion's frozen stream stands: at each step's latents, or on its own.",
+    )
+    text("attention", "", "Words, as dog,hat: where they look, in attention.png.")
+    flags.DEFINE_integer(
+        "attention_side", 0, "Rows of the maps. Default: see diffusion/heat.py.", 0
+    )
+    flags.DEFINE_list("attention_places", "down,up", "Among down, mid and up.")
+    flags.DEFINE_list("attention_steps", "0,1", "First and last share of the steps.")
     text("out", "out/sample", "Folder for the pictures.")
 
 
@@ -84,23 +99,33 @@ def main(argv: Sequence[str]) -> None:
             models, wishes, negative=FLAGS.negative, unconditional=FLAGS.unconditional
         )
         batches = _batches(mesh)
+        looks = _looks(models, wishes)
+        look = _look(models["base"], shape) if looks else None
+        own = _own_trajectory(models, looks)
 
     denoisers = {name: model.denoiser for name, model in models.items()}
     terms = jax.device_put(terms, everywhere)
     inputs = denoisers, terms, grid, jax.random.key(FLAGS.seed)
     with watch("compile"):
-        draw = generate.make_draw(solver, shape).lower(*inputs, batches[0]).compile()
+        draw = generate.make_draw(solver, shape, look, own_trajectory=own)
+        draw = draw.lower(*inputs, batches[0]).compile()
+        placed = draw.output_shardings
         latents = jax.ShapeDtypeStruct(
-            (*batches[0].shape, *shape), np.float32, sharding=draw.output_shardings
+            (*batches[0].shape, *shape),
+            np.float32,
+            sharding=placed[0] if looks else placed,
         )
         decode = generate.make_decode(spec, FLAGS.decode)
         decode = decode.lower(base.params["vae"], latents).compile()
 
-    pictures = []
+    pictures, heats = [], []
     with tqdm(total=FLAGS.num_images, unit="image", desc="sampling") as progress:
         for indices in batches:
             with watch("sample"):
-                latents = draw(*inputs, indices).block_until_ready()
+                latents = jax.block_until_ready(draw(*inputs, indices))
+            if looks:
+                latents, maps = latents
+                heats.append(np.asarray(maps))
             with watch("decode"):
                 pictures += list(np.asarray(decode(base.params["vae"], latents)))
             progress.update(min(len(pictures), FLAGS.num_images) - progress.n)
@@ -108,6 +133,8 @@ def main(argv: Sequence[str]) -> None:
         out = pathlib.Path(FLAGS.out)
         settings = _settings(base, solver_name(spec.schedule), width, height)
         _write(out, pictures[: FLAGS.num_images], wishes, settings)
+        if looks:
+            _write_attention(out, pictures, np.concatenate(heats, axis=1), looks)
     print(f"{FLAGS.num_images} pictures in {out}: {watch}.")
 
 
@@ -142,6 +169,55 @@ def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
             raise ValueError(f"--model {text!r} is not NAME=SOURCE with a new NAME.")
         models[name] = from_base(load_base(source, **options), compute)
     return base, models
+
+
+class _Word(NamedTuple):
+    """A word whose attention is asked for, and where it stands."""
+
+    word: str
+    term: int  # among the guidance terms, the unconditional one being 0
+    at: tuple[int, ...]
+
+
+def _looks(models: Mapping[str, Model], wishes: Sequence[Wish]) -> list[_Word]:
+    """The words of --attention, each in the first prompt that holds it."""
+    found = []
+    for word in filter(None, (word.strip() for word in FLAGS.attention.split(","))):
+        places = [
+            (j, positions(models[wish.model].tokenizer, wish.prompt, word))
+            for j, wish in enumerate(wishes, start=1)
+        ]
+        places = [(j, at) for j, at in places if at]
+        if not places:
+            asked = " and ".join(repr(wish.prompt) for wish in wishes)
+            raise ValueError(f"--attention: {word!r} is no word of {asked}.")
+        found.append(_Word(word, *places[0]))
+    return found
+
+
+def _own_trajectory(models: Mapping[str, Model], looks: Sequence[_Word]) -> bool:
+    if FLAGS.f_stream == "shared_latent":
+        return False
+    if all(model.denoiser.reference is None for model in models.values()):
+        raise ValueError("--f_stream is Infusion's; no concept here has two streams.")
+    if looks:
+        raise ValueError("--attention needs --f_stream shared_latent.")
+    return True
+
+
+def _look(model: Model, shape: tuple[int, int, int]) -> heat.Look:
+    try:
+        first, last = (float(share) for share in FLAGS.attention_steps)
+    except ValueError:
+        given = ",".join(FLAGS.attention_steps)
+        raise ValueError(f"--attention_steps {given!r} is not FIRST,LAST, such as 0,1.")
+    return heat.make_look(
+        model.denoiser,
+        shape,
+        side=FLAGS.attention_side,
+        places=FLAGS.attention_places,
+        steps=(first, last),
+    )
 
 
 def _size(spec: Spec) -> tuple[int, int]:
@@ -224,6 +300,27 @@ def _write(
         "samples": records,
     }
     (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _write_attention(
+    out: pathlib.Path,
+    pictures: Sequence[np.ndarray],
+    maps: Float[np.ndarray, "j b y x n"],
+    words: Sequence[_Word],
+) -> None:
+    """attention.png, a row of overlays for each word, and their arrays beside it."""
+    shown = pictures[: FLAGS.num_images]
+    arrays = {
+        each.word: maps[each.term, : len(shown)][..., list(each.at)].mean(-1)
+        for each in words
+    }
+    tiles = list(shown)
+    for each in words:
+        tiles += map(images.overlay, shown, arrays[each.word])
+    labels = ["", *(f"{word}, at most {x.max():.2f}" for word, x in arrays.items())]
+    sheet = images.grid(tiles, columns=len(shown), row_labels=labels)
+    images.write_png(out / "attention.png", sheet)
+    np.savez(out / "attention.npz", **arrays)
 
 
 def _title(wishes: Sequence[Wish], settings: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from personax import images, methods
 from personax.data import concepts
 from personax.data.captioned import Captioned
+from personax.data.corpus import read_corpus
 from personax.loading import Base, load_base
 from personax.methods import Concept, Method
 from personax.model import Model, from_base, with_concepts
@@ -23,7 +25,7 @@ from personax.training import feed, sharding
 from personax.training.feed import Data, Example, Options, still
 from personax.training.optimizer import make_optimizer, make_schedule
 from personax.training.words import Lesson, check_prompts, entries, lessons
-from personax.typing import Theta
+from personax.typing import Ids, Theta
 
 
 class Run(NamedTuple):
@@ -52,6 +54,11 @@ class Run(NamedTuple):
         """Those and the ones that it starts from, in the order of their marks."""
         return (*self.plain.concepts, *self.concepts)
 
+    def bind(self, theta: Theta) -> Model:
+        """What it starts from, with the concepts as far as they are taught."""
+        bound = methods.bind(self.method, self.plain.denoiser, theta)
+        return Model(bound, self.tokenizer, self.known)
+
 
 def prepare(config: ConfigDict) -> Run:
     """The run that a config asks for.
@@ -79,14 +86,15 @@ def prepare(config: ConfigDict) -> Run:
     theta = methods.init(method, key, plain.denoiser.params, spoken)
     if not theta:
         raise ValueError(f"The method {config.method} has nothing to train here.")
-    plain = plain._replace(denoiser=methods.prepare(method, plain.denoiser))
+    corpus = _corpus(config, method, tokenizer)
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
     pictures = [concepts.pictures(lesson.images) for lesson in found]
+    ready = methods.prepare(method, plain.denoiser, corpus)
     run = Run(
         base=base,
-        plain=plain,
+        plain=plain._replace(denoiser=ready),
         tokenizer=tokenizer,
         method=method,
         lessons=found,
@@ -152,7 +160,7 @@ _KEYS = (
     *("base", "before", "loading", "seed", "size", "method", "method_args"),
     *("concept", "concepts_list", "data", "prior", "optimizer", "batch", "accumulate"),
     *("steps", "ema_decay", "dtype", "remat", "mesh", "log_every", "save_every"),
-    *("keep", "preview", "validation"),
+    *("keep", "preview", "validation", "corpus"),
 )
 
 
@@ -195,6 +203,18 @@ def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
     prior = Prior(**settings, prompt=lesson.prior_prompt, images=lesson.prior_images)
     check(prior, lesson.concept.class_word)
     return prior
+
+
+def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | None:
+    """The captions from which a method learns what words are like, if it does."""
+    if not any(part.needs_corpus for part in method.parts.values()):
+        return None
+    if not config.corpus:
+        raise ValueError(
+            f"The method {config.method} needs a corpus of captions: --config.corpus "
+            "world, world:N or FILE.txt."
+        )
+    return jnp.asarray(tokenize(tokenizer, read_corpus(config.corpus)))
 
 
 def _optimizer(

@@ -141,12 +141,9 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
     settings = config.preview
     if not settings.prompts:
         return None
-    denoiser = run.plain.denoiser
     paint = preview.make_paint(
         run.base,
-        run.tokenizer,
-        run.known,
-        denoiser.spec,
+        run.plain.denoiser.spec,
         run.size,
         count=settings.images,
         steps=settings.steps,
@@ -154,8 +151,7 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
         seed=config.seed,
     )
     rows = preview.captions(settings.prompts, run.concepts)
-    before = methods.bind(run.method, denoiser, run.theta)
-    return preview.make_gallery(paint, rows, _tiles(run), before)
+    return preview.make_gallery(paint, rows, _tiles(run), run.bind(run.theta))
 
 
 def _tiles(run: Run) -> list[images.Pixels]:
@@ -203,9 +199,8 @@ def _make_look(
             loss = validate(theta, denoiser, batches, key)
             writer.scalars(step, {"validation/loss": loss})
         if draws(step):
-            bound = methods.bind(run.method, denoiser, theta)
             title = f"{config.method}, step {step}"
-            pixels = preview.sheet(gallery, bound, title)
+            pixels = preview.sheet(gallery, run.bind(theta), title)
             images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
             writer.image(step, "samples", pixels)
 
@@ -319,13 +314,12 @@ def _draw_last(
     writer: Writer,
 ) -> None:
     """grid.png: the last sheet; without prompts, the training pictures alone."""
-    denoiser = methods.bind(run.method, run.plain.denoiser, trained(state))
     names = ", ".join(concept.phrase for concept in run.concepts)
     title = f"{config.method}: {names}, {config.steps} steps"
     if gallery is None:
         pixels = images.grid(_tiles(run), title=title)
     else:
-        pixels = preview.sheet(gallery, denoiser, title)
+        pixels = preview.sheet(gallery, run.bind(trained(state)), title)
     writer.image(config.steps, "samples", pixels)
     images.write_png(folder / "grid.png", pixels)
 

@@ -22,4 +22,5 @@ Text = Float[Array, "b n d"]
 TextOf = Callable[[Any], Text]  # the text that a site reads, where sites differ
 Keys = Float[Array, "b n m e"]
 Probs = Float[Array, "b m q n"]
+Kept = dict[str, Float[Array, "b _ _ _"]]  # {site: its probabilities}
 Where = Bool[Array, "k b n"]

@@ -91,6 +91,27 @@ def test_sample_draws_the_concept_and_says_so_in_every_file(concept, tmp_path):
     assert [term["weight"] for term in record["terms"]] == [3.0, -1.0]
 
 
+def test_sample_shows_where_words_look(tmp_path):
+    done = run(
+        "personax.sample",
+        "--prompt=a photo of a dog wearing a top hat",
+        "--attention=top hat,dog",
+        "--num_images=3",
+        "--batch=2",
+        "--steps=2",
+        f"--out={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "attention.npz") as found:
+        assert list(found) == ["top hat", "dog"]
+        for maps in found.values():
+            assert maps.shape == (3, 8, 8)
+            assert 0 < maps.max() < 1
+    sheet = Image.open(tmp_path / "attention.png")
+    assert sheet.width > 3 * 128
+    assert sheet.height > 3 * 128
+
+
 def test_the_batch_does_not_change_a_picture(tmp_path):
     for batch in (1, 3):
         done = run(
@@ -122,6 +143,9 @@ def test_the_batch_does_not_change_a_picture(tmp_path):
         (["--size=big"], "WIDTHxHEIGHT"),
         (["--spacing=karras"], "sigma"),
         (["--eta=0.5", "--solver=euler"], "eta"),
+        (["--prompt=a dog", "--attention=hat"], "'hat' is no word of 'a dog'"),
+        (["--prompt=a dog", "--attention=dog", "--attention_side=5"], "side 5: 4, 8"),
+        (["--prompt=a dog", "--f_stream=own_trajectory"], "no concept here has two"),
         (["a", "dog"], "quote"),
     ],
 )

@@ -4,18 +4,21 @@ import json
 import re
 import types
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from personax import artifact, compress
+from personax import artifact, compress, methods
+from personax.methods import Concept
 from personax.model import from_base
 from personax.tree import count, flat
 from tests.test_commands import run
 from tests.test_merge_command import teach
 
 FLAGS = {
-    **{"base": "emoji", "out": "/nowhere/small", "share": 0.6, "keep_crossing": True},
+    **{"base": "emoji", "out": "/nowhere/small", "share": None, "keep_crossing": True},
+    "dtype": None,
     **{"base_config": None, "variant": None, "allow_pickle": False},
 }
 PROMPT = "a photo of a <v1> dog"
@@ -44,12 +47,12 @@ def stored(folder):
 def test_it_says_in_one_line_how_small_and_how_wrong(small, whole):
     out, printed = small
     names, cells, last = printed.splitlines()
-    assert names.split()[:5] == ["share", "kept", "ranks", "numbers", "size"]
+    assert names.split()[:4] == ["share", "kept", "ranks", "relative"]
     before, after = (count(stored(folder)) for folder in (whole, out))
     error = json.loads((out / "concept.json").read_text())["compression"]["error"]
     # What it was taught is of rank 4.
     assert re.fullmatch(
-        rf"0\.6 +0\.\d+ +[23] to [34] +{after:,} of {before:,} +.* MB +{error:.3f}",
+        rf"0\.6 +0\.\d+ +[23] to [34] +{error:.3f} +{after:,} of {before:,} +.* bytes",
         cells,
     )
     assert after < before / 5
@@ -124,3 +127,36 @@ def test_a_concept_without_matrices_is_refused(emoji, refusal, tmp_path):
     pattern = r"unet/.*/attn2/to_out/0/bias"
     folder = teach(tmp_path / "other", emoji, 0, PROMPT, pattern=pattern, train=pattern)
     assert "there is nothing to compress" in refusal(folder)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 2), ("int8", 1)])
+def test_fewer_bits_are_loaded_as_what_they_were(emoji, tmp_path, dtype, bits):
+    name, arguments = "infusion", {}
+    concept = Concept("", "dog", (), (), "dog")
+    params = from_base(emoji).denoiser.params
+    theta = methods.init(methods.make(name), jax.random.key(0), params, [concept])
+    rng = np.random.default_rng(0)
+    theta = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), theta)
+    artifact.save(
+        tmp_path / "whole",
+        theta,
+        [concept],
+        method=name,
+        method_args=arguments,
+        base=emoji.name,
+        fingerprint=emoji.fingerprint,
+    )
+    out = tmp_path / dtype
+    done = run(
+        "personax.compress", tmp_path / "whole", f"--dtype={dtype}", f"--out={out}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert dtype in done.stdout
+    assert "bytes" in done.stdout
+    assert stored(out)["residual/" + next(iter(theta["residual"]))].itemsize == bits
+    loaded = artifact.load(out, params, emoji.fingerprint).theta
+    for path, leaf in theta["residual"].items():
+        step = np.abs(leaf).max() / (127 if bits == 1 else 1024)
+        found = loaded["residual"][path]
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, leaf, atol=0.51 * step)

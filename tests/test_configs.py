@@ -39,6 +39,7 @@ def build(tmp_path):
             path = tmp_path / "concepts.json"
             path.write_text(json.dumps(entries))
             config.concepts_list = str(path)
+        config.corpus = config.corpus and "world:64"
         config.mesh.shape.data = 1
         config.mesh.shape.fsdp = jax.device_count()
         rows = config.batch * (2 if config.prior.source else 1)
@@ -57,11 +58,13 @@ def test_it_is_accepted_and_its_step_traces(name, build):
     rows = data.rows * (2 if config.prior.source else 1)
     spec = run.plain.denoiser.spec
     x = jnp.zeros((rows, *spec.latent_shape(*run.size)))
+    length = spec.text_encoder.max_position_embeddings
     batch = Batch(
         Posterior(x, x),
-        jnp.zeros((rows, spec.text_encoder.max_position_embeddings), jnp.int32),
+        jnp.zeros((rows, length), jnp.int32),
         weight=jnp.ones(rows),
         mask=None if config.data.augment == "none" else x[..., 0],
+        where=jnp.zeros((rows, len(data.handles), length), bool),
         pairs=jnp.asarray(data.pairs),
     )
     state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from personax import artifact, methods
+from personax.control.residual import Residual
 from personax.methods import Concept
 from personax.methods.tokens import TABLE
 from personax.model import Model, from_base, with_concepts, with_words
 from personax.networks.tokenizer import ids_of
+from personax.prompts import to_prompt
 from personax.tree import flat
 
 pytestmark = pytest.mark.quick
@@ -204,3 +206,68 @@ def test_several_concepts_in_one_folder_cannot_be_renamed(emoji, plain, tmp_path
     assert ids_of(model.tokenizer, "<v1>") == (size + 1,)
     with pytest.raises(ValueError, match="holds 2 concepts"):
         with_concepts(plain, emoji, [f"<v3>={tmp_path / 'two'}"])
+
+
+def infused(folder, emoji, word, *, placeholder="", seed=0):
+    """The folder of an Infusion concept called by its class, and its theta."""
+    method = methods.make("infusion")
+    concept = Concept(placeholder, word, (), (), word)
+    params = from_base(emoji).denoiser.params
+    theta = methods.init(method, jax.random.key(seed), params, [concept])
+    theta = jax.tree.map(lambda x: moved(x, seed), theta)
+    artifact.save(
+        folder,
+        theta,
+        [concept],
+        method="infusion",
+        method_args={},
+        base=emoji.name,
+        fingerprint=emoji.fingerprint,
+    )
+    return str(folder), theta
+
+
+def residuals(denoiser):
+    return [rule for rule in denoiser.controls if isinstance(rule, Residual)]
+
+
+def test_infusions_add_up_each_at_its_own_mark(emoji, plain, tmp_path):
+    dog, _ = infused(tmp_path / "dog", emoji, "dog", seed=1)
+    cat, _ = infused(tmp_path / "cat", emoji, "cat", seed=2)
+    both = with_concepts(plain, emoji, [dog, cat])
+    assert [concept.handle for concept in both.concepts] == ["dog", "cat"]
+    assert [rule.first for rule in residuals(both.denoiser)] == [0, 1]
+    assert not residuals(both.denoiser.reference)
+    assert both.denoiser.reference.reference is None
+    marks = to_prompt(both, "a dog next to a cat").where
+    assert [list(np.flatnonzero(each)) for each in marks[:, 0]] == [[2], [6]]
+    assert to_prompt(both, "a dog", marked=False).where is None
+
+
+def test_two_infusions_of_one_class_are_told_apart_by_new_names(emoji, plain, tmp_path):
+    first, _ = infused(tmp_path / "first", emoji, "teddy bear", seed=1)
+    second, _ = infused(tmp_path / "second", emoji, "teddy bear", seed=2)
+    both = with_concepts(plain, emoji, [f"<v1>={first}", f"<v2>={second}"])
+    marks = to_prompt(both, "a <v1> next to a <v2> and a teddy bear").where[:, 0]
+    assert [list(np.flatnonzero(each)) for each in marks] == [[2, 3], [7, 8]]
+    plainly = "a teddy bear next to a teddy bear and a teddy bear"
+    ids = [
+        ids_of(both.tokenizer, text)
+        for text in ("a <v1> next to a <v2> and a teddy bear", plainly)
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_the_frozen_stream_has_the_weights_of_all_concepts_whatever_their_order(
+    emoji, plain, tmp_path
+):
+    dog, _ = infused(tmp_path / "dog", emoji, "dog")
+    arguments = {"rank": 1, "targets": ("attention",)}
+    low, bound = teach(tmp_path / "low", emoji, plain, "lora", seed=3, **arguments)
+    for sources in ([dog, low], [low, dog]):
+        model = with_concepts(plain, emoji, sources)
+        assert_same(model.denoiser, bound.denoiser, rtol=0, atol=1e-6)
+        assert_same(model.denoiser.reference, bound.denoiser, rtol=0, atol=1e-6)
+        assert not residuals(model.denoiser.reference)
+        (rule,) = residuals(model.denoiser)
+        assert rule.first == sources.index(dog)

@@ -6,14 +6,15 @@ import pytest
 from personax import preview
 from personax.denoiser import Denoiser
 from personax.methods import Concept
-from personax.model import from_base
+from personax.model import Model, from_base
 from personax.preview import Caption, captions
 
 DOG = Concept("<v1>", "dog", (), (), "<v1> dog")
 CAT = Concept("<v2>", "cat", (), (), "<v2> cat")
 OTHER_DOG = Concept("<v3>", "dog", (), (), "<v3> dog")
 WORD = Concept("", "moongate", (), (), "moongate")
-BEFORE, AFTER = Denoiser({"value": 100}), Denoiser({"value": 200})
+BEFORE = Model(Denoiser({"value": 100}), None)
+AFTER = Model(Denoiser({"value": 200}), None)
 
 
 def colour(value):
@@ -61,8 +62,8 @@ def test_a_word_that_exists_is_drawn_before_and_after():
 
 @pytest.mark.quick
 def test_a_sheet_has_the_pictures_then_the_class_and_the_concept(monkeypatch):
-    def paint(denoiser, wanted):
-        value = denoiser.params["value"]
+    def paint(model, wanted):
+        value = model.denoiser.params["value"]
         return [[colour(value + i)] * 2 for i in range(len(wanted))]
 
     asked = {}
@@ -106,8 +107,6 @@ def test_it_draws_the_same_seeds_whenever_and_with_whatever_else(emoji):
     model = from_base(emoji)
     paint = preview.make_paint(
         emoji,
-        model.tokenizer,
-        (),
         emoji.spec,
         (32, 32),
         count=2,
@@ -115,8 +114,8 @@ def test_it_draws_the_same_seeds_whenever_and_with_whatever_else(emoji):
         guidance=3.0,
         seed=1,
     )
-    dog, cat = paint(model.denoiser, ["a dog", "a cat"])
-    (again,) = paint(model.denoiser, ["a cat"])
+    dog, cat = paint(model, ["a dog", "a cat"])
+    (again,) = paint(model, ["a cat"])
     assert [pixels.shape for pixels in cat] == [(32, 32, 3)] * 2
     np.testing.assert_array_equal(cat, again)
     assert not np.array_equal(cat[0], cat[1])

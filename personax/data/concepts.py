@@ -35,9 +35,7 @@ def masks(source: str, pictures: str) -> list[Mask]:
     ValueError, naming the picture, for one without a mask of its own size.
     """
     if not pathlib.Path(pictures).is_dir():
-        raise ValueError(
-            f"Masks go with a folder of pictures, which {pictures!r} is not."
-        )
+        raise ValueError(f"Masks need a folder of pictures, and {pictures!r} is none.")
     found = {path.stem: pixels for path, pixels in read_images(source).items()}
     return [
         _mask(path, pixels, found) for path, pixels in read_images(pictures).items()

@@ -8,8 +8,14 @@ from personax.methods.base import Concept, Method, Part, after, bind, init, prep
 from personax.methods.class_diffusion import class_diffusion
 from personax.methods.custom_diffusion import custom_diffusion
 from personax.methods.dreambooth import dreambooth
+from personax.methods.extended_textual_inversion import extended_textual_inversion
 from personax.methods.infusion import infusion
 from personax.methods.lora import lora
+from personax.methods.neti import neti
+from personax.methods.oft import oft
+from personax.methods.perfusion import perfusion
+from personax.methods.prospect import prospect
+from personax.methods.svdiff import svdiff
 from personax.methods.textual_inversion import textual_inversion
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -17,7 +23,13 @@ METHODS: dict[str, Callable[..., Method]] = {
     "class_diffusion": class_diffusion,
     "dreambooth": dreambooth,
     "textual_inversion": textual_inversion,
+    "extended_textual_inversion": extended_textual_inversion,
+    "prospect": prospect,
+    "neti": neti,
     "lora": lora,
+    "oft": oft,
+    "svdiff": svdiff,
+    "perfusion": perfusion,
     "infusion": infusion,
 }
 

@@ -1,6 +1,7 @@
 """Theta, or only a rule, in the activations: parts that install attention controls."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -66,7 +67,7 @@ def residual(
     if vectors < 1:
         raise ValueError(f"vectors is {vectors}; it must be at least 1.")
 
-    def kernels(params: Params) -> dict[str, Array]:
+    def kernels(params: Params) -> dict[str, Any]:
         """{"SITE/v": the projection that the vectors sit behind, or in front of}."""
         leaves = select(params, f"({sites})/to_[{train}]/kernel")
         return {

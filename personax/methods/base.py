@@ -37,12 +37,14 @@ class Part(NamedTuple):
     does once what each bind would do again, and keeps it in `denoiser.prepared`;
     `corpus` are tokenised captions, None when a trained concept is bound. `after(base,
     theta, batch)` is theta after what no gradient tells it, at the end of each step.
+    `needs_corpus` says that there is no training without one.
     """
 
     init: Callable[[Key, Params, Sequence[Concept]], Any]
     bind: Callable[[Denoiser, Any], Denoiser]
     prepare: Callable[[Denoiser, Ids | None], Denoiser] = _same
     after: Callable[[Denoiser, Theta, Any], Theta] | None = None
+    needs_corpus: bool = False
 
 
 class Method(NamedTuple):

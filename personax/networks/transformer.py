@@ -21,7 +21,7 @@ from personax.networks.layers import (
     keys_for,
     layer_norm,
 )
-from personax.typing import Key, Params, Probs, Text, TextOf
+from personax.typing import Kept, Key, Params, Text, TextOf
 
 
 def transformer(
@@ -36,7 +36,7 @@ def transformer(
     controls: tuple[Control, ...],
     context: Context,
     compute: Compute,
-) -> tuple[Float[Array, "b h w c"], dict[str, Probs]]:
+) -> tuple[Float[Array, "b h w c"], Kept]:
     """(`x` after every transformer block of this place, the probabilities kept there).
 
     `name` is this transformer's path in the UNet; its sites are named below it.
@@ -48,7 +48,7 @@ def transformer(
         y = dense(params["proj_in"], y.reshape(b, h * w, c))
     else:
         y = conv(params["proj_in"], y, compute=compute).reshape(b, h * w, c)
-    kept: dict[str, Probs] = {}
+    kept: Kept = {}
 
     def read(params: Params, site: Site, y: Array, source: Text | TextOf) -> Array:
         out, maps = attention(

@@ -26,7 +26,7 @@ from personax.networks.layers import (
 from personax.networks.resnet import init_resnet, resnet
 from personax.networks.transformer import init_transformer, transformer
 from personax.tree import flat
-from personax.typing import Key, Latents, Params, Probs, Text, TextOf
+from personax.typing import Kept, Key, Latents, Params, Text, TextOf
 
 _DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
@@ -128,7 +128,7 @@ def unet(
     controls: tuple[Control, ...] = (),
     context: Context = Context(),
     compute: Compute = Compute(),
-) -> tuple[Float[Array, "b h w o"], dict[str, Probs]]:
+) -> tuple[Float[Array, "b h w o"], Kept]:
     """(the prediction for latents `x` at timesteps `t`, what controls kept).
 
     `text` is an encoded prompt per image, or a function of the `Site` that gives the
@@ -272,7 +272,7 @@ class _Layers:
 
     def transformer(
         self, params: Params, x: Array, block: int, name: str, place: str
-    ) -> tuple[Array, dict[str, Probs]]:
+    ) -> tuple[Array, Kept]:
         def run(params, x):
             return transformer(
                 params,

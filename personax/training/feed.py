@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from personax.data.augment import View, view
 from personax.data.concepts import visit
+from personax.data.cut_mix import PROMPT, check_cut_mix, said, side_by_side
 from personax.data.templates import without
 from personax.denoiser import Denoiser, encode
 from personax.images import Mask, Pixels
@@ -44,6 +45,8 @@ class Options(NamedTuple):
     words: str | None = None
     shrink: tuple[float, float] | None = None
     caption_dropout: float = 0.0  # how often the caption is the empty one
+    cut_mix: float = 0.0  # how often another concept stands beside
+    cut_mix_prompt: str = PROMPT
 
 
 def still(options: Options) -> Options:
@@ -140,6 +143,13 @@ def check(data: Data) -> None:
     dropout = data.options.caption_dropout
     if not 0 <= dropout <= 1:
         raise ValueError(f"caption_dropout is {dropout}; it is a chance, from 0 to 1.")
+    check_cut_mix(
+        data.options.cut_mix,
+        data.options.cut_mix_prompt,
+        subjects=len(data.sets),
+        size=data.size,
+        factor=data.factor,
+    )
     first = data.sets[0][0]
     _view(data, first, np.random.default_rng(0), first.captions)
 
@@ -187,6 +197,9 @@ def rows_of(data: Data, step: int) -> Iterator[Row]:
 
 def _row(data: Data, which: int, number: int, example: Example, rng) -> Row:
     options = data.options
+    mixes = options.cut_mix and which < len(data.sets)
+    if mixes and rng.random() < options.cut_mix:
+        return _mixed(data, which, example, rng)
     mirrored = bool(options.flip and rng.random() < 0.5)
     caption = example.captions[rng.integers(len(example.captions))]
     key, shown = (which, number, mirrored), None
@@ -199,11 +212,27 @@ def _row(data: Data, which: int, number: int, example: Example, rng) -> Row:
     return Row(key, shown, caption, plain)
 
 
+def _mixed(data: Data, which: int, example: Example, rng) -> Row:
+    """The example and one of another concept, in either order."""
+    others = [found for i, found in enumerate(data.sets) if i != which]
+    found = others[rng.integers(len(others))]
+    pair = [example, found[rng.integers(len(found))]]
+    if rng.random() < 0.5:
+        pair.reverse()
+    (height, width), options = data.size, still(data.options)
+    half = data._replace(size=(height, width // 2), options=options)
+    left, right = (_view(half, each, rng, ("",)) for each in pair)
+    prompt = data.options.cut_mix_prompt
+    caption = said(prompt, *(each.phrase for each in pair))
+    plain = said(prompt, *(each.class_word for each in pair))
+    return Row(None, side_by_side(left, right, caption), caption, plain)
+
+
 def _varies(data: Data, which: int) -> bool:
     """Whether a set's pictures are other ones at each visit; a prior's never are."""
     options = data.options
     return which < len(data.sets) and (
-        options.augment != "none" or options.crop == "random"
+        options.augment != "none" or options.crop == "random" or options.cut_mix > 0
     )
 
 
@@ -251,6 +280,12 @@ def _captions(data: Data) -> list[str]:
     every = itertools.chain.from_iterable((*data.sets, *data.priors))
     empty = [""] if data.options.caption_dropout else []
     found = [caption for example in every for caption in example.captions]
+    if data.options.cut_mix:
+        phrases = [examples[0].phrase for examples in data.sets]
+        found += [
+            said(data.options.cut_mix_prompt, *pair)
+            for pair in itertools.permutations(phrases, 2)
+        ]
     return list(dict.fromkeys(found + empty))
 
 

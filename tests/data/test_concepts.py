@@ -52,3 +52,34 @@ def test_epochs_differ_in_order_and_so_do_seeds():
     assert epochs([0, 0]) != epochs([0, 1])
     assert epochs([0, 0]) != epochs([1, 0])
     assert epochs([0, 1]) == epochs([0, 1])
+
+
+def paint(folder, name, colour, size=(40, 30)):
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", size, colour).save(folder / f"{name}.png")
+
+
+def test_masks_are_found_by_their_pictures_names_and_their_brightest_is_one(tmp_path):
+    pictures, masks = tmp_path / "pictures", tmp_path / "masks"
+    for name in "ab":
+        paint(pictures, name, "red")
+        paint(masks, name, (100, 100, 100))
+    first, second = concepts.masks(str(masks), str(pictures))
+    assert first.shape == second.shape == (30, 40)
+    assert (first == 255).all()
+
+
+def test_masks_that_do_not_fit_are_refused(tmp_path):
+    pictures, masks = tmp_path / "pictures", tmp_path / "masks"
+    paint(pictures, "a", "red")
+    paint(masks, "b", "white")
+    with pytest.raises(ValueError, match="No mask is called a; there are: b"):
+        concepts.masks(str(masks), str(pictures))
+    paint(masks, "a", "white", (30, 30))
+    with pytest.raises(ValueError, match="30x30 pixels, its picture 40x30"):
+        concepts.masks(str(masks), str(pictures))
+    paint(masks, "a", "black")
+    with pytest.raises(ValueError, match="black"):
+        concepts.masks(str(masks), str(pictures))
+    with pytest.raises(ValueError, match="'dog' is none"):
+        concepts.masks(str(masks), "dog")

@@ -33,6 +33,8 @@ pytestmark = pytest.mark.quick
 CONCEPTS = [Concept("<v1>", "dog", (64,), (7,), phrase="<v1> dog")]
 IDS = jnp.array([[62, 5, 64, 6, 63, 63, 63, 63, 63, 63, 63, 63]] * 2)
 PLAIN = jnp.where(IDS == 64, 6, IDS)
+# Captions, for the methods that want to know what words are like.
+CORPUS = jax.random.randint(jax.random.key(5), (16, 12), 0, 62).at[:, -1].set(63)
 
 # What is tested: every method as it is, and arguments that bring other parts in.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in METHODS}
@@ -50,6 +52,9 @@ CASES |= {
         {"frozen_maps": False, "train": "kv", "mask_norm": "squared"},
     ),
 }
+# What does not start as the base, and how its word starts instead. A prompt without the
+# word is the base's from the start, with these as with all others.
+STARTS_ELSEWHERE = {"neti": "a random direction, as long as the class word's row"}
 every = pytest.mark.parametrize("case", CASES)
 
 # These run a few times only, and half as optimised they compile in half the time.
@@ -104,6 +109,7 @@ class Trained(NamedTuple):
     """A method before and after three steps, and how often its loss was traced."""
 
     method: Method
+    base: Denoiser  # prepared for the method
     concepts: list[Concept]
     batch: Batch
     before: Any  # theta
@@ -132,6 +138,7 @@ def start(method, base, concepts, seed=1):
 
 def train(method, base) -> Trained:
     concepts, batch = spoken(method)
+    base = methods.prepare(method, base, CORPUS)
     traces = []
 
     def counted(denoiser, batch, keys):
@@ -145,7 +152,7 @@ def train(method, base) -> Trained:
     for _ in range(3):
         state, metrics = step(state, base, batch)
     return Trained(
-        method, concepts, batch, before, state, metrics, step, uncompiled, traces
+        method, base, concepts, batch, before, state, metrics, step, uncompiled, traces
     )
 
 
@@ -203,9 +210,15 @@ def test_it_starts_as_the_base(case, base):
     method = methods.make(name, **arguments)
     concepts, batch = spoken(method)
     theta = methods.init(method, jax.random.key(1), base.params, concepts)
-    ours = picture(methods.bind(method, base, theta), prompts(batch.ids), WEIGHT)
+    ready = methods.prepare(method, base, CORPUS)
+    ours = picture(methods.bind(method, ready, theta), prompts(batch.ids), WEIGHT)
     plain = jnp.where(IDS == 64, 7, IDS)  # the placeholder's row starts as row 7
     want = picture(base, prompts(plain), WEIGHT)
+    if case in STARTS_ELSEWHERE:
+        assert np.abs(ours - want).max() > 1e-2
+        wordless = prompts(jnp.where(IDS == 64, 5, IDS))
+        ours = picture(methods.bind(method, ready, theta), wordless, WEIGHT)
+        want = picture(base, wordless, WEIGHT)
     np.testing.assert_allclose(ours, want, atol=1e-5)
     assert np.asarray(want).std() > 0.1
 
@@ -238,7 +251,7 @@ def test_the_optimiser_holds_theta_only(case, trained):
 def test_words_that_are_there_already_are_not_touched(case, base, trained):
     done = trained(case)
     table = flat(base.params)[TABLE]
-    bound = flat(methods.bind(done.method, base, done.state.theta).params)[TABLE]
+    bound = flat(methods.bind(done.method, done.base, done.state.theta).params)[TABLE]
     assert bound.shape[0] == table.shape[0] + done.method.adds_words
     if "text_encoder" not in done.method.parts:
         np.testing.assert_array_equal(bound[: len(table)], table)
@@ -267,9 +280,10 @@ def test_saved_and_loaded_it_predicts_the_same(case, base, trained, tmp_path):
     loaded = artifact.load(tmp_path / "concept", base.params, "f")
     assert loaded.concepts == tuple(done.concepts)
     ids = prompts(done.batch.ids)
+    ready = methods.prepare(loaded.method, base)  # without a corpus
     np.testing.assert_array_equal(
-        picture(methods.bind(loaded.method, base, loaded.theta), ids, WEIGHT),
-        picture(methods.bind(done.method, base, done.state.theta), ids, WEIGHT),
+        picture(methods.bind(loaded.method, ready, loaded.theta), ids, WEIGHT),
+        picture(methods.bind(done.method, done.base, done.state.theta), ids, WEIGHT),
     )
 
 
@@ -278,8 +292,9 @@ def test_bound_inside_jit_equals_bound_outside(case, base, trained, inside):
     done = trained(case)
     run, _ = inside(case)
     ids = prompts(done.batch.ids)
-    outside = picture(methods.bind(done.method, base, done.state.theta), ids, WEIGHT)
-    ours = run(done.state.theta, base, ids, WEIGHT)
+    bound = methods.bind(done.method, done.base, done.state.theta)
+    outside = picture(bound, ids, WEIGHT)
+    ours = run(done.state.theta, done.base, ids, WEIGHT)
     np.testing.assert_allclose(ours, outside, atol=1e-4)  # of latents of about 1
 
 
@@ -290,13 +305,13 @@ def test_another_batch_prompt_or_weight_compiles_nothing(case, base, trained, in
     other = jnp.roll(done.batch.ids, 1, axis=1)
     done.step(
         start(done.method, base, done.concepts, 9),
-        base,
+        done.base,
         done.batch._replace(ids=other),
     )
     assert len(done.traces) == traced
     run, traces = inside(case)
-    first = run(done.state.theta, base, prompts(done.batch.ids), WEIGHT)
-    again = run(done.state.theta, base, prompts(other), jnp.float32(7.5))
+    first = run(done.state.theta, done.base, prompts(done.batch.ids), WEIGHT)
+    again = run(done.state.theta, done.base, prompts(other), jnp.float32(7.5))
     assert len(traces) == 1
     assert np.abs(first - again).max() > 1e-3
 
@@ -313,9 +328,9 @@ def test_vmap_over_theta_equals_separate_training(case, base, trained):
     both = jax.tree.map(lambda *x: jnp.stack(x), *batches)
     together = compiled(jax.vmap(done.uncompiled, in_axes=(0, None, 0)))
     for _ in range(2):  # a low-rank A moves in the second
-        stacked, _ = together(stacked, base, both)
+        stacked, _ = together(stacked, done.base, both)
         states = [
-            done.step(state, base, batch)[0]
+            done.step(state, done.base, batch)[0]
             for state, batch in zip(states, batches, strict=True)
         ]
     for i, state in enumerate(states):

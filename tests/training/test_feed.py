@@ -323,3 +323,56 @@ def test_nothing_is_compiled_after_the_first_step(make, options, caplog):
 def test_an_option_that_does_not_fit_is_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         check(make_data(**options))
+
+
+def test_the_tokens_of_every_concept_are_marked_and_none_of_a_prior_s(make):
+    caption = "a <v1> dog next to a <v2> cat"
+    sets = ((example(0, caption),),)
+    data = make_data(sets, (prior(),), handles=("<v1>", "<v2>", "dog"))
+    found = batch(make(data), 0)
+    ids, marks = np.asarray(found.ids), np.asarray(found.where)
+    assert marks.shape == (2 * ROWS, 3, ids.shape[1])
+    assert not marks[ROWS:].any()
+    for row, mark in zip(ids[:ROWS], marks[:ROWS], strict=True):
+        first, second, dog = (np.flatnonzero(each) for each in mark)
+        assert list(first) == [2]
+        assert list(dog) == [3]
+        assert list(second) == [7]
+        assert row[7] == row[2] + 1
+
+
+def half():
+    """A mask of the left half."""
+    return np.repeat([[255] * 16 + [0] * 16], 32, axis=0).astype(np.uint8)
+
+
+def test_a_mask_weighs_the_cells_that_it_covers(make):
+    masked = tuple(example(i)._replace(mask=half()) for i in range(3))
+    found = np.asarray(batch(make(make_data((masked,))), 0).mask)
+    assert found.shape == (ROWS, 8, 8)
+    np.testing.assert_array_equal(found[0], [[1] * 4 + [0] * 4] * 8)
+
+
+def test_a_mirrored_picture_has_a_mirrored_mask(make):
+    data = make_data(((example(0)._replace(mask=half()),),), flip=True)
+    found = np.asarray(batch(make(data), 0).mask)
+    for row, mask in zip(rows_of(data, 0), found, strict=True):
+        assert mask[0, 0] == (not row.still[2])
+    assert 0 < found[:, 0, 0].mean() < 1
+
+
+def test_a_mask_goes_with_its_picture_through_augmentation(make):
+    white = np.where(half()[..., None] > 0, 255, 0).repeat(3, -1).astype(np.uint8)
+    each = example(0)._replace(pixels=white, mask=half())
+    data = make_data(((each,),), augment="paper")
+    for step in range(3):
+        masks = np.asarray(batch(make(data), step).mask)
+        for row, mask in zip(rows_of(data, step), masks, strict=True):
+            light = row.view.pixels[..., 0].reshape(8, 4, 8, 4).mean((1, 3))
+            # Cells that count fully show white alone, and black ones do not count.
+            assert (light[mask > 0.99] > 0.8).all()
+            assert (mask[light < -0.99] < 0.01).all()
+
+
+def test_without_masks_or_augmentation_there_is_no_mask(make):
+    assert batch(make(make_data()), 0).mask is None

@@ -1,0 +1,136 @@
+"""Where words look: cross-attention maps of a sampling, summed up as it goes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from personax.control.maps import Capture
+from personax.denoiser import Denoiser, Prompt, network
+from personax.typing import Latents, Probs
+
+Heat = Float[Array, "j b y x n"]
+
+
+@struct.dataclass
+class Look:
+    """Which maps are averaged, by default those of Prompt-to-Prompt's release.
+
+    Those are the ones at a quarter of the latents' side: 16 at 64. Below 8, where
+    nothing could be seen, the next larger side that there is: the embedded base's 8.
+    `steps` are the first and the last row of the sampling that count, as shares of
+    them all.
+    """
+
+    side: tuple[int, int] = struct.field(pytree_node=False)  # rows, columns
+    places: tuple[str, ...] = struct.field(pytree_node=False, default=("down", "up"))
+    steps: tuple[float, float] = struct.field(pytree_node=False, default=(0.0, 1.0))
+
+
+def make_look(
+    denoiser: Denoiser,
+    shape: tuple[int, int, int],
+    *,
+    side: int = 0,
+    places: Sequence[str] = ("down", "up"),
+    steps: tuple[float, float] = (0.0, 1.0),
+) -> Look:
+    """What to look at for latents of `shape`; `side` are the rows of a map, 0 chooses.
+
+    Raises ValueError where no site has maps of that side at those places, naming the
+    sides that there are, and for shares of the steps that are none.
+    """
+    unknown = [place for place in places if place not in ("down", "mid", "up")]
+    if unknown or not places:
+        raise ValueError(f"The places {tuple(places)} are not all of: down, mid, up.")
+    if not 0 <= steps[0] < steps[1] <= 1:
+        raise ValueError(f"The steps {steps} are no range of shares, such as (0, 0.8).")
+    sides = _sides(denoiser, shape, places)
+    rows = {each[0]: each for each in sides}
+    if side and side not in rows:
+        names = ", ".join(map(str, sorted(rows)))
+        raise ValueError(f"No map at {', '.join(places)} has side {side}: {names}.")
+    least = max(shape[0] / 4, 8)
+    wanted = side or min((row for row in rows if row >= least), default=max(rows))
+    return Look(rows[wanted], tuple(places), (float(steps[0]), float(steps[1])))
+
+
+def watched(denoiser: Denoiser, look: Look) -> Denoiser:
+    """The denoiser that hands out the maps to look at."""
+    rule = Capture(most=look.side[0] * look.side[1], places=look.places)
+    return denoiser.replace(controls=(*denoiser.controls, rule))
+
+
+def cold(look: Look, terms: int, images: int, tokens: int) -> Heat:
+    """The sum before the first row."""
+    return jnp.zeros((terms, images, *look.side, tokens))
+
+
+def make_post(look: Look, rows: int):
+    """A `sample` post that adds each row's maps, so that all of them make a mean.
+
+    A term's map is the mean over sites and heads.
+    """
+    first, last = round(look.steps[0] * rows), round(look.steps[1] * rows)
+    count = max(1, last - first)
+
+    def post(i: Int[Array, ""], x: Latents, maps: Mapping[Any, Any], heat: Heat):
+        counts = (i >= first) & (i < first + count)
+        seen = jnp.stack([mean_map(maps[j], look) for j in sorted(maps)])
+        return x, heat + jnp.where(counts, seen / count, 0)
+
+    return post
+
+
+def mean_map(kept: Mapping[str, Probs], look: Look) -> Float[Array, "b y x n"]:
+    """The mean over heads and over the sites that have maps of the look's side."""
+    pixels = look.side[0] * look.side[1]
+    found = [probs.mean(axis=1) for probs in kept.values() if probs.shape[2] == pixels]
+    mean = jnp.stack(found).mean(axis=0)
+    return mean.reshape(mean.shape[0], *look.side, -1)
+
+
+def word(heat: Float[Array, "b y x n"], at: Sequence[int]) -> Float[Array, "b y x"]:
+    """A word's own map: the mean over its tokens, which stand `at` these positions."""
+    return heat[..., jnp.asarray(at)].mean(axis=-1)
+
+
+def strength(
+    heat: Float[Array, "b y x"], region: Bool[Array, "b y x"]
+) -> Float[Array, " b"]:
+    """A word's mean probability inside its object's region, not normalised.
+
+    The cross-attention activation of Huang et al. 2024, sec. 3, who give no formula.
+    `region` is a segmentation at the maps' side, or `object_region` of the pretrained
+    model's map for the same seed.
+    """
+    inside = jnp.where(region, heat, 0).sum(axis=(1, 2))
+    return inside / jnp.maximum(region.sum(axis=(1, 2)), 1)
+
+
+def object_region(heat: Float[Array, "b y x"]) -> Bool[Array, "b y x"]:
+    """Where a word's map has more than half of its largest value."""
+    return heat > 0.5 * heat.max(axis=(1, 2), keepdims=True)
+
+
+def _sides(
+    denoiser: Denoiser, shape: tuple[int, int, int], places: Sequence[str]
+) -> set[tuple[int, int]]:
+    """The (rows, columns) of the cross-attention maps, by tracing alone."""
+    spec = denoiser.spec
+    plain = denoiser.replace(controls=(Capture(places=tuple(places)),), words=())
+
+    def maps():
+        text = jnp.zeros((1, 2, spec.unet.cross_attention_dim))
+        return network(plain, jnp.zeros((1, *shape)), jnp.zeros(1), Prompt(text))[1]
+
+    kept = jax.eval_shape(maps).values()
+    # Each level halves the side, rounding up.
+    levels = [(shape[0], shape[1])]
+    while max(levels[-1]) > 1:
+        levels.append(tuple(-(-n // 2) for n in levels[-1]))
+    pixels = {probs.shape[2] for probs in kept}
+    return {(y, x) for y, x in levels if y * x in pixels}

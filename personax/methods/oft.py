@@ -1,0 +1,124 @@
+"""OFT and COFT (Qiu et al. 2023): attention kernels turned, their angles kept."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from personax.denoiser import Denoiser
+from personax.methods import losses
+from personax.methods.base import Method
+from personax.methods.lora import TARGETS
+from personax.methods.losses import Batch
+from personax.methods.weights import Form, Leaf, weights
+from personax.typing import Key, Theta
+
+Blocks = Float[Array, "r s s"]
+
+
+def oft(*, blocks: int = 4, eps: float = 0.0, **denoising) -> Method:
+    """R W on the queries, keys, values and outputs of every attention.
+
+    R is block-diagonal and orthogonal, and acts on what a kernel reads; 4 blocks are
+    23,304,192 numbers on SD 1.5. With `eps` it is COFT: after each step every R is
+    brought back to |R - I| <= eps, the Frobenius norm of the whole R. That is sure
+    where |Q| <= eps / 2, and up to eps^3 the same.
+
+    The released code bounds X in the place of R - I, which is twice as much, and each
+    block by itself at eps / sqrt(blocks). `denoising` are the options of
+    `losses.denoising`.
+    """
+    if blocks < 1:
+        raise ValueError(f"blocks is {blocks}; it must be at least 1.")
+    if eps < 0:
+        raise ValueError(f"eps is {eps}; it must not be negative, and 0 sets no bound.")
+    part = weights(TARGETS["attention"], rotation(blocks))
+
+    def after(base: Denoiser, theta: Theta, batch: Batch) -> Theta:
+        bounded = {path: bound(X, eps) for path, X in theta["oft"].items()}
+        return {**theta, "oft": bounded}
+
+    parts = {"oft": part._replace(after=after) if eps else part}
+    return Method(parts, losses.denoising(**denoising))
+
+
+def rotation(blocks: int) -> Form:
+    """R W, where R = diag(R_1 … R_r) is orthogonal, on the inputs of a linear kernel.
+
+    Theta is X "r s s" with s = inputs / r, 0 at the start. The angles and the lengths
+    of a kernel's columns, which are its neurons, stay as they are.
+    """
+
+    def init(key: Key, leaf: Leaf) -> Blocks:
+        inputs = leaf.shape[0]
+        if inputs % blocks:
+            raise ValueError(
+                f"{inputs} inputs are not divided by {blocks} blocks; take a divisor."
+            )
+        side = inputs // blocks
+        return jnp.zeros((blocks, side, side), jnp.float32)
+
+    def apply(leaf: Leaf, theta: Blocks) -> Leaf:
+        W = leaf.astype(jnp.float32).reshape(blocks, -1, leaf.shape[1])
+        turned = jnp.einsum("rij,rjo->rio", cayley(theta), W)
+        return turned.reshape(leaf.shape).astype(leaf.dtype)
+
+    return Form(init, apply)
+
+
+def cayley(X: Blocks) -> Blocks:
+    """R = (I + Q) (I - Q)^-1 with Q = (X - X') / 2, Qiu et al. 2023; float32, exact."""
+    Q = skew(X)
+    return (jnp.eye(X.shape[-1])[None] + Q) @ _inverse(Q)
+
+
+@jax.custom_vjp
+def _inverse(Q: Blocks) -> Blocks:
+    """(I - Q)^-1 of skew Q, by Newton's iteration Y <- Y (2 - (I - Q) Y).
+
+    Products alone: the factorisations that `solve` calls are slow on TPUs, and a
+    hundred at once have locked up a two-core CPU's threads.
+    """
+    I = jnp.eye(Q.shape[-1])[None]  # noqa: E741
+    # The eigenvalues of Q are pairs +-is, so s^2 <= |Q|^2 / 2, and those of (I - Q)'
+    # (I - Q) lie from 1 to 1 + s^2: the best start is over the middle of that range.
+    widest = jnp.square(Q).sum(axis=(1, 2), keepdims=True) / 2
+    start = (I + Q) / (1 + widest / 2)
+
+    def error(Y: Blocks) -> Blocks:
+        return I - (Y - Q @ Y)
+
+    def far(Y: Blocks) -> Bool[Array, ""]:
+        return (jnp.square(error(Y)).sum(axis=(1, 2)) > 1e-6).any()
+
+    def newton(Y: Blocks) -> Blocks:
+        return Y + Y @ error(Y)
+
+    # Each step squares the error, so one more takes 1e-3 to rounding.
+    return newton(lax.while_loop(far, newton, start))
+
+
+def _inverse_fwd(Q: Blocks) -> tuple[Blocks, Blocks]:
+    inverse = _inverse(Q)
+    return inverse, inverse
+
+
+def _inverse_bwd(inverse: Blocks, gradient: Blocks) -> tuple[Blocks]:
+    turned = jnp.swapaxes(inverse, 1, 2)
+    return (turned @ gradient @ turned,)
+
+
+_inverse.defvjp(_inverse_fwd, _inverse_bwd)
+
+
+def bound(X: Blocks, eps: float) -> Blocks:
+    """X, shrunk where its R might be further than `eps` from the identity.
+
+    R - I = 2 Q (I - Q)^-1, and (I - Q)^-1 of a skew Q makes nothing longer.
+    """
+    distance = 2 * jnp.linalg.norm(skew(X))
+    return X * (eps / jnp.maximum(distance, eps))
+
+
+def skew(X: Blocks) -> Blocks:
+    return (X - jnp.swapaxes(X, 1, 2)) / 2

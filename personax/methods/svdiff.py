@@ -1,0 +1,124 @@
+"""SVDiff (Han et al. 2023): the singular values of every weight, shifted."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from personax.denoiser import Denoiser
+from personax.methods import losses
+from personax.methods.base import Concept, Method, Part
+from personax.methods.prepared import keep, kept
+from personax.methods.tokens import tokens
+from personax.methods.unmix import unmix
+from personax.methods.weights import Leaf
+from personax.tree import overwrite, select
+from personax.typing import Ids, Key, Params, Theta
+
+PREPARED = "svd"
+MATRICES, VECTORS = r"/.*(kernel|embedding)", r"/.*(?<!kernel)(?<!embedding)"
+
+Shift = Float[Array, " r"]
+
+
+class Svd(NamedTuple):
+    """A weight as a matrix, u diag(s) vh, with its outputs as columns."""
+
+    u: Float[Array, "i r"]
+    s: Float[Array, " r"]
+    vh: Float[Array, "r o"]
+
+
+def svdiff(
+    *,
+    scale: float = 1.0,
+    vectors: bool = True,
+    text_encoder: bool = False,
+    words: bool = False,
+    unmix_weight: float = 0.0,
+    **denoising,
+) -> Method:
+    """W' = U diag(relu(sigma + scale * delta)) V' for every weight of the UNet; eq. 2.
+
+    One delta per singular value, 0 at the start. A convolution is a matrix of its
+    outputs by all the rest; `vectors` are biases and norms, 1 x n, with one each. The
+    parts are called "weights" and "vectors", so that `optimizer.learning_rates` can
+    name them; `text_encoder` adds those of the text encoder, `words` a new word.
+    `unmix_weight` is that of the `unmix` loss, for `data.cut_mix`.
+
+    Concepts trained apart are bound together by adding their changes of each weight,
+    U diag(relu(sigma + d_1) + relu(sigma + d_2) - sigma) V'. The paper adds shifts,
+    relu(sigma + d_1 + d_2): the same wherever no relu clamps. `denoising` are the
+    options of `losses.denoising`.
+    """
+    parts = {"weights": spectral("unet" + MATRICES, scale)}
+    if vectors:
+        parts["vectors"] = spectral("unet" + VECTORS, scale)
+    if text_encoder:
+        parts["text_encoder"] = spectral("text_encoder/.*", scale)
+    if words:
+        parts["tokens"] = tokens()
+    loss = losses.denoising(**denoising)
+    if unmix_weight:
+        loss = losses.total(denoising=(1.0, loss), unmix=(unmix_weight, unmix()))
+    return Method(parts, loss)
+
+
+def spectral(pattern: str, scale: float = 1.0) -> Part:
+    """A shift for each singular value of the selected parameters.
+
+    `prepare` factors them, on the host and in float32, into `prepared["svd"]`: for SD
+    1.5 that takes minutes and more memory than the UNet itself. Theta is {path:
+    shifts}.
+    """
+
+    def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
+        return {
+            path: jnp.zeros(min(_as_matrix(leaf.shape)), jnp.float32)
+            for path, leaf in select(params, pattern).items()
+        }
+
+    def prepare(denoiser: Denoiser, corpus: Ids | None) -> Denoiser:
+        factors = dict(denoiser.prepared.get(PREPARED, {}))
+        for path, leaf in select(denoiser.params, pattern).items():
+            factors[path] = factor(np.asarray(leaf))
+        return keep(denoiser, PREPARED, factors)
+
+    def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
+        factors = kept(denoiser, PREPARED)
+        leaves = {
+            path: shift(leaf, factors[path], scale * theta[path])
+            for path, leaf in select(denoiser.params, pattern).items()
+        }
+        return denoiser.replace(params=overwrite(denoiser.params, leaves))
+
+    return Part(init, bind, prepare)
+
+
+def factor(leaf: Float[np.ndarray, "..."]) -> Svd:
+    """The singular value decomposition of a parameter, float32."""
+    matrix = np.asarray(leaf, np.float32).reshape(_as_matrix(leaf.shape))
+    if leaf.ndim > 1:
+        return Svd(*np.linalg.svd(matrix, full_matrices=False))
+    length = np.linalg.norm(matrix)
+    # A vector of zeros has no direction, and so nothing that a shift could change.
+    direction = matrix / length if length else matrix
+    return Svd(np.ones((1, 1), np.float32), length[None], direction)
+
+
+def shift(leaf: Leaf, svd: Svd, delta: Shift) -> Leaf:
+    """U diag(relu(s + delta)) V', as what it adds to the parameter: without a shift
+    that is nothing, whatever the factors have lost.
+    """
+    u, s, vh = svd
+    change = (u * (jax.nn.relu(s + delta) - s)[None]) @ vh
+    return (leaf.astype(jnp.float32) + change.reshape(leaf.shape)).astype(leaf.dtype)
+
+
+def _as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(all the rest, outputs); a vector is one row."""
+    return math.prod(shape[:-1]), shape[-1]

@@ -1,0 +1,220 @@
+"""NeTI: what its mapper starts from, nested dropout, and several concepts at once.
+
+The formulas are compared with torch's in tests/parity/test_neti.py.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from personax import artifact, methods
+from personax.denoiser import encode, read
+from personax.methods import Concept, losses
+from personax.methods.losses import Batch
+from personax.methods.neti import HIDDEN, encoding, init_mapper, nested
+from personax.methods.neti import _frequencies as frequencies
+from personax.model import from_base, with_concepts
+from personax.networks.unet import cross_sites
+from personax.networks.vae import Posterior
+from personax.prompts import to_prompt
+from tests.methods.test_laws import compiled, small_denoiser
+
+pytestmark = pytest.mark.quick
+
+DOG = Concept("<v1>", "dog", (7,), (7,), "<v1>")
+CAT = Concept("<v2>", "cat", (9,), (9,), "<v2>")
+IDS = jnp.array([[62, 5, 7, 9, 63, 63, 63, 63, 63, 63, 63, 63]] * 2)
+MARKS = jnp.stack([IDS == 7, IDS == 9])
+T = jnp.array([30.0, 800.0])
+
+
+@pytest.fixture(scope="module")
+def small():
+    return small_denoiser()
+
+
+def bound(small, *concepts, seed=0, **arguments):
+    method = methods.make("neti", **arguments)
+    key = jax.random.key(seed)
+    theta = methods.init(method, key, small.params, concepts)
+    return methods.bind(method, small, theta), theta["mapper"]
+
+
+@compiled
+def said(denoiser):
+    return read(denoiser, encode(denoiser, IDS, MARKS), T).text
+
+
+def test_the_first_layer_compares_with_ten_times_of_each_layer():
+    params = init_mapper(jax.random.key(0), 3, 24)
+    anchors = params["input"]["kernel"]
+    assert anchors.shape == (2048, 30)
+    for t, layer in ((0, 0), (300, 2), (900, 1)):
+        features = encoding(jnp.array([float(t)]), jnp.array([layer]))[0]
+        agreement = features @ anchors
+        assert int(agreement.argmax()) == 3 * (t // 100) + layer
+        np.testing.assert_allclose(agreement.max(), 1, atol=1e-5)
+        # Neighbours in time and in layers are told apart.
+        assert np.sort(agreement)[-2] < 0.3
+
+
+def test_the_frequencies_are_the_papers_and_never_others():
+    over_t, over_layers = frequencies()
+    assert over_t.shape == over_layers.shape == (1024,)
+    np.testing.assert_allclose(over_t.std(), 0.03, rtol=0.1)
+    np.testing.assert_allclose(over_layers.std(), 2.0, rtol=0.1)
+    # Concepts on disk were trained with these.
+    np.testing.assert_allclose(over_t[:2], [0.03 * 1.7640524, 0.03 * 0.4001572])
+
+
+def test_it_says_another_word_at_each_time_and_layer(small):
+    denoiser, _ = bound(small, DOG)
+    text = said(denoiser)
+    assert text.shape[0] == len(cross_sites(small.params["unet"]))
+    assert np.abs(text[0] - text[1]).max() > 1e-3
+    assert np.abs(text[:, 0] - text[:, 1]).max() > 1e-3
+    np.testing.assert_allclose(text[0, :, :2], text[1, :, :2], atol=1e-6)  # before it
+
+
+def test_a_schedule_of_other_length_has_the_same_words_at_the_same_share(small):
+    denoiser, _ = bound(small, DOG)
+    (words,) = denoiser.words
+    x, layer = jnp.ones((2, 12, 24)), jnp.zeros(2, int)
+    short = words.replace(steps=100)
+    np.testing.assert_allclose(
+        short.embed(x, MARKS, T / 10, layer), words.embed(x, MARKS, T, layer), atol=1e-4
+    )
+
+
+def test_without_bypass_the_encoders_output_stays(small):
+    denoiser, _ = bound(small, DOG, bypass=0.0)
+    (words,) = denoiser.words
+    states, layer = jnp.ones((2, 12, 24)), jnp.zeros(2, int)
+    assert words.after(states, MARKS, T, layer) is states
+
+
+def test_each_of_two_concepts_has_a_mapper_of_its_own(small):
+    denoiser, theta = bound(small, DOG, CAT)
+    assert theta["output"]["kernel"].shape == (2, HIDDEN, 48)
+    (words,) = denoiser.words
+    x = jnp.ones((2, 12, 24))
+    embedded = words.embed(x, MARKS, T, jnp.zeros(2, int))
+    assert np.abs(embedded[:, 2] - embedded[:, 3]).max() > 0.1
+    second = words.replace(params=jax.tree.map(lambda leaf: leaf[1:], theta))
+    alone = second.embed(x, MARKS[1:], T, jnp.zeros(2, int))
+    np.testing.assert_allclose(embedded[:, 3], alone[:, 3], atol=1e-6)
+
+
+def test_truncated_it_speaks_with_its_first_hidden_values_only(small):
+    whole, theta = bound(small, DOG)
+    short, _ = bound(small, DOG, truncate=16)
+    assert whole.words[0].kept is None  # sampled, nothing is dropped
+    output = theta["output"]
+    cut = output["kernel"].at[:, 16:].set(0)
+    by_hand = whole.words[0].replace(
+        params={**theta, "output": {**output, "kernel": cut}}
+    )
+    want = said(small.replace(words=(by_hand,)))
+    np.testing.assert_allclose(said(short), want, atol=1e-5)
+    assert np.abs(said(whole) - want).max() > 1e-2
+
+
+def test_each_example_keeps_its_own_share_at_every_layer(small):
+    whole, _ = bound(small, DOG)
+    short, _ = bound(small, DOG, truncate=16)
+    own = whole.words[0].replace(kept=jnp.array([16, HIDDEN]))
+    ours = said(small.replace(words=(own,)))
+    np.testing.assert_allclose(ours[:, 0], said(short)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(ours[:, 1], said(whole)[:, 1], atol=1e-5)
+
+
+def kept_in(keys, chance=0.5):
+    """What nested dropout leaves each example of, asked of the loss that it wraps."""
+
+    def loss(denoiser, batch, keys):
+        return denoiser.words[-1].kept.sum() * 0.0, {"kept": denoiser.words[-1].kept}
+
+    return lambda denoiser: nested(loss, chance)(denoiser, None, keys)[1]["kept"]
+
+
+def test_half_of_the_examples_lose_a_tail_of_any_length(small):
+    denoiser, _ = bound(small, DOG)
+    keys = jax.random.split(jax.random.key(3), 4000)
+    kept = np.asarray(kept_in(keys)(denoiser))
+    dropped = kept < HIDDEN
+    assert abs(dropped.mean() - 0.5) < 0.04
+    assert kept[dropped].min() == 0
+    assert kept[dropped].max() == HIDDEN - 1
+    assert abs(kept[dropped].mean() - (HIDDEN - 1) / 2) < 4
+    # An example's own key decides, whatever the batch.
+    np.testing.assert_array_equal(kept_in(keys[7:9])(denoiser), kept[7:9])
+    assert (np.asarray(kept_in(keys, 0.0)(denoiser)) == HIDDEN).all()
+
+
+def test_the_step_trains_on_what_was_kept(small):
+    mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
+    batch = Batch(Posterior(mean, logvar), IDS, where=jnp.moveaxis(MARKS, 0, 1))
+    keys = jax.random.split(jax.random.key(0), 2)
+    denoiser, _ = bound(small, DOG)
+    kept = kept_in(keys, 1.0)(denoiser)
+    assert (kept < HIDDEN).all()
+
+    @compiled
+    def both(denoiser, batch, keys):
+        dropped = methods.make("neti", dropout=1.0).loss(denoiser, batch, keys)[0]
+        own = denoiser.words[0].replace(kept=kept)
+        cut = denoiser.replace(words=(own,))
+        return dropped, losses.denoising()(cut, batch, keys)[0]
+
+    dropped, want = both(denoiser, batch, keys)
+    np.testing.assert_allclose(dropped, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"dropout": 2.0}, "0 to 1"), ({"truncate": 129}, "0 to 128")],
+)
+def test_what_there_is_not_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        methods.make("neti", **arguments)
+
+
+def save(folder, emoji, name, concept):
+    method = methods.make(name)
+    params = from_base(emoji).denoiser.params
+    theta = methods.init(method, jax.random.key(1), params, [concept])
+    rng = np.random.default_rng(0)
+    theta = jax.tree.map(
+        lambda x: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32), theta
+    )
+    about = {"method": name, "method_args": {}, "base": emoji.name}
+    artifact.save(folder, theta, [concept], **about, fingerprint=emoji.fingerprint)
+    return str(folder)
+
+
+def test_two_concepts_that_were_taught_apart_speak_in_one_prompt(emoji, tmp_path):
+    plain = from_base(emoji)
+    staged = save(tmp_path / "a", emoji, "prospect", DOG)
+    mapped = save(tmp_path / "b", emoji, "neti", CAT)
+    apart = [with_concepts(plain, emoji, [each]) for each in (staged, mapped)]
+    both = with_concepts(plain, emoji, [staged, mapped])
+    assert [words.first for words in both.denoiser.words] == [0, 1]
+
+    def text(model, prompt):
+        found = read(model.denoiser, to_prompt(model, prompt), jnp.float32(650)).text
+        layers = len(cross_sites(emoji.params["unet"]))
+        return jnp.broadcast_to(found, (layers, *found.shape[-3:]))
+
+    # The encoder is causal: what is said up to the first word is what it says alone.
+    prompts = "a photo of a <v1> and a <v2>", "a photo of a <v2> and a <v1>"
+    for i, (prompt, first) in enumerate(zip(prompts, apart, strict=True)):
+        ours = text(both, prompt)
+        word = prompt.split(" and ")[0]
+        np.testing.assert_allclose(
+            ours[:, :, :6], text(first, word)[:, :, :6], atol=1e-4
+        )
+        # Without the second concept's rule its place would be the plain word's.
+        alone = both.denoiser.replace(words=both.denoiser.words[i : i + 1])
+        silent = both._replace(denoiser=alone)
+        assert np.abs(ours - text(silent, prompt)).max() > 1e-2
