@@ -396,6 +396,7 @@ def _mask(
     )
     maps = maps[:, :, rows][:, :, :, columns]
     top = maps.max((2, 3), keepdims=True)
-    # Where no token was chosen there is no maximum, and nothing is above it.
-    mask = maps > thresholds[:, None, None, None] * top
+    # Where no token was chosen the maximum is 0, and nothing is above it.
+    share = maps / jnp.where(top == 0, jnp.inf, top)
+    mask = share > thresholds[:, None, None, None]
     return mask | mask[:1]

@@ -1,0 +1,467 @@
+"""The command that edits by words: `python -m personax.edit --prompt … --edit …`."""
+
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+import personax
+from personax import command, generate, images, prompts
+from personax.denoiser import Denoiser
+from personax.diffusion import alignment, null_text, p2p
+from personax.diffusion.alignment import DEFAULT, Window
+from personax.diffusion.guidance import guide
+from personax.diffusion.p2p import Blend, Stream
+from personax.diffusion.sampling import invert_path, start_noise
+from personax.diffusion.solvers import Grid, ddim
+from personax.images import Pixels
+from personax.loading import Base, load_base
+from personax.model import Model, from_base, with_concepts
+from personax.networks import vae
+from personax.networks.compute import Compute
+from personax.networks.tokenizer import (
+    Tokenizer,
+    positions,
+    unknown_placeholders,
+    where,
+)
+from personax.prompts import Wish
+from personax.typing import Latents
+
+FLAGS = flags.FLAGS
+
+
+class Words(NamedTuple):
+    """What the flags say about the prompts and their words."""
+
+    prompt: str
+    edits: tuple[str, ...]
+    factors: dict[str, float]  # {word: how much attention it gets}
+    cross: dict[str, Window]
+    within: Window
+    blend: tuple[str, ...]
+    subtract: tuple[str, ...]
+    threshold: tuple[float, float]  # the source's, an edit's
+
+
+class Photo(NamedTuple):
+    """A real picture, inverted."""
+
+    pixels: Pixels  # cut to the base's size
+    start: Float[Array, "1 h w c"]  # the noise that it comes from
+    null: Float[Array, "s 1 n d"] | None
+    shown: dict[str, Pixels]  # {what: the picture that it gives back}
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    text, many = flags.DEFINE_string, flags.DEFINE_multi_string
+    number = flags.DEFINE_float
+    command.define_base_flags()
+    many("concept", [], "[<NAME>=]DIR: a trained concept that the edits may speak of.")
+    text("prompt", None, "What the picture shows; with --image, what FILE shows.")
+    many("edit", [], "What it shall show instead. Default: the prompt, reweighted.")
+    flags.DEFINE_enum(
+        "kind",
+        "auto",
+        ["auto", "replace", "refine"],
+        "Replace word by word, or refine: keep what both prompts have. auto replaces "
+        "where both have as many words.",
+    )
+    many("reweight", [], "WORD=FACTOR: more, less or negative attention to a word.")
+    text(
+        "cross_replace",
+        "0.8",
+        "Steps with the source's cross-attention: a share, FROM,TO, or by word "
+        '"default=1.0,lion=0.4,hat=0.2:0.6".',
+    )
+    text("self_replace", "0.4", "Steps with its self-attention: a share, or FROM,TO.")
+    number("self_limit", 0.5, "Self-attention up to this share of the latents' side.")
+    text("blend", "", "Words, as in cat,dog: the picture changes only near them.")
+    text("subtract", "", "Words near which it does not change, all the same.")
+    text("blend_threshold", "0.3", "Share of a map's maximum: of both, or SOURCE,EDIT.")
+    number("subtract_threshold", 0.3, "The same of the subtracted words.", 0.0, 1.0)
+    number("blend_start", 0.2, "The share of the steps before blending.", 0.0, 1.0)
+    flags.DEFINE_bool("compat", False, "Misalign words as the authors' release does.")
+    text("image", None, "A real picture to edit.")
+    flags.DEFINE_enum(
+        "inversion", "null_text", ["null_text", "ddim"], "How --image is inverted."
+    )
+    number("guidance", 3.0, "The weight of the prompts.")
+    flags.DEFINE_integer("steps", 50, "DDIM steps.", 1)
+    flags.DEFINE_integer("num_images", 4, "How many pictures; one with --image.", 1)
+    flags.DEFINE_integer("batch", 4, "Pictures at a time, each with its edits.", 1)
+    flags.DEFINE_integer("seed", 0, "Picture i depends on the seed and i alone.")
+    flags.DEFINE_enum(
+        "dtype",
+        None,
+        ["float32", "bfloat16", "float16"],
+        "Of weights and activations. Default: float32 on a CPU and with --image, else "
+        "bfloat16.",
+    )
+    text("out", "out/edit", "Folder for the pictures.")
+    flags.mark_flag_as_required("prompt")
+
+
+def main(argv: Sequence[str]) -> None:
+    command.start()
+    watch = command.Stopwatch()
+    with watch("load"), command.one_sentence():
+        words = _words(argv)
+        pixels = images.read_image(FLAGS.image) if FLAGS.image else None
+        base, models = _models()
+        wishes = _wishes(models, words)
+        prompts.check(models, wishes)
+        tokenizer = models[wishes[-1].model].tokenizer
+        _check_words(tokenizer, words)
+        spec = models["base"].denoiser.spec
+        shape = spec.latent_shape(*spec.size)
+        grid = ddim().grid(spec.schedule, FLAGS.steps)
+        streams = _streams(models, wishes, words, shape)
+        blend = _blend(tokenizer, words)
+        if blend is not None:  # for its ValueError
+            p2p.blend_side(spec.unet, (1, *shape))
+
+    denoisers = {name: model.denoiser for name, model in models.items()}
+    photo, starts, count = None, _starts(shape), FLAGS.num_images
+    if pixels is not None:
+        with watch("invert"):
+            photo = _invert(base, denoisers, streams[0], grid, pixels)
+        streams = [stream.replace(null=photo.null) for stream in streams]
+        starts, count = [photo.start], 1
+
+    draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
+    decode = generate.make_decode(spec)
+    rows: list[list[Pixels]] = []
+    with tqdm(total=count, unit="image", desc="editing") as progress:
+        for x in starts:
+            with watch("edit"):
+                latents = draw(denoisers, streams, grid=grid, x=x, blend=blend)
+                together = latents.reshape(-1, *shape)
+                drawn = np.asarray(decode(base.params["vae"], together))
+            drawn = drawn.reshape(*latents.shape[:2], *drawn.shape[1:])
+            rows += [list(row) for row in drawn.swapaxes(0, 1)]
+            progress.update(min(len(rows), count) - progress.n)
+    with watch("write"):
+        ratios = {} if photo is None else _ratios(photo, rows[0][0])
+        out = pathlib.Path(FLAGS.out)
+        described = _described(models, wishes)
+        _write(out, rows[:count], described, words, base, photo, ratios)
+    for what, ratio in ratios.items():
+        print(f"{what}: {ratio:.2f} dB")
+    print(f"{count} x {len(words.edits)} edits in {out}: {watch}.")
+
+
+def _words(argv: Sequence[str]) -> Words:
+    if argv[1:]:
+        raise ValueError(f"{argv[1]!r} belongs to no flag: quote prompts with spaces.")
+    if not FLAGS.edit and not FLAGS.reweight:
+        raise ValueError("Nothing is edited: give an --edit, or a --reweight.")
+    threshold = _numbers("blend_threshold", FLAGS.blend_threshold)
+    if not all(0 <= number <= 1 for number in threshold):
+        raise ValueError(f"--blend_threshold {FLAGS.blend_threshold} is not in [0, 1].")
+    return Words(
+        prompt=FLAGS.prompt,
+        edits=tuple(FLAGS.edit) or (FLAGS.prompt,),
+        factors=dict(map(_factor, FLAGS.reweight)),
+        cross=_cross(FLAGS.cross_replace),
+        within=_window("self_replace", FLAGS.self_replace),
+        blend=_listed(FLAGS.blend),
+        subtract=_listed(FLAGS.subtract),
+        threshold=(threshold[0], threshold[-1]),
+    )
+
+
+def _factor(text: str) -> tuple[str, float]:
+    word, _, factor = text.rpartition("=")
+    try:
+        value = float(factor)
+    except ValueError:
+        value = math.nan
+    if not word or not math.isfinite(value):
+        raise ValueError(
+            f"--reweight {text!r} is not of the form WORD=FACTOR, such as hat=2."
+        )
+    return word, value
+
+
+def _cross(text: str) -> dict[str, Window]:
+    """{word or DEFAULT: its window}."""
+    if "=" not in text:
+        return {DEFAULT: _window("cross_replace", text)}
+    windows = {}
+    for part in text.split(","):
+        word, _, window = part.rpartition("=")
+        if not word:
+            raise ValueError(
+                f"--cross_replace {text!r} is not of the form WORD=SHARE,WORD=FROM:TO."
+            )
+        windows[word.strip()] = _window("cross_replace", window.replace(":", ","))
+    return windows
+
+
+def _window(flag: str, text: str) -> Window:
+    first, *rest = _numbers(flag, text)
+    return alignment.check_window((first, *rest) if rest else first)
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    """One or two numbers."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise ValueError(f"--{flag} {text!r} is neither a number nor two, as 0.2,0.8.")
+    return numbers
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _models() -> tuple[Base, dict[str, Model]]:
+    """The base, and "base" and, where there is one, "concept"."""
+    exact = jax.default_backend() == "cpu" or FLAGS.image
+    compute = Compute(FLAGS.dtype or ("float32" if exact else "bfloat16"))
+    options = command.base_options(FLAGS)
+    base = load_base(FLAGS.base, param_dtype=compute.dtype, **options)
+    models = {"base": from_base(base, compute)}
+    if FLAGS.concept:
+        models["concept"] = with_concepts(models["base"], base, FLAGS.concept)
+    return base, models
+
+
+def _wishes(models: Mapping[str, Model], words: Words) -> list[Wish]:
+    """What each stream is asked for, the source first.
+
+    The base draws the source, unless that speaks of a concept: so a concept can take
+    the place of something that the base draws.
+    """
+    last = list(models)[-1]
+    plain = unknown_placeholders(models["base"].tokenizer, [words.prompt])
+    source = Wish(words.prompt, FLAGS.guidance, last if plain else "base")
+    return [source, *(Wish(edit, FLAGS.guidance, last) for edit in words.edits)]
+
+
+def _check_words(tokenizer: Tokenizer, words: Words) -> None:
+    """ValueError for a word that is in none of the prompts that it is about."""
+    both = (words.prompt, *words.edits)
+    for flag, named, texts in (
+        ("reweight", words.factors, words.edits),
+        ("cross_replace", set(words.cross) - {DEFAULT}, words.edits),
+        ("blend", words.blend, both),
+        ("subtract", words.subtract, both),
+    ):
+        for word in named:
+            if not any(positions(tokenizer, text, word) for text in texts):
+                quoted = ", ".join(map(repr, texts))
+                raise ValueError(f"The word {word!r} of --{flag} is not in {quoted}.")
+    if words.subtract and not words.blend:
+        raise ValueError("--subtract takes places from those of --blend: give both.")
+
+
+def _streams(
+    models: Mapping[str, Model],
+    wishes: Sequence[Wish],
+    words: Words,
+    shape: Sequence[int],
+) -> list[Stream]:
+    """The source, and the edits that follow it."""
+    model = models[wishes[-1].model]
+    most = p2p.pixel_limit(model.denoiser.spec.unet, *shape[:2], FLAGS.self_limit)
+    first, *others = [
+        tuple(prompts.to_terms(models, [wish], unconditional=wish.model))
+        for wish in wishes
+    ]
+    streams = [Stream(first)]
+    for wish, terms in zip(wishes[1:], others, strict=True):
+
+        def own(values: Mapping[str, Any], edit: str = wish.prompt) -> dict[str, Any]:
+            """Those of the words, which another edit may have, that this one has."""
+            return {
+                word: value
+                for word, value in values.items()
+                if word == DEFAULT or positions(model.tokenizer, edit, word)
+            }
+
+        follow = p2p.follow(
+            model.tokenizer,
+            words.prompt,
+            wish.prompt,
+            steps=FLAGS.steps,
+            kind=FLAGS.kind,
+            cross=own(words.cross),
+            within=words.within,
+            most=most,
+            factors=own(words.factors),
+            phrases=_phrases(model),
+            compat=FLAGS.compat,
+        )
+        streams.append(Stream(terms, (None, follow)))
+    return streams
+
+
+def _phrases(model: Model) -> list[str]:
+    """What counts as one word: "<v1> dog" may take the place of "cat"."""
+    return [concept.phrase for concept in model.concepts]
+
+
+def _blend(tokenizer: Tokenizer, words: Words) -> Blend | None:
+    if not words.blend:
+        return None
+
+    def marks(named: Sequence[str]) -> Float[Array, "p 2 n"]:
+        """Of each stream the unconditional term's words, none, and the prompt's."""
+        texts = (words.prompt, *words.edits)
+        found = where(tokenizer, texts, named).any(0)
+        return jnp.stack([jnp.zeros(found.shape), found.astype(np.float32)], 1)
+
+    return Blend(
+        words=marks(words.blend),
+        threshold=jnp.asarray(words.threshold, jnp.float32),
+        subtract=marks(words.subtract),
+        subtract_threshold=jnp.asarray(FLAGS.subtract_threshold, jnp.float32),
+        start=jnp.asarray(int(FLAGS.blend_start * FLAGS.steps)),
+    )
+
+
+def _starts(shape: Sequence[int]) -> Iterator[Latents]:
+    """The noise of every batch: the one that `personax.sample` begins with."""
+    size = min(FLAGS.batch, FLAGS.num_images)
+    key = jax.random.fold_in(jax.random.key(FLAGS.seed), 0)
+    for first in range(0, FLAGS.num_images, size):
+        yield start_noise(key, jnp.arange(first, first + size), shape)
+
+
+def _invert(
+    base: Base,
+    denoisers: Mapping[str, Denoiser],
+    source: Stream,
+    grid: Grid,
+    pixels: Pixels,
+) -> Photo:
+    """The picture as a trajectory, and what it looks like on the way back."""
+    spec = denoisers["base"].spec
+    fitted = images.fit(pixels, spec.size)
+    alone = [term.replace(weight=jnp.ones(())) for term in source.terms[1:]]
+
+    @jax.jit
+    def encode(params, picture):
+        posterior = vae.encode(params, spec.vae, picture, compute=spec.compute)
+        return vae.scale(spec.vae, posterior.mean)
+
+    @jax.jit
+    def invert(denoisers, terms, grid, z0):
+        return invert_path(guide(denoisers, terms), grid, z0)
+
+    with tqdm(total=3, unit="stage", desc="inverting") as progress:
+        z0 = encode(base.params["vae"], fitted[None])
+        path = invert(denoisers, alone, grid, z0).block_until_ready()
+        progress.update()
+        draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
+        replay = draw(denoisers, [source], grid=grid, x=path[0])[0]
+        progress.update()
+        null = None
+        if FLAGS.inversion == "null_text":
+            optimise = jax.jit(null_text.optimise)
+            null = optimise(denoisers, source.terms, grid, path).text
+            null.block_until_ready()
+        progress.update()
+    decode = generate.make_decode(spec)
+    shown = {
+        what: np.asarray(decode(base.params["vae"], latents))[0]
+        for what, latents in (("autoencoder", z0), ("DDIM inversion", replay))
+    }
+    return Photo(images.to_uint8(fitted), path[0], null, shown)
+
+
+def _ratios(photo: Photo, replayed: Pixels) -> dict[str, float]:
+    """{what: how near it comes to the picture, PSNR in dB}."""
+    shown = dict(photo.shown)
+    if photo.null is not None:
+        shown["null-text inversion"] = replayed
+    return {what: null_text.psnr(photo.pixels, shown[what]) for what in shown}
+
+
+def _described(
+    models: Mapping[str, Model], wishes: Sequence[Wish]
+) -> list[dict[str, str]]:
+    """What edit.json says of each stream."""
+    source, *edits = wishes
+    out = [{"prompt": source.prompt, "model": source.model}]
+    for edit in edits:
+        kind = FLAGS.kind
+        if kind == "auto":
+            model = models[edit.model]
+            texts = source.prompt, edit.prompt
+            kind = alignment.pick_kind(model.tokenizer, *texts, _phrases(model))
+        out.append({"prompt": edit.prompt, "model": edit.model, "kind": kind})
+    return out
+
+
+def _write(
+    out: pathlib.Path,
+    rows: Sequence[Sequence[Pixels]],
+    streams: Sequence[Mapping[str, str]],
+    words: Words,
+    base: Base,
+    photo: Photo | None,
+    ratios: Mapping[str, float],
+) -> None:
+    """Every picture, a labelled sheet of them, and edit.json."""
+    settings = {
+        "Steps": FLAGS.steps,
+        "Sampler": "ddim",
+        "CFG scale": FLAGS.guidance,
+        "Seed": FLAGS.seed,
+        "Model": base.name,
+        "Model hash": base.fingerprint[:10],
+        "Version": f"personax {personax.__version__}",
+    }
+    if FLAGS.concept:
+        settings["Concept"] = " ".join(FLAGS.concept)
+    records = []
+    for index, row in enumerate(rows):
+        names = [f"{index:04d}.png"]
+        names += [f"{index:04d}_edit{k}.png" for k in range(1, len(row))]
+        for name, picture, stream in zip(names, row, streams, strict=True):
+            text = images.parameters(stream["prompt"], **settings)
+            images.write_png(out / name, picture, {"parameters": text})
+        records.append({"source": names[0], "edits": names[1:], "index": index})
+    shown = {"the picture": photo.pixels, **photo.shown} if photo else {}
+    for what, picture in shown.items():
+        images.write_png(out / f"{what.replace(' ', '_')}.png", picture)
+    labels = [*shown, *(stream["prompt"] for stream in streams)]
+    tiles = [tile for row in rows for tile in (*shown.values(), *row)]
+    details = ", ".join(
+        f"{name}: {settings[name]}" for name in ("Steps", "Seed", "Model")
+    )
+    sheet = images.grid(tiles, column_labels=labels, title=f"{words.prompt}\n{details}")
+    images.write_png(out / "grid.png", sheet)
+    record = {
+        "streams": list(streams),
+        "words": words._asdict(),
+        "self_limit": FLAGS.self_limit,
+        "compat": FLAGS.compat,
+        "image": FLAGS.image,
+        "inversion": FLAGS.inversion if photo else None,
+        "psnr": dict(ratios),
+        "settings": settings,
+        "pictures": records,
+    }
+    (out / "edit.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)
