@@ -119,14 +119,15 @@ def _joint(method):
 
 
 def _sequential(folder, subjects):
-    before = ()
-    for i, subject in enumerate(subjects, start=1):
+    # The first is the one that was taught alone; each is the next one's base.
+    found = _taught("custom_diffusion", subjects[0])
+    for i, subject in enumerate(subjects[1:], start=2):
         config = _config("custom_diffusion", [subject], FLAGS.steps)
-        config.concept.placeholder, config.before = f"<v{i}>", before
+        config.concept.placeholder, config.before = f"<v{i}>", (found,)
         config.concept.initial = config.concept.initial.split("+")[i - 1]
         train(config, folder / f"run{i}")
-        before = (str(folder / f"run{i}" / "concept"),)
-    return list(before)
+        found = str(folder / f"run{i}" / "concept")
+    return [found]
 
 
 def _merged(folder, subjects):

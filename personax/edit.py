@@ -16,17 +16,15 @@ from tqdm import tqdm
 
 import personax
 from personax import command, generate, images, prompts
-from personax.denoiser import Denoiser
-from personax.diffusion import alignment, null_text, p2p
+from personax.diffusion import alignment, p2p
 from personax.diffusion.alignment import DEFAULT, Window
-from personax.diffusion.guidance import guide
 from personax.diffusion.p2p import Blend, Stream
-from personax.diffusion.sampling import invert_path, start_noise
-from personax.diffusion.solvers import Grid, ddim
+from personax.diffusion.sampling import start_noise
+from personax.diffusion.solvers import ddim
 from personax.images import Pixels
+from personax.inversion import Photo, invert_picture, ratios
 from personax.loading import Base, load_base
 from personax.model import Model, from_base, with_concepts
-from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import (
     Tokenizer,
@@ -51,15 +49,6 @@ class Words(NamedTuple):
     blend: tuple[str, ...]
     subtract: tuple[str, ...]
     threshold: tuple[float, float]  # the source's, an edit's
-
-
-class Photo(NamedTuple):
-    """A real picture, inverted."""
-
-    pixels: Pixels  # cut to the base's size
-    start: Float[Array, "1 h w c"]  # the noise that it comes from
-    null: Float[Array, "s 1 n d"] | None
-    shown: dict[str, Pixels]  # {what: the picture that it gives back}
 
 
 def define_flags() -> None:
@@ -135,7 +124,15 @@ def main(argv: Sequence[str]) -> None:
     photo, starts, count = None, _starts(shape), FLAGS.num_images
     if pixels is not None:
         with watch("invert"):
-            photo = _invert(base, denoisers, streams[0], grid, pixels)
+            fitted = images.fit(pixels, spec.size)
+            photo = invert_picture(
+                base.params["vae"],
+                denoisers,
+                streams[0],
+                grid,
+                fitted,
+                null_text=FLAGS.inversion == "null_text",
+            )
         streams = [stream.replace(null=photo.null) for stream in streams]
         starts, count = [photo.start], 1
 
@@ -152,11 +149,11 @@ def main(argv: Sequence[str]) -> None:
             rows += [list(row) for row in drawn.swapaxes(0, 1)]
             progress.update(min(len(rows), count) - progress.n)
     with watch("write"):
-        ratios = {} if photo is None else _ratios(photo, rows[0][0])
+        found = ratios(photo, rows[0][0]) if photo else {}
         out = pathlib.Path(FLAGS.out)
         described = _described(models, wishes)
-        _write(out, rows[:count], described, words, base, photo, ratios)
-    for what, ratio in ratios.items():
+        _write(out, rows[:count], described, words, base, photo, found)
+    for what, ratio in found.items():
         print(f"{what}: {ratio:.2f} dB")
     print(f"{count} x {len(words.edits)} edits in {out}: {watch}.")
 
@@ -343,56 +340,6 @@ def _starts(shape: Sequence[int]) -> Iterator[Latents]:
         yield start_noise(key, jnp.arange(first, first + size), shape)
 
 
-def _invert(
-    base: Base,
-    denoisers: Mapping[str, Denoiser],
-    source: Stream,
-    grid: Grid,
-    pixels: Pixels,
-) -> Photo:
-    """The picture as a trajectory, and what it looks like on the way back."""
-    spec = denoisers["base"].spec
-    fitted = images.fit(pixels, spec.size)
-    alone = [term.replace(weight=jnp.ones(())) for term in source.terms[1:]]
-
-    @jax.jit
-    def encode(params, picture):
-        posterior = vae.encode(params, spec.vae, picture, compute=spec.compute)
-        return vae.scale(spec.vae, posterior.mean)
-
-    @jax.jit
-    def invert(denoisers, terms, grid, z0):
-        return invert_path(guide(denoisers, terms), grid, z0)
-
-    with tqdm(total=3, unit="stage", desc="inverting") as progress:
-        z0 = encode(base.params["vae"], fitted[None])
-        path = invert(denoisers, alone, grid, z0).block_until_ready()
-        progress.update()
-        draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
-        replay = draw(denoisers, [source], grid=grid, x=path[0])[0]
-        progress.update()
-        null = None
-        if FLAGS.inversion == "null_text":
-            optimise = jax.jit(null_text.optimise)
-            null = optimise(denoisers, source.terms, grid, path).text
-            null.block_until_ready()
-        progress.update()
-    decode = generate.make_decode(spec)
-    shown = {
-        what: np.asarray(decode(base.params["vae"], latents))[0]
-        for what, latents in (("autoencoder", z0), ("DDIM inversion", replay))
-    }
-    return Photo(images.to_uint8(fitted), path[0], null, shown)
-
-
-def _ratios(photo: Photo, replayed: Pixels) -> dict[str, float]:
-    """{what: how near it comes to the picture, PSNR in dB}."""
-    shown = dict(photo.shown)
-    if photo.null is not None:
-        shown["null-text inversion"] = replayed
-    return {what: null_text.psnr(photo.pixels, shown[what]) for what in shown}
-
-
 def _described(
     models: Mapping[str, Model], wishes: Sequence[Wish]
 ) -> list[dict[str, str]]:
@@ -416,7 +363,7 @@ def _write(
     words: Words,
     base: Base,
     photo: Photo | None,
-    ratios: Mapping[str, float],
+    found: Mapping[str, float],
 ) -> None:
     """Every picture, a labelled sheet of them, and edit.json."""
     settings = {
@@ -455,7 +402,7 @@ def _write(
         "compat": FLAGS.compat,
         "image": FLAGS.image,
         "inversion": FLAGS.inversion if photo else None,
-        "psnr": dict(ratios),
+        "psnr": dict(found),
         "settings": settings,
         "pictures": records,
     }

@@ -86,7 +86,8 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
                 _draw_last(config, run, folder, state, gallery, writer)
     # The concept comes last: where it is, the run is finished.
     _save(config, run, folder, state)
-    print(f"concept in {folder}/concept, pictures in {folder}/grid.png")
+    size = (folder / "concept" / "theta.safetensors").stat().st_size
+    print(f"concept in {folder}/concept ({size:,} bytes), pictures in {folder}/grid.png")
     print(watch)
 
 

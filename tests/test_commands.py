@@ -107,9 +107,9 @@ def test_sample_shows_where_words_look(tmp_path):
         for maps in found.values():
             assert maps.shape == (3, 8, 8)
             assert 0 < maps.max() < 1
-    sheet = Image.open(tmp_path / "attention.png")
-    assert sheet.width > 3 * 128
-    assert sheet.height > 3 * 128
+    with Image.open(tmp_path / "attention.png") as sheet:
+        assert sheet.width > 3 * 128
+        assert sheet.height > 3 * 128
 
 
 def test_the_batch_does_not_change_a_picture(tmp_path):

@@ -21,7 +21,7 @@ def test_the_python_example_draws_four_pictures():
 
 
 def test_every_flag_that_is_named_exists():
-    known = set(re.findall(r'(?:text|many|DEFINE_\w+)\(\s*"(\w+)"', _source()))
+    known = set(re.findall(r'(?:text|many|number|DEFINE_\w+)\(\s*"(\w+)"', _source()))
     ours = "\n".join(line for line in README.splitlines() if "pytest" not in line)
     named = set(re.findall(r"--(\w+)", ours)) - {"config"}
     assert {"prompt", "workdir"} <= named
@@ -41,5 +41,8 @@ def test_every_linked_file_exists(target):
 def _source() -> str:
     return "".join(
         (ROOT / "personax" / name).read_text()
-        for name in ("command.py", "sample.py", "train.py", "merge.py", "compress.py")
+        for name in (
+            *("command.py", "sample.py", "edit.py"),
+            *("train.py", "merge.py", "compress.py"),
+        )
     )

@@ -22,7 +22,7 @@ from personax.networks.attention import Context, Site, attention, attention_prob
 from personax.networks.layers import dense
 from personax.networks.unet import UNetConfig, cross_sites, init_unet
 from personax.tree import count, flat, nest
-from tests.methods.test_laws import small_denoiser
+from tests.methods.test_laws import compiled, small_denoiser
 
 pytestmark = pytest.mark.quick
 
@@ -167,9 +167,9 @@ def test_what_is_bound_before_is_the_reference_and_what_comes_after_is_not(base)
     difference = predicted(first, DOG_AT) - predicted(last, DOG_AT)
     assert np.abs(difference).max() > 1e-3
     # Behind it, keys and queries decide maps that nobody reads.
-    gradient = jax.grad(lambda b: predicted(last.replace(params=b), DOG_AT).sum())(
-        last.params
-    )
+    gradient = compiled(
+        jax.grad(lambda b: predicted(last.replace(params=b), DOG_AT).sum())
+    )(last.params)
     keys = {p: g for p, g in flat(gradient["unet"]).items() if "attn2/to_k" in p}
     assert all((np.asarray(g) == 0).all() for g in keys.values())
 
@@ -289,25 +289,32 @@ def test_it_composes_with_words_and_low_rank(base):
     assert np.isfinite(predicted(bound, DOG_AT)).all()
 
 
-def drawn(denoiser, *, own_trajectory):
+def drawing(own_trajectory):
+    """A function of a denoiser: the latents of two guided pictures."""
     solver = SOLVERS["ddim"]
     draw = make_draw(solver, (8, 8, 4), own_trajectory=own_trajectory)
-    prompt = encode(denoiser, IDS[:1], DOG_AT[:, :1])
-    terms = cfg(prompt, encode(denoiser, jnp.full((1, 12), 63)), jnp.float32(3.0))
-    grid = solver.grid(denoiser.spec.schedule, 3)
-    return draw({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))
+
+    @compiled
+    def drawn(denoiser):
+        prompt = encode(denoiser, IDS[:1], DOG_AT[:, :1])
+        terms = cfg(prompt, encode(denoiser, jnp.full((1, 12), 63)), jnp.float32(3.0))
+        grid = solver.grid(denoiser.spec.schedule, 3)
+        return draw({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))
+
+    return drawn
 
 
 def test_both_trajectories_begin_as_the_base_and_then_differ(base):
     method = infusion()
     zero = methods.init(method, jax.random.key(0), base.params, [DOG])
     theta = random_theta(method, base, [DOG])
-    want = drawn(base, own_trajectory=False)
+    want = drawing(False)(base)
     found = {}
     for own in (False, True):
-        still = drawn(methods.bind(method, base, zero), own_trajectory=own)
+        draw = drawing(own)
+        still = draw(methods.bind(method, base, zero))
         # Latents of order one, through programs that sum in other orders.
         np.testing.assert_allclose(still, want, atol=1e-4)
-        found[own] = drawn(methods.bind(method, base, theta), own_trajectory=own)
+        found[own] = draw(methods.bind(method, base, theta))
         assert np.abs(found[own] - want).max() > 0.1
     assert np.abs(found[True] - found[False]).max() > 1e-2

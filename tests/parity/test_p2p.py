@@ -53,6 +53,7 @@ BLEND, SUBTRACT = ["<two>", "<three>", "dog"], ["beach"]
 THRESHOLD, SUBTRACT_THRESHOLD = 0.8, 0.95
 SMALL = UNetConfig(
     block_out_channels=(32, 64, 96, 96),
+    layers_per_block=1,
     cross_attention_dim=16,
     norm_num_groups=8,
     attention_head_dim=8,
@@ -348,8 +349,7 @@ def test_the_edited_latents_are_torchs(world, blended):
     assert (apart > 0.05).all()  # edits that edit
 
 
-@pytest.mark.parametrize("step", [0, 2])
-def test_the_edited_probabilities_are_torchs(world, step):
+def test_the_edited_probabilities_are_torchs(world):
     """At a step of the self-attention window, and at one behind it."""
     args = world.tokenizer, world.texts, world.null
     count = len(world.texts)
@@ -360,20 +360,20 @@ def test_the_edited_probabilities_are_torchs(world, step):
     keep = (Capture(), Capture(kind="self"))
 
     @jax.jit
-    def run(denoiser, streams, x):
+    def run(denoiser, streams, x, i):
         eps_fn = p2p.pair({"base": denoiser}, streams, keep=keep)
-        for i in range(step + 1):
-            row = jax.tree.map(lambda column, i=i: column[i], grid)
-            eps, kept = eps_fn(x, row.t, jnp.array(i))
-            x, _ = ddim().step(x, (), eps, row, None)
-        return kept
+        row = jax.tree.map(lambda column: column[i], grid)
+        eps, kept = eps_fn(x, row.t, i)
+        return ddim().step(x, (), eps, row, None)[0], kept
 
-    kept = run(world.denoiser, streams, jnp.tile(world.noise, (count, 1, 1, 1)))
-    worst = 0.0
-    for name, theirs in maps[step].items():
-        site = name.removesuffix(".processor").replace(".", "/")
-        for p in range(count):
-            ours = kept[p][1][site][0]
-            worst = max(worst, float(np.abs(ours - theirs[p].numpy()).max()))
-    print(f"probabilities: {worst:.2g}")
-    assert worst <= TOLERANCE
+    x = jnp.tile(world.noise, (count, 1, 1, 1))
+    for step in range(3):
+        x, kept = run(world.denoiser, streams, x, jnp.array(step))
+        worst = 0.0
+        for name, theirs in maps[step].items():
+            site = name.removesuffix(".processor").replace(".", "/")
+            for p in range(count):
+                ours = kept[p][1][site][0]
+                worst = max(worst, float(np.abs(ours - theirs[p].numpy()).max()))
+        print(f"probabilities at step {step}: {worst:.2g}")
+        assert worst <= TOLERANCE
