@@ -45,7 +45,7 @@ def invert_picture(
 
     DDIM inversion with the conditional prediction alone, from the mean of the
     autoencoder's posterior (`params` are the autoencoder's); then with `null_text` the
-    empty prompts that lead back along its path (Mokady et al. 2022).
+    empty prompts that lead back along its path (Mokady et al. 2023).
     """
     spec = denoisers[source.terms[0].denoiser].spec
     alone = [term.replace(weight=jnp.ones(())) for term in source.terms[1:]]
