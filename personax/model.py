@@ -51,9 +51,11 @@ def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
         # The parameters as they were trained on, what acts on them as it is so far: a
         # part may have to get along with the ones before it.
         own = total.replace(params=plain.params, first=len(model.concepts))
-        bound, *known = _bind(model._replace(denoiser=own), base, source)
-        total = _add(total, plain, bound)
-        model = Model(total, *known)
+        bound = _bind(model._replace(denoiser=own), base, source)
+        if bound.denoiser.reference is not None:
+            _check_handles(source, bound.concepts)
+        total = _add(total, plain, bound.denoiser)
+        model = bound._replace(denoiser=total)
     return model
 
 
@@ -95,6 +97,17 @@ def _bind(model: Model, base: Base, source: str) -> Model:
     bound = methods.bind(loaded.method, denoiser, loaded.theta)
     spoken = (*model.concepts, *concepts)
     return Model(bound.replace(first=len(spoken)), tokenizer, spoken)
+
+
+def _check_handles(source: str, concepts: Sequence[Concept]) -> None:
+    """ValueError for two residuals at one word, which would be drawn as their sum."""
+    handles = [concept.handle.lower() for concept in concepts]
+    for handle in handles:
+        if handles.count(handle) > 1:
+            raise ValueError(
+                f"{source}: another concept is called {handle!r} as well. Give it "
+                f"another name: --concept '<v2>={source}'."
+            )
 
 
 def _named(source: str) -> tuple[str, pathlib.Path]:

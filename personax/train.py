@@ -87,7 +87,9 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
     # The concept comes last: where it is, the run is finished.
     _save(config, run, folder, state)
     size = (folder / "concept" / "theta.safetensors").stat().st_size
-    print(f"concept in {folder}/concept ({size:,} bytes), pictures in {folder}/grid.png")
+    print(
+        f"concept in {folder}/concept ({size:,} bytes), pictures in {folder}/grid.png"
+    )
     print(watch)
 
 

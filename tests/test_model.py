@@ -258,6 +258,15 @@ def test_two_infusions_of_one_class_are_told_apart_by_new_names(emoji, plain, tm
     assert ids[0] == ids[1]
 
 
+def test_two_infusions_at_one_word_are_refused_with_advice(emoji, plain, tmp_path):
+    first, _ = infused(tmp_path / "first", emoji, "dog", seed=1)
+    second, _ = infused(tmp_path / "second", emoji, "dog", seed=2)
+    with pytest.raises(ValueError, match=r"called 'dog' as well.*<v2>="):
+        with_concepts(plain, emoji, [first, second])
+    both = with_concepts(plain, emoji, [first, f"<v2>={second}"])
+    assert [concept.handle for concept in both.concepts] == ["dog", "<v2>"]
+
+
 def test_the_frozen_stream_has_the_weights_of_all_concepts_whatever_their_order(
     emoji, plain, tmp_path
 ):
