@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 from absl import app, flags
+from safetensors.numpy import load_file
 
 from benchmarks.judge import IMAGES, PROMPTS, Judge, make_painter
 from personax import command, images
@@ -66,8 +67,8 @@ def main(_):
             if not (folder / "score.json").is_file():
                 _run(name, subject, folder, base, plain, paint, judge)
             line = json.loads((folder / "score.json").read_text())
-            lines.append(line)
-            print(json.dumps(line), flush=True)
+            lines.append(line | _size(folder / "concept" / "theta.safetensors"))
+            print(json.dumps(lines[-1]), flush=True)
         _report(out, lines)
 
 
@@ -78,8 +79,6 @@ def _run(name, subject, folder, base, plain, paint, judge):
         line["seconds"] = _train(name, subject, known.class_word, folder)
         model = with_concepts(plain, base, [str(folder / "concept")])
         phrase = model.concepts[0].phrase
-        theta = folder / "concept" / "theta.safetensors"
-        line["bytes"] = theta.stat().st_size
     templates = PROMPTS[known.kind]
     drawn = paint(model, [each.replace("{}", phrase) for each in templates])
     asked = [each.replace("{}", known.class_word) for each in templates]
@@ -109,10 +108,19 @@ def _train(name, subject, class_word, folder):
     return round(time.perf_counter() - start, 1)
 
 
+def _size(path):
+    """How many numbers a concept holds, and in how many bytes; {} without one."""
+    if not path.is_file():
+        return {}
+    numbers = sum(leaf.size for leaf in load_file(path).values())
+    return {"numbers": numbers, "bytes": path.stat().st_size}
+
+
 def _report(out, lines):
     """The table of means and the grid of first pictures, of all that is there."""
     names = list(dict.fromkeys(line["config"] for line in lines))
-    table = ["| method | image | text | bytes | seconds |", "|---|---|---|---|---|"]
+    columns = ("method", "image", "text", "numbers", "bytes", "seconds")
+    table = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for name in names:
         own = [line for line in lines if line["config"] == name]
         image, text = (
@@ -120,8 +128,9 @@ def _report(out, lines):
         )
         seconds = [x["seconds"] for x in own if x.get("seconds")]
         taken = f"{statistics.median(seconds):.0f}" if seconds else ""
-        size = f"{own[0]['bytes']:,}" if "bytes" in own[0] else ""
-        table.append(f"| {name} | {image:.3f} | {text:.3f} | {size} | {taken} |")
+        sizes = [f"{own[0][key]:,}" if key in own[0] else "" for key in columns[3:5]]
+        cells = (name, f"{image:.3f}", f"{text:.3f}", *sizes, taken)
+        table.append(f"| {' | '.join(cells)} |")
     write(out / "table.md", "\n".join(table) + "\n")
     subjects = list(dict.fromkeys(line["subject"] for line in lines))
     tiles = [concepts_first(subject) for subject in subjects for _ in _SHOWN]
