@@ -29,6 +29,7 @@ from personax.loading import load_base
 from personax.model import from_base, with_concepts
 from personax.networks.tokenizer import positions
 from personax.prompts import Wish
+from personax.teaching import prepare
 from personax.train import train
 from personax.training.workdir import write
 
@@ -57,9 +58,15 @@ def main(_):
     see = _make_see(base)
     before = [see(plain, template.replace("{}", word), word) for template in PROMPTS]
     regions = [heat.object_region(maps) for maps in before]
-    start = _strength(before, regions)
+    print(json.dumps({"method": "the base", "strength": _strength(before, regions)}))
     lines = []
     for method, arguments in METHODS.items():
+        # V* takes attention before it is taught anything: that is the start.
+        run = prepare(_config(method, arguments, "1e-4", 1, word))
+        phrase = run.concepts[0].phrase
+        untaught = run.bind(run.theta)
+        maps = [see(untaught, x.replace("{}", phrase), word) for x in PROMPTS]
+        start = _strength(maps, regions)
         for rate in FLAGS.rates:
             lines.append(
                 {"method": method, "rate": rate, "steps": 0, "strength": start}

@@ -49,7 +49,8 @@ def test_it_says_what_it_trains_and_where_the_result_is(quickstart):
     folder, printed = quickstart
     assert re.search(r"training weights: [\d,]+ numbers in 14 leaves", printed)
     assert "training tokens: 128 numbers in 1 leaves" in printed
-    assert f"concept in {folder}/concept, pictures in {folder}/grid.png" in printed
+    size = (folder / "concept" / "theta.safetensors").stat().st_size
+    assert f"concept in {folder}/concept ({size:,} bytes), pictures in" in printed
     assert re.search(r"load .* s, encode .* s, draw .* s, train .* s", printed)
 
 
