@@ -11,7 +11,6 @@ is done is kept, and the same command goes on. One JSON line for each point, and
 OUT/activation.png.
 """
 
-import importlib
 import json
 import pathlib
 
@@ -21,6 +20,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
+from benchmarks.lesson import lesson
 from personax import command, generate, prompts
 from personax.data import emoji
 from personax.diffusion import heat
@@ -62,7 +62,7 @@ def main(_):
     lines = []
     for method, arguments in METHODS.items():
         # V* takes attention before it is taught anything: that is the start.
-        run = prepare(_config(method, arguments, "1e-4", 1, word))
+        run = prepare(_config(method, arguments, "1e-4", 1))
         phrase = run.concepts[0].phrase
         untaught = run.bind(run.theta)
         maps = [see(untaught, x.replace("{}", phrase), word) for x in PROMPTS]
@@ -76,7 +76,7 @@ def main(_):
                 folder = out / method / rate
                 path = folder / f"strength_{steps}.json"
                 if not path.is_file():
-                    train(_config(method, arguments, rate, steps, word), folder)
+                    train(_config(method, arguments, rate, steps), folder)
                     model = with_concepts(plain, base, [str(folder / "concept")])
                     phrase = model.concepts[0].phrase
                     maps = [see(model, x.replace("{}", phrase), word) for x in PROMPTS]
@@ -88,11 +88,9 @@ def main(_):
     _plot(out / "activation.png", lines)
 
 
-def _config(method, arguments, rate, steps, word):
-    config = importlib.import_module(f"configs.emoji_{method}").get_config()
+def _config(method, arguments, rate, steps):
+    config = lesson(method, FLAGS.subject)
     config.method_args.update(arguments)
-    config.concept.images, config.concept.class_word = FLAGS.subject, word
-    config.preview.prompts, config.validation.every = (), 0
     config.optimizer.learning_rate, config.steps = float(rate), steps
     return config
 

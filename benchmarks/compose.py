@@ -10,7 +10,6 @@ pictures, text alignment that with the prompt in class words. What is done is ke
 the same command goes on. One JSON line for each way; OUT/table.md, OUT/grid.png.
 """
 
-import importlib
 import json
 import pathlib
 import subprocess
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from absl import app, flags
 
 from benchmarks.judge import IMAGES, Judge, make_painter
+from benchmarks.lesson import lesson
 from personax import command, images
 from personax.data import emoji
 from personax.loading import load_base
@@ -86,20 +86,11 @@ def _score(name, folder, model, phrases, subjects, paint, judge):
     return {"way": name, "image": mean, "text": each[0].text, "subjects": own}
 
 
-def _config(method, subjects, steps):
-    config = importlib.import_module(f"configs.emoji_{method}").get_config()
-    known = emoji.subjects()
-    config.preview.prompts, config.validation.every = (), 0
-    config.steps = steps
-    if len(subjects) == 1:
-        config.concept.images = subjects[0]
-        config.concept.class_word = known[subjects[0]].class_word
-    return config
-
-
 def _joint(method):
     def make(folder, subjects):
-        config = _config(method, subjects, FLAGS.steps * len(subjects))
+        # What the list's entries say comes before the subject's own.
+        config = lesson(method, subjects[0])
+        config.steps = FLAGS.steps * len(subjects)
         known = emoji.subjects()
         entries = [
             {
@@ -122,7 +113,8 @@ def _sequential(folder, subjects):
     # The first is the one that was taught alone; each is the next one's base.
     found = _taught("custom_diffusion", subjects[0])
     for i, subject in enumerate(subjects[1:], start=2):
-        config = _config("custom_diffusion", [subject], FLAGS.steps)
+        config = lesson("custom_diffusion", subject)
+        config.steps = FLAGS.steps
         config.concept.placeholder, config.before = f"<v{i}>", (found,)
         config.concept.initial = config.concept.initial.split("+")[i - 1]
         train(config, folder / f"run{i}")

@@ -11,7 +11,6 @@ each run; OUT/table.md and OUT/grid.png hold what all of them say.
 """
 
 import ast
-import importlib
 import json
 import pathlib
 import statistics
@@ -22,6 +21,7 @@ from absl import app, flags
 from safetensors.numpy import load_file
 
 from benchmarks.judge import IMAGES, PROMPTS, Judge, make_painter
+from benchmarks.lesson import lesson
 from personax import command, images
 from personax.data import concepts, emoji
 from personax.loading import load_base
@@ -50,7 +50,7 @@ _SHOWN = (0, 1, 5)  # the prompts in the grid
 
 
 def define_flags() -> None:
-    flags.DEFINE_list("configs", ",".join(CONFIGS), "Names of files in configs/.")
+    flags.DEFINE_list("configs", ",".join(CONFIGS), "Names of configs/emoji_*.py.")
     flags.DEFINE_list("subjects", ",".join(SUBJECTS), "Bundled subjects.")
     flags.DEFINE_string("out", "runs/teach", "Folder for the runs and their sheets.")
     flags.DEFINE_multi_string("set", [], "key=value (Python) of every config.")
@@ -76,7 +76,7 @@ def _run(name, subject, folder, base, plain, paint, judge):
     known = emoji.subjects()[subject]
     line, model, phrase = {"config": name, "subject": subject}, plain, known.class_word
     if name != "before":
-        line["seconds"] = _train(name, subject, known.class_word, folder)
+        line["seconds"] = _train(name, subject, folder)
         model = with_concepts(plain, base, [str(folder / "concept")])
         phrase = model.concepts[0].phrase
     templates = PROMPTS[known.kind]
@@ -93,13 +93,11 @@ def _run(name, subject, folder, base, plain, paint, judge):
     write(folder / "score.json", json.dumps(line | score._asdict()))
 
 
-def _train(name, subject, class_word, folder):
+def _train(name, subject, folder):
     """Seconds of the training, or None where it was finished before."""
     if (folder / "concept").is_dir():
         return None
-    config = importlib.import_module(f"configs.{name}").get_config()
-    config.concept.images, config.concept.class_word = subject, class_word
-    config.preview.prompts, config.validation.every = (), 0
+    config = lesson(name.removeprefix("emoji_"), subject)
     for setting in FLAGS.set:
         key, _, value = setting.partition("=")
         config.update_from_flattened_dict({key: ast.literal_eval(value)})
@@ -133,7 +131,7 @@ def _report(out, lines):
         table.append(f"| {' | '.join(cells)} |")
     write(out / "table.md", "\n".join(table) + "\n")
     subjects = list(dict.fromkeys(line["subject"] for line in lines))
-    tiles = [concepts_first(subject) for subject in subjects for _ in _SHOWN]
+    tiles = [_own(subject) for subject in subjects for _ in _SHOWN]
     for name in names:
         for subject in subjects:
             path = out / name / subject / "first.npy"
@@ -144,7 +142,7 @@ def _report(out, lines):
     images.write_png(out / "grid.png", sheet)
 
 
-def concepts_first(subject):
+def _own(subject):
     """One of the subject's own pictures, at the base's size."""
     pixels = concepts.pictures(subject)[0]
     return images.to_uint8(images.fit(pixels, 32))

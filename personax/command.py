@@ -11,7 +11,8 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from personax.loading import EMBEDDED
+import personax
+from personax.loading import EMBEDDED, Base
 
 _YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
@@ -47,6 +48,31 @@ def base_options(given: Any) -> dict[str, Any]:
     """The flags' share of `load_base`'s arguments; `given` are the parsed flags."""
     config = {"config": given.base_config} if given.base_config else {}
     return {"variant": given.variant, "allow_pickle": given.allow_pickle, **config}
+
+
+def settings(
+    given: Any, base: Base, *, sampler: str, size: str = "", **more: Any
+) -> dict[str, Any]:
+    """What a picture's metadata says beside its prompt, under the names in use."""
+    found = {
+        "Steps": given.steps,
+        "Sampler": sampler,
+        "CFG scale": given.guidance,
+        "Seed": given.seed,
+        **({"Size": size} if size else {}),
+        "Model": base.name,
+        "Model hash": base.fingerprint[:10],
+        "Version": f"personax {personax.__version__}",
+        **more,
+    }
+    if given.concept:
+        found["Concept"] = " ".join(given.concept)
+    return found
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a flag such as "dog,top hat"."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @contextlib.contextmanager

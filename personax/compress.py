@@ -13,7 +13,7 @@ from personax.loading import load_base
 from personax.methods.compress import Compressed, compress, factored
 from personax.methods.quantise import DTYPES, error, quantise, restore
 from personax.model import from_base
-from personax.tree import count, flat
+from personax.tree import count, flat, nest
 from personax.typing import Params
 
 FLAGS = flags.FLAGS
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
         before = flat(theta)
         with command.one_sentence():
             leaves = quantise(before, FLAGS.dtype)
-        theta = _parts(leaves)
+        theta = nest(leaves)
         wrong = error(before, restore(leaves))
         compression |= {"dtype": FLAGS.dtype, "rounding": wrong}
         cells |= {"dtype": FLAGS.dtype, "rounding": f"{wrong:.1e}"}
@@ -117,15 +117,6 @@ def _split(
 
 def _is_matrix(path: str, leaf: Any) -> bool:
     return path.endswith("/kernel") and leaf.ndim == 2
-
-
-def _parts(leaves: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """{part: {path: leaf}} of {part/path: leaf}."""
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    for name, leaf in leaves.items():
-        part, _, path = name.partition("/")
-        parts.setdefault(part, {})[path] = leaf
-    return parts
 
 
 def _cells(done: Compressed, share: float) -> dict[str, str]:

@@ -14,12 +14,10 @@ from absl import flags
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-import personax
 from personax import command, generate, images, prompts
 from personax.diffusion import alignment, p2p
 from personax.diffusion.alignment import DEFAULT, Window
 from personax.diffusion.p2p import Blend, Stream
-from personax.diffusion.sampling import start_noise
 from personax.diffusion.solvers import ddim
 from personax.images import Pixels
 from personax.inversion import Photo, invert_picture, ratios
@@ -172,8 +170,8 @@ def _words(argv: Sequence[str]) -> Words:
         factors=dict(map(_factor, FLAGS.reweight)),
         cross=_cross(FLAGS.cross_replace),
         within=_window("self_replace", FLAGS.self_replace),
-        blend=_listed(FLAGS.blend),
-        subtract=_listed(FLAGS.subtract),
+        blend=command.listed(FLAGS.blend),
+        subtract=command.listed(FLAGS.subtract),
         threshold=(threshold[0], threshold[-1]),
     )
 
@@ -220,10 +218,6 @@ def _numbers(flag: str, text: str) -> list[float]:
     if len(numbers) not in (1, 2):
         raise ValueError(f"--{flag} {text!r} is neither a number nor two, as 0.2,0.8.")
     return numbers
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _models() -> tuple[Base, dict[str, Model]]:
@@ -335,9 +329,9 @@ def _blend(tokenizer: Tokenizer, words: Words) -> Blend | None:
 def _starts(shape: Sequence[int]) -> Iterator[Latents]:
     """The noise of every batch: the one that `personax.sample` begins with."""
     size = min(FLAGS.batch, FLAGS.num_images)
-    key = jax.random.fold_in(jax.random.key(FLAGS.seed), 0)
+    key = jax.random.key(FLAGS.seed)
     for first in range(0, FLAGS.num_images, size):
-        yield start_noise(key, jnp.arange(first, first + size), shape)
+        yield generate.start(key, jnp.arange(first, first + size), shape)
 
 
 def _described(
@@ -366,17 +360,7 @@ def _write(
     found: Mapping[str, float],
 ) -> None:
     """Every picture, a labelled sheet of them, and edit.json."""
-    settings = {
-        "Steps": FLAGS.steps,
-        "Sampler": "ddim",
-        "CFG scale": FLAGS.guidance,
-        "Seed": FLAGS.seed,
-        "Model": base.name,
-        "Model hash": base.fingerprint[:10],
-        "Version": f"personax {personax.__version__}",
-    }
-    if FLAGS.concept:
-        settings["Concept"] = " ".join(FLAGS.concept)
+    settings = command.settings(FLAGS, base, sampler="ddim")
     records = []
     for index, row in enumerate(rows):
         names = [f"{index:04d}.png"]

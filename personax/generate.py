@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from personax.denoiser import FROZEN, Denoiser, follows
 from personax.diffusion import p2p
 from personax.diffusion.guidance import Term, guide
-from personax.diffusion.heat import Look, cold, make_post, watched
+from personax.diffusion.heat import Look, make_post, watched
 from personax.diffusion.sampling import image_keys, sample, start_noise, walk
 from personax.diffusion.solvers import Grid, Solver
 from personax.networks import vae
@@ -54,7 +54,7 @@ def make_draw(
         key: Key,
         indices: Int[Array, " b"],
     ):
-        x = grid.start * start_noise(jax.random.fold_in(key, _START), indices, shape)
+        x = grid.start * start(key, indices, shape)
         keys = image_keys(jax.random.fold_in(key, _STEPS), indices)
         if own_trajectory:
             models, streams = _apart(denoisers, terms)
@@ -63,8 +63,8 @@ def make_draw(
         if look is None:
             return sample(guide(denoisers, terms), solver, grid, x, keys)
         seen = {name: watched(each, look) for name, each in denoisers.items()}
-        heat = cold(look, len(terms), indices.shape[0], _tokens(terms))
-        post = make_post(look, grid.t.shape[0])
+        sizes = grid.t.shape[0], len(terms), indices.shape[0], _tokens(terms)
+        post, heat = make_post(look, *sizes)
         return walk(guide(seen, terms), solver, grid, x, keys, post, heat)
 
     return jax.jit(draw)
@@ -91,6 +91,11 @@ def _apart(
 def _tokens(terms: Sequence[Term]) -> int:
     prompt = terms[0].prompt
     return prompt.ids.shape[1] if prompt.text is None else prompt.text.shape[-2]
+
+
+def start(key: Key, indices: Int[Array, " b"], shape: Sequence[int]) -> Latents:
+    """The unit noise that `make_draw` begins with."""
+    return start_noise(jax.random.fold_in(key, _START), indices, shape)
 
 
 def make_decode(

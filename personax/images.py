@@ -146,15 +146,13 @@ def grid(
     return _sheet(tiles, columns, row_labels, column_labels, captions, title)
 
 
-def overlay(
-    pixels: Pixels, heat: Float[np.ndarray, "y x"], *, side: int = 128
-) -> Pixels:
+def overlay(pixels: Pixels, heat: Float[np.ndarray, "y x"]) -> Pixels:
     """The picture in grey, coloured where `heat` is: dark is 0, yellow its maximum.
 
     As in Prompt-to-Prompt's release each map is divided by its own maximum. Both are
-    enlarged so that the smaller side has `side` pixels at least.
+    enlarged as in a `grid`.
     """
-    large = _enlarge(pixels, math.ceil(side / min(pixels.shape[:2])))
+    large = _enlarge(pixels, None)
     height, width = large.shape[:2]
     relative = np.asarray(heat, np.float32) / max(float(np.max(heat)), 1e-12)
     image = Image.fromarray(relative).resize((width, height), Image.Resampling.BILINEAR)

@@ -15,7 +15,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 from tqdm import tqdm
 
-import personax
 from personax import command, generate, images, prompts
 from personax.diffusion import heat
 from personax.diffusion.schedule import ScheduleConfig
@@ -182,7 +181,7 @@ class _Word(NamedTuple):
 def _looks(models: Mapping[str, Model], wishes: Sequence[Wish]) -> list[_Word]:
     """The words of --attention, each in the first prompt that holds it."""
     found = []
-    for word in filter(None, (word.strip() for word in FLAGS.attention.split(","))):
+    for word in command.listed(FLAGS.attention):
         places = [
             (j, positions(models[wish.model].tokenizer, wish.prompt, word))
             for j, wish in enumerate(wishes, start=1)
@@ -253,23 +252,14 @@ def _batches(mesh: Mesh) -> list[jax.Array]:
 
 def _settings(base: Base, solver: str, width: int, height: int) -> dict[str, Any]:
     """What a picture's metadata says beside its prompt, under the names in use."""
-    settings = {
-        "Steps": FLAGS.steps,
-        "Sampler": solver,
-        "CFG scale": FLAGS.guidance,
-        "Seed": FLAGS.seed,
-        "Size": f"{width}x{height}",
-        "Model": base.name,
-        "Model hash": base.fingerprint[:10],
-        "Version": f"personax {personax.__version__}",
-    }
+    more: dict[str, Any] = {}
     if FLAGS.spacing:
-        settings["Schedule type"] = FLAGS.spacing
+        more["Schedule type"] = FLAGS.spacing
     if FLAGS.eta:
-        settings["Eta"] = FLAGS.eta
-    if FLAGS.concept:
-        settings["Concept"] = " ".join(FLAGS.concept)
-    return settings
+        more["Eta"] = FLAGS.eta
+    return command.settings(
+        FLAGS, base, sampler=solver, size=f"{width}x{height}", **more
+    )
 
 
 def _write(
@@ -311,8 +301,7 @@ def _write_attention(
     """attention.png, a row of overlays for each word, and their arrays beside it."""
     shown = pictures[: FLAGS.num_images]
     arrays = {
-        each.word: maps[each.term, : len(shown)][..., list(each.at)].mean(-1)
-        for each in words
+        each.word: heat.word(maps[each.term, : len(shown)], each.at) for each in words
     }
     tiles = list(shown)
     for each in words:

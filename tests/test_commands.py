@@ -7,14 +7,13 @@ import re
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from personax import artifact, methods
 from personax.methods import Concept
 from personax.networks.tokenizer import vocabulary_id
+from tests.untaught import save_untaught
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -46,18 +45,7 @@ def concept(emoji, tmp_path_factory):
     folder = tmp_path_factory.mktemp("concept") / "concept"
     row = vocabulary_id(emoji.tokenizer, "fores")
     dog = Concept("<v1>", "dog", (emoji.tokenizer.size,), (row,), "<v1> dog")
-    method = methods.make("class_diffusion")
-    theta = methods.init(method, jax.random.key(0), emoji.params, [dog])
-    artifact.save(
-        folder,
-        theta,
-        [dog],
-        method="class_diffusion",
-        method_args={},
-        base=emoji.name,
-        fingerprint=emoji.fingerprint,
-        step=0,
-    )
+    save_untaught(folder, emoji, dog, "class_diffusion")
     return folder
 
 

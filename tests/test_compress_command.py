@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from personax import artifact, compress, methods
+from personax import artifact, compress
 from personax.methods import Concept
 from personax.model import from_base
 from personax.tree import count, flat
 from tests.test_commands import run
 from tests.test_merge_command import teach
+from tests.untaught import save_untaught
 
 FLAGS = {
     **{"base": "emoji", "out": "/nowhere/small", "share": None, "keep_crossing": True},
@@ -131,21 +132,13 @@ def test_a_concept_without_matrices_is_refused(emoji, refusal, tmp_path):
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float16", 2), ("int8", 1)])
 def test_fewer_bits_are_loaded_as_what_they_were(emoji, tmp_path, dtype, bits):
-    name, arguments = "infusion", {}
     concept = Concept("", "dog", (), (), "dog")
-    params = from_base(emoji).denoiser.params
-    theta = methods.init(methods.make(name), jax.random.key(0), params, [concept])
     rng = np.random.default_rng(0)
-    theta = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), theta)
-    artifact.save(
-        tmp_path / "whole",
-        theta,
-        [concept],
-        method=name,
-        method_args=arguments,
-        base=emoji.name,
-        fingerprint=emoji.fingerprint,
-    )
+
+    def drawn(theta):
+        return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), theta)
+
+    theta = save_untaught(tmp_path / "whole", emoji, concept, "infusion", drawn)
     out = tmp_path / dtype
     done = run(
         "personax.compress", tmp_path / "whole", f"--dtype={dtype}", f"--out={out}"
@@ -154,7 +147,9 @@ def test_fewer_bits_are_loaded_as_what_they_were(emoji, tmp_path, dtype, bits):
     assert dtype in done.stdout
     assert "bytes" in done.stdout
     assert stored(out)["residual/" + next(iter(theta["residual"]))].itemsize == bits
-    loaded = artifact.load(out, params, emoji.fingerprint).theta
+    loaded = artifact.load(
+        out, from_base(emoji).denoiser.params, emoji.fingerprint
+    ).theta
     for path, leaf in theta["residual"].items():
         step = np.abs(leaf).max() / (127 if bits == 1 else 1024)
         found = loaded["residual"][path]

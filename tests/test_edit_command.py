@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personax import artifact, generate, images, methods, prompts
+from personax import generate, images, prompts
 from personax.data import emoji as world
 from personax.diffusion.solvers import ddim
 from personax.methods import Concept
 from personax.model import from_base
 from personax.prompts import Wish
 from tests.test_commands import ROOT, run
+from tests.untaught import save_untaught
 
 CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"
 
@@ -26,18 +27,7 @@ def concept(emoji, tmp_path_factory):
     """A concept as no training at all leaves it: another name for a rare word."""
     folder = tmp_path_factory.mktemp("concept") / "concept"
     dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
-    method = methods.make("lora")
-    theta = methods.init(method, jax.random.key(0), emoji.params, [dog])
-    artifact.save(
-        folder,
-        theta,
-        [dog],
-        method="lora",
-        method_args={},
-        base=emoji.name,
-        fingerprint=emoji.fingerprint,
-        step=0,
-    )
+    save_untaught(folder, emoji, dog, "lora")
     return folder
 
 

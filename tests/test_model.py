@@ -13,6 +13,7 @@ from personax.model import Model, from_base, with_concepts, with_words
 from personax.networks.tokenizer import ids_of
 from personax.prompts import to_prompt
 from personax.tree import flat
+from tests.untaught import save_untaught
 
 pytestmark = pytest.mark.quick
 
@@ -208,23 +209,11 @@ def test_several_concepts_in_one_folder_cannot_be_renamed(emoji, plain, tmp_path
         with_concepts(plain, emoji, [f"<v3>={tmp_path / 'two'}"])
 
 
-def infused(folder, emoji, word, *, placeholder="", seed=0):
-    """The folder of an Infusion concept called by its class, and its theta."""
-    method = methods.make("infusion")
-    concept = Concept(placeholder, word, (), (), word)
-    params = from_base(emoji).denoiser.params
-    theta = methods.init(method, jax.random.key(seed), params, [concept])
-    theta = jax.tree.map(lambda x: moved(x, seed), theta)
-    artifact.save(
-        folder,
-        theta,
-        [concept],
-        method="infusion",
-        method_args={},
-        base=emoji.name,
-        fingerprint=emoji.fingerprint,
-    )
-    return str(folder), theta
+def infused(folder, emoji, word, *, seed=0):
+    """The folder of an Infusion concept called by its class."""
+    concept = Concept("", word, (), (), word)
+    save_untaught(folder, emoji, concept, "infusion", lambda theta: moved(theta, seed))
+    return str(folder)
 
 
 def residuals(denoiser):
@@ -232,8 +221,8 @@ def residuals(denoiser):
 
 
 def test_infusions_add_up_each_at_its_own_mark(emoji, plain, tmp_path):
-    dog, _ = infused(tmp_path / "dog", emoji, "dog", seed=1)
-    cat, _ = infused(tmp_path / "cat", emoji, "cat", seed=2)
+    dog = infused(tmp_path / "dog", emoji, "dog", seed=1)
+    cat = infused(tmp_path / "cat", emoji, "cat", seed=2)
     both = with_concepts(plain, emoji, [dog, cat])
     assert [concept.handle for concept in both.concepts] == ["dog", "cat"]
     assert [rule.first for rule in residuals(both.denoiser)] == [0, 1]
@@ -245,8 +234,8 @@ def test_infusions_add_up_each_at_its_own_mark(emoji, plain, tmp_path):
 
 
 def test_two_infusions_of_one_class_are_told_apart_by_new_names(emoji, plain, tmp_path):
-    first, _ = infused(tmp_path / "first", emoji, "teddy bear", seed=1)
-    second, _ = infused(tmp_path / "second", emoji, "teddy bear", seed=2)
+    first = infused(tmp_path / "first", emoji, "teddy bear", seed=1)
+    second = infused(tmp_path / "second", emoji, "teddy bear", seed=2)
     both = with_concepts(plain, emoji, [f"<v1>={first}", f"<v2>={second}"])
     marks = to_prompt(both, "a <v1> next to a <v2> and a teddy bear").where[:, 0]
     assert [list(np.flatnonzero(each)) for each in marks] == [[2, 3], [7, 8]]
@@ -259,8 +248,8 @@ def test_two_infusions_of_one_class_are_told_apart_by_new_names(emoji, plain, tm
 
 
 def test_two_infusions_at_one_word_are_refused_with_advice(emoji, plain, tmp_path):
-    first, _ = infused(tmp_path / "first", emoji, "dog", seed=1)
-    second, _ = infused(tmp_path / "second", emoji, "dog", seed=2)
+    first = infused(tmp_path / "first", emoji, "dog", seed=1)
+    second = infused(tmp_path / "second", emoji, "dog", seed=2)
     with pytest.raises(ValueError, match=r"called 'dog' as well.*<v2>="):
         with_concepts(plain, emoji, [first, second])
     both = with_concepts(plain, emoji, [first, f"<v2>={second}"])
@@ -270,7 +259,7 @@ def test_two_infusions_at_one_word_are_refused_with_advice(emoji, plain, tmp_pat
 def test_the_frozen_stream_has_the_weights_of_all_concepts_whatever_their_order(
     emoji, plain, tmp_path
 ):
-    dog, _ = infused(tmp_path / "dog", emoji, "dog")
+    dog = infused(tmp_path / "dog", emoji, "dog")
     arguments = {"rank": 1, "targets": ("attention",)}
     low, bound = teach(tmp_path / "low", emoji, plain, "lora", seed=3, **arguments)
     for sources in ([dog, low], [low, dog]):

@@ -95,9 +95,7 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
             rows = (x.shape[0], len(group))
             parts = predicted.reshape(*rows, *x.shape[1:])
             for place, j in enumerate(group):
-                weight = jnp.asarray(terms[j].weight, x.dtype)
-                weight = weight[i] if weight.ndim else weight
-                total = total + weight * parts[:, place]
+                total = total + weight_at(terms[j], i, x.dtype) * parts[:, place]
                 maps[j] = {
                     site: probs.reshape(*rows, *probs.shape[1:])[:, place]
                     for site, probs in kept.items()
@@ -107,31 +105,39 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
     return eps
 
 
-def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
-    """For every image the prompts one below the other."""
+def weight_at(term: Term, i: Int[Array, ""], dtype) -> Float[Array, ""]:
+    """The term's weight at the i-th evaluation of the network."""
+    weight = jnp.asarray(term.weight, dtype)
+    return weight[i] if weight.ndim else weight
+
+
+def spread(prompt: Prompt, images: int) -> Prompt:
+    """The prompt, as `read` gives it, with a row for each image."""
 
     def rows(x: Array, axis: int) -> Array:
         shape = list(x.shape)
         shape[axis] = images
         return jnp.broadcast_to(x, shape)
 
+    where = None if prompt.where is None else rows(prompt.where, 1)
+    return Prompt(rows(prompt.text, prompt.text.ndim - 3), where)
+
+
+def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
+    """For every image the prompts one below the other."""
+    prompts = [spread(prompt, images) for prompt in prompts]
     # A text that differs by layer has that axis in front; the others get it.
     texts = [prompt.text for prompt in prompts]
     layers = max(texts, key=lambda x: x.ndim).shape[:-3]
     texts = [jnp.broadcast_to(x, (*layers, *x.shape[-3:])) for x in texts]
-    axis = len(layers)
-    text = _interleave([rows(x, axis) for x in texts], axis)
-    if all(prompt.where is None for prompt in prompts):
+    text = _interleave(texts, len(layers))
+    marks = [prompt.where for prompt in prompts if prompt.where is not None]
+    if not marks:
         return Prompt(text)
     # A prompt without the concepts' words marks no token.
-    concepts = next(p.where.shape[0] for p in prompts if p.where is not None)
-    where = [
-        jnp.zeros((concepts, *prompt.text.shape[-3:-1]), bool)
-        if prompt.where is None
-        else prompt.where
-        for prompt in prompts
-    ]
-    return Prompt(text, _interleave([rows(w, 1) for w in where], axis=1))
+    none = jnp.zeros_like(marks[0])
+    where = [none if prompt.where is None else prompt.where for prompt in prompts]
+    return Prompt(text, _interleave(where, 1))
 
 
 def _interleave(rows: Sequence[Array], axis: int = 0) -> Array:

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from personax.control.maps import Capture
-from personax.denoiser import Denoiser, Prompt, network
+from personax.denoiser import Denoiser
+from personax.diffusion.sampling import Post
+from personax.networks.unet import map_sides
 from personax.typing import Latents, Probs
 
 Heat = Float[Array, "j b y x n"]
@@ -48,8 +50,8 @@ def make_look(
         raise ValueError(f"The places {tuple(places)} are not all of: down, mid, up.")
     if not 0 <= steps[0] < steps[1] <= 1:
         raise ValueError(f"The steps {steps} are no range of shares, such as (0, 0.8).")
-    sides = _sides(denoiser, shape, places)
-    rows = {each[0]: each for each in sides}
+    config = denoiser.spec.unet
+    rows = {each[0]: each for each in map_sides(config, *shape[:2], places)}
     if side and side not in rows:
         names = ", ".join(map(str, sorted(rows)))
         raise ValueError(f"No map at {', '.join(places)} has side {side}: {names}.")
@@ -64,13 +66,10 @@ def watched(denoiser: Denoiser, look: Look) -> Denoiser:
     return denoiser.replace(controls=(*denoiser.controls, rule))
 
 
-def cold(look: Look, terms: int, images: int, tokens: int) -> Heat:
-    """The sum before the first row."""
-    return jnp.zeros((terms, images, *look.side, tokens))
-
-
-def make_post(look: Look, rows: int):
-    """A `sample` post that adds each row's maps, so that all of them make a mean.
+def make_post(
+    look: Look, rows: int, terms: int, images: int, tokens: int
+) -> tuple[Post, Heat]:
+    """(a `walk` post that adds each row's maps to a mean, what it starts with).
 
     A term's map is the mean over sites and heads.
     """
@@ -82,7 +81,7 @@ def make_post(look: Look, rows: int):
         seen = jnp.stack([mean_map(maps[j], look) for j in sorted(maps)])
         return x, heat + jnp.where(counts, seen / count, 0)
 
-    return post
+    return post, jnp.zeros((terms, images, *look.side, tokens))
 
 
 def mean_map(kept: Mapping[str, Probs], look: Look) -> Float[Array, "b y x n"]:
@@ -93,9 +92,11 @@ def mean_map(kept: Mapping[str, Probs], look: Look) -> Float[Array, "b y x n"]:
     return mean.reshape(mean.shape[0], *look.side, -1)
 
 
-def word(heat: Float[Array, "b y x n"], at: Sequence[int]) -> Float[Array, "b y x"]:
+def word(
+    heat: Float[Array | np.ndarray, "b y x n"], at: Sequence[int]
+) -> Float[Array | np.ndarray, "b y x"]:
     """A word's own map: the mean over its tokens, which stand `at` these positions."""
-    return heat[..., jnp.asarray(at)].mean(axis=-1)
+    return heat[..., np.asarray(at)].mean(axis=-1)
 
 
 def strength(
@@ -114,23 +115,3 @@ def strength(
 def object_region(heat: Float[Array, "b y x"]) -> Bool[Array, "b y x"]:
     """Where a word's map has more than half of its largest value."""
     return heat > 0.5 * heat.max(axis=(1, 2), keepdims=True)
-
-
-def _sides(
-    denoiser: Denoiser, shape: tuple[int, int, int], places: Sequence[str]
-) -> set[tuple[int, int]]:
-    """The (rows, columns) of the cross-attention maps, by tracing alone."""
-    spec = denoiser.spec
-    plain = denoiser.replace(controls=(Capture(places=tuple(places)),), words=())
-
-    def maps():
-        text = jnp.zeros((1, 2, spec.unet.cross_attention_dim))
-        return network(plain, jnp.zeros((1, *shape)), jnp.zeros(1), Prompt(text))[1]
-
-    kept = jax.eval_shape(maps).values()
-    # Each level halves the side, rounding up.
-    levels = [(shape[0], shape[1])]
-    while max(levels[-1]) > 1:
-        levels.append(tuple(-(-n // 2) for n in levels[-1]))
-    pixels = {probs.shape[2] for probs in kept}
-    return {(y, x) for y, x in levels if y * x in pixels}

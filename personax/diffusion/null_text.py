@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from personax.denoiser import Denoiser, Prompt, predict
-from personax.diffusion.guidance import Term, guide
+from personax.diffusion.guidance import Term, guide, weight_at
 from personax.diffusion.solvers import Grid, ddim
 from personax.typing import Text
 
@@ -48,14 +48,12 @@ def optimise(
     solver, adam = ddim(), optax.scale_by_adam()
     count = grid.t.shape[0]
 
-    def weight(i: Int[Array, ""]) -> Float[Array, ""]:
-        w = jnp.asarray(null.weight)
-        return w[i] if w.ndim else w
-
     def advance(text: Text, x, other, i, row):
         """x after the row, with this null text."""
         eps, _ = predict(one, x, row.t[None], Prompt(text))
-        return solver.step(x, (), weight(i) * eps + other, row, None)[0]
+        return solver.step(x, (), weight_at(null, i, x.dtype) * eps + other, row, None)[
+            0
+        ]
 
     def step(carry, scanned):
         (x, text), (i, row, goal) = carry, scanned

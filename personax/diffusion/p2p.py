@@ -14,12 +14,12 @@ from personax.control.maps import Borrow, Capture
 from personax.denoiser import Denoiser, Prompt, predict, read
 from personax.diffusion import alignment
 from personax.diffusion.alignment import Window
-from personax.diffusion.guidance import Term
+from personax.diffusion.guidance import Term, spread, weight_at
 from personax.diffusion.sampling import EpsFn, Post, sample
 from personax.diffusion.solvers import Grid, Solver
 from personax.networks.attention import Control
 from personax.networks.tokenizer import Tokenizer
-from personax.networks.unet import UNetConfig
+from personax.networks.unet import UNetConfig, map_sides
 from personax.typing import Kept, Latents, Probs
 
 # The name under which the source's maps are offered.
@@ -215,9 +215,8 @@ def pair(
         total = jnp.zeros_like(latents)
         kept: dict[int, dict[int, Kept]] = {}
         for p, j in everything:
-            weight = jnp.asarray(streams[p].terms[j].weight, x.dtype)
-            weight = weight[i] if weight.ndim else weight
             predicted, maps = done[p, j]
+            weight = weight_at(streams[p].terms[j], i, x.dtype)
             total = total.at[p].add(weight * predicted)
             if maps:
                 kept.setdefault(p, {})[j] = maps
@@ -272,9 +271,7 @@ def blend_side(config: UNetConfig, shape: Sequence[int]) -> tuple[int, int]:
     latents' where it has as many: 16 of Stable Diffusion's 64.
     """
     _, h, w, _ = shape
-    kinds = enumerate(config.down_block_types)
-    depths = [depth for depth, kind in kinds if kind.startswith("Cross")]
-    sides = [(math.ceil(h / 2**depth), math.ceil(w / 2**depth)) for depth in depths]
+    sides = map_sides(config, h, w, ("down",))
     if not sides:
         raise ValueError("This UNet's cross-attention makes no maps for a local blend.")
     return min((side for side in sides if 4 * side[0] >= h), default=max(sides))
@@ -318,15 +315,8 @@ def _job(denoisers, stream: Stream, j: int, x, follow, t, i) -> tuple[str, _Give
     prompt = term.prompt
     if j == 0 and stream.null is not None:
         prompt = Prompt(stream.null[i])
-    text, where, _ = read(denoisers[term.denoiser], prompt, t)
-
-    def rows(array: Array, axis: int) -> Array:
-        shape = list(array.shape)
-        shape[axis] = x.shape[0]
-        return jnp.broadcast_to(array, shape)
-
-    where = None if where is None else rows(where, 1)
-    return term.denoiser, _Given(x, Prompt(rows(text, text.ndim - 3), where), follow)
+    prompt = spread(read(denoisers[term.denoiser], prompt, t), x.shape[0])
+    return term.denoiser, _Given(x, prompt, follow)
 
 
 def _together(one, jobs: Sequence[tuple[str, _Given]]) -> list[Any]:

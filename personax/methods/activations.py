@@ -11,7 +11,7 @@ from personax.control.residual import Residual
 from personax.denoiser import FROZEN, Denoiser
 from personax.methods.base import Concept, Part
 from personax.networks.attention import Control
-from personax.tree import flat, select
+from personax.tree import select
 from personax.typing import Key, Params, Theta
 
 SPACES = ("value", "text")
@@ -61,9 +61,13 @@ def residual(
     if train not in ("v", "kv"):
         raise ValueError(f"There is no train {train!r}; there are: v, kv.")
     if space not in SPACES:
-        raise ValueError(f"There is no space {space!r}; there are: {', '.join(SPACES)}")
+        raise ValueError(
+            f"There is no space {space!r}; there are: {', '.join(SPACES)}."
+        )
     if pieces not in PIECES:
-        raise ValueError(f"There is no pieces {pieces!r}; there are: all, last.")
+        raise ValueError(
+            f"There is no pieces {pieces!r}; there are: {', '.join(PIECES)}."
+        )
     if vectors < 1:
         raise ValueError(f"vectors is {vectors}; it must be at least 1.")
 
@@ -83,7 +87,6 @@ def residual(
         }
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
-        theta = flat(theta)
         if space == "text":
             found = kernels(denoiser.params)
             theta = {path: _project(x, found[path]) for path, x in theta.items()}

@@ -77,12 +77,7 @@ def denoising(
         spec = denoiser.spec
         x0, eps, t = draws(spec, batch.posterior, keys, offset_noise=offset_noise)
         x = schedule.noise(spec.schedule, x0, eps, t)
-        where = None if batch.where is None else jnp.moveaxis(batch.where, 1, 0)
-        frozen = batch.text is not None
-        if frozen:
-            prompt = Prompt(batch.text, where)
-        else:
-            prompt = encode(denoiser, batch.ids, where)
+        prompt = prompt_of(denoiser, batch)
         predicted, _ = network(denoiser, x, t.astype(jnp.float32), prompt)
         target = schedule.target(spec.schedule, x0, eps, t)
         each = _over_pixels(jnp.square(predicted - target), batch.mask, mask_norm)
@@ -182,6 +177,14 @@ def draws(
     steps = spec.schedule.num_train_timesteps
     t = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(split[:, 2])
     return Draws(x0, eps, t)
+
+
+def prompt_of(denoiser: Denoiser, batch: Batch) -> Prompt:
+    """The batch's captions, encoded here where their text is not frozen."""
+    where = None if batch.where is None else jnp.moveaxis(batch.where, 1, 0)
+    if batch.text is None:
+        return encode(denoiser, batch.ids, where)
+    return Prompt(batch.text, where)
 
 
 def snr_weight(spec: Spec, t: Int[Array, " b"], gamma: float) -> Float[Array, " b"]:

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from personax.control.maps import Capture
-from personax.denoiser import Prompt, encode, network
+from personax.denoiser import network
 from personax.diffusion import schedule
-from personax.methods.losses import Loss, draws
+from personax.methods.losses import Loss, draws, prompt_of
 from personax.typing import Probs
 
 
@@ -24,12 +24,7 @@ def unmix() -> Loss:
         spec = denoiser.spec
         x0, eps, t = draws(spec, batch.posterior, keys)
         x = schedule.noise(spec.schedule, x0, eps, t)
-        where = jnp.moveaxis(batch.where, 1, 0)
-        if batch.text is None:
-            prompt = encode(denoiser, batch.ids, where)
-        else:
-            prompt = Prompt(batch.text, where)
-        t = t.astype(jnp.float32)
+        t, prompt = t.astype(jnp.float32), prompt_of(denoiser, batch)
         _, maps = network(denoiser, x, t, prompt, controls=(Capture(),))
         h, w = x.shape[1:3]
         terms = [

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,12 +159,7 @@ def positions(tokenizer: Tokenizer, prompt: str, word: str) -> tuple[int, ...]:
     "that", and a placeholder that is read as "dog" is no "dog". Occurrences past the
     tokenizer's length are left out; () if there is none.
     """
-    wanted, words = _words(tokenizer, word), _words(tokenizer, prompt)
-    found, start = [], 1
-    for k, current in enumerate(words):
-        if wanted and words[k : k + len(wanted)] == wanted:
-            found.extend(range(start, start + sum(len(each.ids) for each in wanted)))
-        start += len(current.ids)
+    found = _stretches(_words(tokenizer, prompt), _words(tokenizer, word))
     return tuple(sorted({i for i in found if i < tokenizer.length - 1}))
 
 
@@ -173,9 +168,12 @@ def where(
 ) -> Bool[np.ndarray, "k b n"]:
     """True where token n of encoded prompt b belongs to word k."""
     mask = np.zeros((len(words), len(prompts), tokenizer.length), bool)
-    for k, word in enumerate(words):
-        for b, prompt in enumerate(prompts):
-            mask[k, b, list(positions(tokenizer, prompt, word))] = True
+    wanted = [_words(tokenizer, word) for word in words]
+    for b, prompt in enumerate(prompts):
+        there = _words(tokenizer, prompt)
+        for k, each in enumerate(wanted):
+            at = [i for i in _stretches(there, each) if i < tokenizer.length - 1]
+            mask[k, b, at] = True
     return mask
 
 
@@ -230,6 +228,15 @@ class _Word(NamedTuple):
 
     ids: tuple[int, ...]
     placeholder: str = ""  # an alias has the ids of other words, and is none of them
+
+
+def _stretches(words: list[_Word], wanted: list[_Word]) -> Iterator[int]:
+    """The tokens, counted from 1, of each place where the `wanted` words follow."""
+    start = 1
+    for k, current in enumerate(words):
+        if wanted and words[k : k + len(wanted)] == wanted:
+            yield from range(start, start + sum(len(each.ids) for each in wanted))
+        start += len(current.ids)
 
 
 def _words(tokenizer: Tokenizer, text: str) -> list[_Word]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -187,6 +188,24 @@ def cross_sites(params: Params) -> tuple[str, ...]:
         return (places[first], *(int(part) for part in rest if part.isdigit()))
 
     return tuple(f"{name}/attn2" for name in sorted(names, key=order))
+
+
+def map_sides(
+    config: UNetConfig, h: int, w: int, places: Collection[str]
+) -> list[tuple[int, int]]:
+    """(rows, columns) of h x w latents' cross-attention maps, the largest first.
+
+    Those at the `places`, which are among down, mid and up.
+    """
+    last = len(config.block_out_channels) - 1
+    depths = {last} if "mid" in places else set()
+    if "down" in places:
+        depths |= {i for i, kind in enumerate(config.down_block_types) if _DOWN[kind]}
+    if "up" in places:
+        depths |= {
+            last - i for i, kind in enumerate(config.up_block_types) if _UP[kind]
+        }
+    return [(math.ceil(h / 2**i), math.ceil(w / 2**i)) for i in sorted(depths)]
 
 
 def init_unet(key: Key, config: UNetConfig) -> Params:

@@ -1,0 +1,22 @@
+"""Concepts on the embedded base without any training."""
+
+import jax
+
+from personax import artifact, methods
+
+
+def save_untaught(folder, emoji, concept, name, change=lambda theta: theta):
+    """Theta as the method starts it, or as `change` makes it, saved in `folder`."""
+    method = methods.make(name)
+    theta = change(methods.init(method, jax.random.key(0), emoji.params, [concept]))
+    artifact.save(
+        folder,
+        theta,
+        [concept],
+        method=name,
+        method_args={},
+        base=emoji.name,
+        fingerprint=emoji.fingerprint,
+        step=0,
+    )
+    return theta
