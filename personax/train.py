@@ -19,6 +19,7 @@ from personax.teaching import Run, fixed_data, make_data, prepare
 from personax.training import sharding, workdir
 from personax.training.checkpoint import Checkpoints
 from personax.training.feed import Feed, batch, make_feed
+from personax.training.source import Source, few_shot
 from personax.training.state import TrainState, create
 from personax.training.step import Step, make_step
 from personax.training.stopping import stop_requested
@@ -58,6 +59,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
         print(f"training {part}: {count(leaves):,} numbers in {size} leaves")
     with watch("encode"), command.one_sentence():
         feed, fixed = _feeds(config, run)
+        source = few_shot(feed)
     with watch("draw"):
         gallery = _gallery(config, run)
 
@@ -77,7 +79,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
             looks = _make_look(config, run, folder, gallery, fixed, writer)
             with watch("train"):
                 state = _loop(
-                    config, run, step, state, feed, looks, writer, checkpoints
+                    config, run, step, state, source, looks, writer, checkpoints
                 )
             if int(state.step) < config.steps:
                 print(f"Stopped at step {state.step}; the same command goes on.")
@@ -215,7 +217,7 @@ def _loop(
     run: Run,
     step: Step,
     state: TrainState,
-    feed: Feed,
+    source: Source,
     looks: Look,
     writer: Writer,
     checkpoints: Checkpoints,
@@ -232,7 +234,7 @@ def _loop(
         for i in range(start, config.steps):
             if stopping():
                 break
-            state, metrics = step(state, base, batch(feed, i))
+            state, metrics = step(state, base, source.batch(i))
             pending.append((i + 1, metrics))
             done = i + 1
             saves = done % config.save_every == 0 or done == config.steps
