@@ -37,6 +37,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("workdir", None, "Default: runs/NAME of the config.")
     flags.mark_flag_as_required("config")
+    flags.DEFINE_integer(
+        "stopped_status", 0, "Exit status of a run told to stop, for schedulers."
+    )
     distributed.define_flags()
 
 
@@ -48,18 +51,22 @@ def main(argv: Sequence[str]) -> None:
     with command.one_sentence():
         together = distributed.join()
     with together:
-        train(config, folder)
+        if not train(config, folder):
+            sys.exit(flags.FLAGS.stopped_status)
 
 
-def train(config: ConfigDict, folder: pathlib.Path) -> None:
-    """Teach the config's concepts, from wherever the work directory stands."""
+def train(config: ConfigDict, folder: pathlib.Path) -> bool:
+    """Teach the config's concepts, from wherever the work directory stands.
+
+    Returns whether that is done; False where the run was told to stop.
+    """
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
         run = prepare(config)
         _claim(config, run, folder)
     if distributed.agreed(lambda: _is_finished(config, folder)):
         say(f"{folder} is finished after {config.steps} steps: {folder}/concept")
-        return
+        return True
     for part, leaves in run.theta.items():
         size = len(jax.tree.leaves(leaves))
         say(f"training {part}: {count(leaves):,} numbers in {size} leaves")
@@ -89,14 +96,17 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
                 )
             if int(state.step) < config.steps:
                 say(f"Stopped at step {state.step}; the same command goes on.")
-                return
+                return False
             with watch("draw"):
                 _draw_last(config, run, folder, state, gallery, writer)
     # The concept comes last: where it is, the run is finished.
     _save(config, run, folder, state)
-    size = (folder / "concept" / "theta.safetensors").stat().st_size
-    say(f"concept in {folder}/concept ({size:,} bytes), pictures in {folder}/grid.png")
-    say(watch)
+    if is_first():
+        size = (folder / "concept" / "theta.safetensors").stat().st_size
+        print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
+        print(f"pictures in {folder}/grid.png\n{watch}")
+    source.close()
+    return True
 
 
 def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:

@@ -6,20 +6,22 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
 
 # jax's C++ client ends the process when the coordination service reports an error. It
 # takes no Python callback for that (jaxlib 0.10 dies of std::bad_cast in calling one).
 _FATAL = "the JAX distributed service detected fatal errors"
-# How abseil begins a line of its log: level, month and day, time.
-_LOGGED = re.compile(r"[IWE]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+# The beginning of a message in C++'s log: level, date, time, thread, file. What the
+# parties to that service say of a lost process is no news beside the sentence.
+_MESSAGE = re.compile(
+    r"^(?=[IWEF]\d{4} [\d:.]+ +\d+ (?:coordination_|preemption_|client\.h))", re.M
+)
 
 
 def translate() -> None:
-    """Reads all that C++ code says on stderr from now on; passes on what is no log.
+    """Reads what C++ code says on stderr from now on, and passes it on.
 
-    Where jax ends the process, what stands there is `sentence`, and the status is 1.
-    What Python itself prints goes past all this.
+    What the coordination service says is left out, but where it ends the process: then
+    `sentence` stands there, and the status is 1. What Python prints goes past all this.
     """
     terminal = os.dup(2)
     hears, says = os.pipe()
@@ -34,29 +36,18 @@ def translate() -> None:
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
     libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
-    lines = os.fdopen(hears, errors="replace")
-    threading.Thread(target=_listen, args=(lines, terminal), daemon=True).start()
+    threading.Thread(target=_listen, args=(hears, terminal), daemon=True).start()
 
 
-def _listen(lines: Iterable[str], terminal: int) -> None:
-    lines = iter(lines)
-    for line in lines:
-        if _FATAL in line:
-            said = f"personax: {sentence(line + _rest(lines))}\n"
-            os.write(terminal, f"\n{said}".encode())
-            os._exit(1)
-        if not _LOGGED.match(line):
-            os.write(terminal, line.encode())
-
-
-def _rest(lines: Iterator[str]) -> str:
-    """What follows of the message, up to the addresses of the stack."""
-    found = []
-    for line in lines:
-        if line.startswith("***"):
-            break
-        found.append(line)
-    return "".join(found)
+def _listen(hears: int, terminal: int) -> None:
+    # A message is written in one piece, and so read in one.
+    while heard := os.read(hears, 1 << 16):
+        first, *messages = _MESSAGE.split(heard.decode(errors="replace"))
+        os.write(terminal, first.encode())
+        for message in messages:
+            if _FATAL in message:
+                os.write(terminal, f"\npersonax: {sentence(message)}\n".encode())
+                os._exit(1)
 
 
 def sentence(message: str) -> str:

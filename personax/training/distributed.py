@@ -5,9 +5,10 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TextIO, TypeVar
 
 import jax
@@ -81,6 +82,18 @@ def agreed(ask: Callable[[], T]) -> T:
     if "error" in said:
         raise ValueError(said["error"])
     return said["value"]
+
+
+def union(numbers: Iterable[int]) -> list[int]:
+    """The numbers that any process gives, in order; all processes must call it."""
+    own = sorted(numbers)
+    if jax.process_count() == 1:
+        return own
+    most = int(np.max(multihost_utils.process_allgather(np.int32(len(own)))))
+    padded = np.full(most, -1, np.int32)
+    padded[: len(own)] = own
+    every = multihost_utils.process_allgather(padded)
+    return sorted({int(number) for number in np.ravel(every) if number >= 0})
 
 
 def _place(
@@ -194,7 +207,12 @@ def _fail(error: BaseException, heartbeat: int) -> None:
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Where all fail alike they leave together, each with its own status.
+    status = 0 if status is None else status if isinstance(status, int) else 1
+    # Where all end alike they leave together, each with its own status; jax would wait
+    # longer for the others, and then abort.
+    late = threading.Timer(min(heartbeat / 2, 10), os._exit, [status])
+    late.daemon = True
+    late.start()
     with contextlib.suppress(Exception):
         jax.distributed.shutdown()
-    os._exit(status if isinstance(status, int) else 1)
+    os._exit(status)

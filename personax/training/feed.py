@@ -22,6 +22,7 @@ from personax.methods.losses import Batch
 from personax.networks import vae
 from personax.networks.tokenizer import Tokenizer, tokenize, where
 from personax.spec import Spec
+from personax.training.distributed import is_first
 from personax.training.sharding import everywhere, over_batch, put
 from personax.typing import Params, Text
 
@@ -111,7 +112,14 @@ def make_feed(
     check(data)
     pictures = _stills(data)
     each = []
-    for shown in tqdm(pictures.values(), "encoding", unit="image", leave=False):
+    bar = tqdm(
+        pictures.values(),
+        "encoding",
+        unit="image",
+        leave=False,
+        disable=not is_first(),
+    )
+    for shown in bar:
         found = _encode(params, spec.vae, shown.pixels[None], compute=spec.compute)
         # One after the other: hundreds in flight would all hold their memory.
         each.append(jax.block_until_ready(found))
