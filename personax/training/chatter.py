@@ -52,6 +52,11 @@ def _listen(hears: int, terminal: int) -> None:
 
 def sentence(message: str) -> str:
     """What jax's message means to the user."""
+    if "RegisterTask" in message:
+        return (
+            "The processes of this run did not find each other in time; all must be "
+            "started, with the same coordinator and number of processes."
+        )
     silent = re.search(r"stopped sending heartbeats\):\s*([\d, \n]*\d)", message)
     if silent:
         who = "Process " + " and ".join(re.findall(r"\d+", silent[1]))

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ from personax.training import chatter
 T = TypeVar("T")
 
 _LONGEST = 4096  # bytes of what process 0 tells the others
+# How collectives and barriers fail where a process is lost, among other reasons.
+_LOST = re.compile(r"\b(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|DEADLINE_EXCEEDED): ")
 
 
 def define_flags() -> None:
@@ -196,9 +199,9 @@ def _fail(error: BaseException, heartbeat: int) -> None:
 
     Its status and what it says are those of a process on its own.
     """
-    if isinstance(error, jax.errors.JaxRuntimeError):
-        # A collective fails where a process is lost. Within the heartbeat that is
-        # known, and said; if this one still lives then, the error is its own.
+    if _LOST.search("".join(traceback.format_exception(error))):
+        # Within the heartbeat it is known, and said, whether a process was lost; if
+        # this one still lives then, the error is its own.
         time.sleep(heartbeat + 5)
     status = error.code if isinstance(error, SystemExit) else 1
     if isinstance(status, str):
