@@ -39,6 +39,8 @@ def open_set(source: str, *, data_dir: str = "", split: str = "train") -> Pictur
             from personax.data.tfds.source import open_tfds
 
             return open_tfds(rest, data_dir=data_dir, split=split)
+        case "cache":
+            raise ValueError(f"{source} holds latents, and here pictures are needed.")
     raise ValueError(
         f"There is no set {source!r} of pictures; there are {', '.join(SOURCES)}."
     )

@@ -90,18 +90,25 @@ class Stream:
         import grain  # here, as it takes seconds and few pictures need none of it
 
         steps = grain.MapDataset.range(first, _LAST).map(self.step)
-        ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-        found = steps.to_iter_dataset(ahead)
-        if workers:
-            if not flags.FLAGS.is_parsed():
-                # Grain asks its own flags, and a notebook has parsed none.
-                flags.FLAGS.mark_as_parsed()
-            options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
-            found = found.mp_prefetch(options)
+        found = _ahead(steps, workers)
         found = grain.experimental.ThreadPrefetchIterDataset(
             found.map(then), prefetch_buffer_size=2
         )
         return Batches(found, first)
+
+
+def _ahead(steps: Any, workers: int) -> Any:
+    """The steps as Grain reads them ahead."""
+    import grain
+
+    found = steps.to_iter_dataset(grain.ReadOptions(2, prefetch_buffer_size=4))
+    if not workers:
+        return found
+    if not flags.FLAGS.is_parsed():
+        # Grain asks its own flags, and a notebook has parsed none.
+        flags.FLAGS.mark_as_parsed()
+    options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
+    return found.mp_prefetch(options)
 
 
 def _say(words: Words, rng: np.random.Generator) -> str | None:
@@ -208,3 +215,29 @@ def fit(
     image = Image.fromarray(pixels)
     shown = image.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=3.0)
     return np.asarray(shown)
+
+
+def one_after_another(
+    reader: Pictures, chunks: Sequence[Sequence[int]], workers: int = 0
+) -> Iterator[list[Mapping[str, Any]]]:
+    """Each chunk's pictures by number, as the reader fits them, without chance.
+
+    {"pixels", "caption", "bucket"}, or {"skipped": a sentence} where one cannot be
+    read.
+    """
+    import grain
+
+    def look(number: int) -> Mapping[str, Any]:
+        try:
+            picture = reader.pictures.picture(number)
+        except ValueError as error:
+            return {"skipped": str(error)}
+        bucket = 0 if reader.bucket_of is None else int(reader.bucket_of[number])
+        rng = np.random.default_rng(0)
+        pixels = fit(rng, picture.pixels, reader.sizes[bucket], reader.crop)
+        return {"pixels": pixels, "caption": picture.caption, "bucket": bucket}
+
+    steps = grain.MapDataset.range(len(chunks)).map(
+        lambda i: [look(number) for number in chunks[i]]
+    )
+    return iter(_ahead(steps, workers))
