@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
-from personax.loading import embedded
+from personax.loading import embedded, load_controlnet
 from personax.loading.files import read_json
+from personax.loading.write import write_controlnet
 from personax.networks.controlnet import (
     ControlNetConfig,
     controlnet,
@@ -176,3 +177,19 @@ def test_training_starts_as_diffusers_does():
         np.testing.assert_array_equal(ours[path], theirs[path], err_msg=path)
     for path in random:
         assert np.asarray(ours[path]).std() > 0.01, path
+
+
+def test_what_diffusers_writes_is_read_and_the_reverse(tmp_path):
+    config = config_of("embedded", block_out_channels=(16, 32))
+    model, params = make(config)
+    model.save_pretrained(tmp_path / "theirs")
+    loaded = load_controlnet(tmp_path / "theirs")
+    assert loaded.config == config
+    for path, leaf in flat(params).items():
+        np.testing.assert_array_equal(flat(loaded.params)[path], leaf, err_msg=path)
+    write_controlnet(tmp_path / "ours", loaded.params, loaded.config)
+    back = ControlNetModel.from_pretrained(tmp_path / "ours")
+    state = model.state_dict()
+    assert back.config["conditioning_embedding_out_channels"] == [16, 32, 64]
+    for name, tensor in back.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
