@@ -1,6 +1,6 @@
 """A pretrained text-to-image model, from wherever it lies to a `Base`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ def load_base(
     variant: str | None = None,
     allow_pickle: bool = False,
     config: str | Path = _SD15,
+    known: Sequence["Base"] = (),
 ) -> Base:
     """The model at `source`, its parameters in `param_dtype` and `sharding` on device.
 
@@ -56,7 +57,8 @@ def load_base(
     `variant` picks files such as "fp16"; `allow_pickle` opens .bin and .ckpt with the
     restricted reader. A single file holds weights only: `config` is the directory or id
     that the configs and the tokenizer come from. `sharding` may be a function of the
-    path ("unet/conv_in/kernel") and the shape.
+    path ("unet/conv_in/kernel") and the shape. Of the `known` bases, which are on
+    device in that dtype and sharding, one with the same weights gives its own.
 
     Raises FileNotFoundError or ValueError in one sentence; tensors that are missing,
     extra or misshapen are named together.
@@ -80,8 +82,12 @@ def load_base(
     names.report(name, matches.values())
     stored = flat({part: match.found for part, match in matches.items()})
     template = flat(templates)
+    own = fingerprint(stored, template)
+    params = next((base.params for base in known if base.fingerprint == own), None)
+    if params is None:
+        params = nest(place(stored, template, dtype=param_dtype, sharding=sharding))
     return Base(
-        params=nest(place(stored, template, dtype=param_dtype, sharding=sharding)),
+        params=params,
         spec=Spec(**configs._asdict(), schedule=ScheduleConfig.from_json(schedule)),
         tokenizer=load_tokenizer(
             directory / "tokenizer",
@@ -89,7 +95,7 @@ def load_base(
             length=configs.text_encoder.max_position_embeddings,
         ),
         name=name,
-        fingerprint=fingerprint(stored, template),
+        fingerprint=own,
     )
 
 

@@ -28,6 +28,10 @@ class DPMGrid(Grid):
 
     ahead: Float[Array, "*s"]
 
+    def tail(self, step: int) -> "DPMGrid":
+        cut = super().tail(step)
+        return cut.replace(ahead=cut.ahead.at[0].set(0.0))
+
 
 def dpmpp_2m() -> Solver:
     """The second-order multistep solver of the probability flow (Algorithm 2)."""
