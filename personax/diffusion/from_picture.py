@@ -23,7 +23,7 @@ class Picture:
 
 
 def begin(picture: Picture | None, grid: Grid, noise: Latents) -> Latents:
-    """x before the first row: unit `noise`, or the picture noised to that row's rates."""
+    """x before the first row: unit `noise`, or the picture noised to its rates."""
     if picture is None or not picture.noised:
         return grid.start * noise
     return grid.signal[0] * picture.z0 + grid.noise[0] * noise
