@@ -45,6 +45,7 @@ def write_heat_map(
         mesh = panel.pcolormesh(
             columns[1], rows[1], np.ma.masked_invalid(values), shading="nearest"
         )
+        panel.invert_yaxis()  # as on the sheet of pictures
         figure.colorbar(mesh, ax=panel)
         _ring_best(panel, values, rows[1], columns[1])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,8 @@ def _ring_best(
     panel.annotate(
         f"{values[row, column]:.3f}",
         at,
-        xytext=(8, 8),
+        xytext=(0, 9),
         textcoords="offset points",
         color="red",
+        ha="center",
     )

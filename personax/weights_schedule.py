@@ -9,9 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_PIECE = re.compile(
-    rf"({_NUMBER})(?:>({_NUMBER}))?(?:\[({_NUMBER}),\s*({_NUMBER})\])?\s*"
-)
+_PIECE = re.compile(rf"({_NUMBER})(?:>({_NUMBER}))?(?:\[({_NUMBER}),\s*({_NUMBER})\])?")
 
 
 class Piece(NamedTuple):

@@ -30,7 +30,9 @@ class DPMGrid(Grid):
 
     def tail(self, step: int) -> "DPMGrid":
         cut = super().tail(step)
-        return cut.replace(ahead=cut.ahead.at[0].set(0.0))
+        ahead = np.array(cut.ahead)
+        ahead[:1] = 0.0
+        return cut.replace(ahead=jnp.asarray(ahead))
 
 
 def dpmpp_2m() -> Solver:

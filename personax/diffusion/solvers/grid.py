@@ -104,9 +104,10 @@ def reverse(grid: Grid) -> Grid:
     )
 
 
-def rows_of(grid: Grid, rows: Int[np.ndarray, " r"]) -> Grid:
-    """The grid of these rows."""
-    return jax.tree.map(lambda column: column[rows], grid)
+def rows_of(grid: Grid, rows: Int[np.ndarray, " r"] | slice | int) -> Grid:
+    """The grid of these rows, or one row of it."""
+    # In numpy, which compiles nothing for every number of rows.
+    return jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[rows]), grid)
 
 
 def steps_of(grid: Grid) -> Int[np.ndarray, " s"]:
