@@ -21,6 +21,7 @@ from personax.training.sharding import make_mesh, over_batch
 from personax.training.stream import Language, held_out, make_flow, make_source, tiles
 from tests.data.test_latents import ABOUT, write
 from tests.data.test_stream import Numbered
+from tests.random_params import random_params
 
 ENCODE = jax.jit(vae.encode, static_argnames="config")
 READ = jax.jit(lambda denoiser, ids: encode(denoiser, ids).text)
@@ -47,7 +48,10 @@ def spec(tiny_spec, emoji):
 @pytest.fixture(scope="module")
 def denoiser(spec):
     """One that does no more than read."""
-    params = init_clip_text(jax.random.key(0), spec.text_encoder)
+    shapes = jax.eval_shape(
+        lambda: init_clip_text(jax.random.key(0), spec.text_encoder)
+    )
+    params = random_params(shapes)
     return Denoiser({"text_encoder": params}, spec=spec)
 
 
