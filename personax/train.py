@@ -82,6 +82,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
                 state = _loop(
                     config, run, step, state, source, looks, writer, checkpoints
                 )
+                source.close()
             if int(state.step) < config.steps:
                 print(f"Stopped at step {state.step}; the same command goes on.")
                 return
