@@ -117,10 +117,10 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
     config = ControlNetConfig.of(emoji.spec.unet, CHANNELS[1:])
     fine = jax.jit(lambda unet: copy_encoder(jax.random.key(0), unet, CHANNELS[1:]))
     write_controlnet(tmp_path / "fine", fine(emoji.params["unet"]), config)
-    with pytest.raises(ValueError, match="hints at 2 pixels per latent cell; .* has 4"):
+    with pytest.raises(ValueError, match=r"hints at 2 pixels .* has 4\."):
         with_control(plain, emoji, str(tmp_path / "fine"))
     method = methods.make("controlnet", channels=CHANNELS[1:])
-    with pytest.raises(ValueError, match="halve a hint 1 times, to 1/2; .* makes 1/4"):
+    with pytest.raises(ValueError, match=r"1 times, to 1/2; .* makes 1/4 of"):
         methods.prepare(method, plain.denoiser)
 
 
