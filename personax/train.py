@@ -1,5 +1,6 @@
 """The command that teaches: `python -m personax.train --config FILE`."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -87,7 +88,10 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
         ema_decay=config.ema_decay,
         shardings=placed,
     )
-    with Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints:
+    with (
+        contextlib.closing(source),
+        Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints,
+    ):
         state = checkpoints.restore(sharding.put(state, placed), source)
         with Writer(folder, int(state.step), writes=is_first()) as writer:
             looks = _make_look(config, run, folder, gallery, fixed, writer)
@@ -95,7 +99,6 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
                 state = _loop(
                     config, run, step, state, source, looks, writer, checkpoints
                 )
-                source.close()
             if int(state.step) < config.steps:
                 say(f"Stopped at step {state.step}; the same command goes on.")
                 return False
@@ -107,7 +110,6 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
         size = (folder / "concept" / "theta.safetensors").stat().st_size
         print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
         print(f"pictures in {folder}/grid.png\n{watch}")
-    source.close()
     return True
 
 
