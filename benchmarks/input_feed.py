@@ -15,24 +15,28 @@ import jax
 from absl import app, flags
 
 from benchmarks import timing
-from personax import cache
+from personax import cache, command
 from personax.teaching import Run, language, prepare
 from personax.training import stream
 from personax.training.state import create
 from personax.training.step import make_step
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("source", "portraits:people", "Also cached, and read from there.")
-flags.DEFINE_string("method", "dreambooth", "configs/emoji_METHOD.py.")
-flags.DEFINE_integer("batch", 16, "Pictures a step.", 1)
-flags.DEFINE_integer("steps", 10, "Steps a run.", 1)
-flags.DEFINE_integer("runs", 5, "Counted runs of each side.", 1)
-flags.DEFINE_integer("cached", 512, "Pictures in the cache.", 1)
-flags.DEFINE_integer("workers", 0, "Processes that read.")
-flags.DEFINE_float("most", 1.05, "The largest ratio that passes.")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("source", "portraits:people", "Also cached, and read so.")
+    flags.DEFINE_string("method", "dreambooth", "configs/emoji_METHOD.py.")
+    flags.DEFINE_integer("batch", 16, "Pictures a step.", 1)
+    flags.DEFINE_integer("steps", 10, "Steps a run.", 1)
+    flags.DEFINE_integer("runs", 5, "Counted runs of each side.", 1)
+    flags.DEFINE_integer("cached", 512, "Pictures in the cache.", 1)
+    flags.DEFINE_integer("workers", 0, "Processes that read.")
+    flags.DEFINE_float("most", 1.05, "The largest ratio that passes.")
 
 
 def main(_):
+    command.start()
     with tempfile.TemporaryDirectory() as folder:
         out, ratios = pathlib.Path(folder) / "cache", []
         ratios.append(measure(FLAGS.source))
@@ -109,4 +113,5 @@ def config_of(source: str):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
