@@ -15,8 +15,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from personax import command, prompts
 from personax.diffusion.solvers import SOLVERS, Grid, Solver, ddim
 from personax.loading import Base
+from personax.methods.null_text import reads_text
 from personax.model import Model
-from personax.model_sources import load_models, reads_no_text
+from personax.model_sources import load_models
 from personax.networks.compute import Compute
 from personax.prompts import Wish
 from personax.spec import Spec
@@ -70,6 +71,7 @@ class Drawing(NamedTuple):
 
     base: Base
     models: dict[str, Model]
+    marks: dict[str, str]  # see `Loaded`
     height: int
     width: int
     solver: Solver
@@ -131,9 +133,10 @@ def set_up(given: Any) -> Drawing:
 def check(given: Any, drawing: Drawing, wishes: Sequence[Wish]) -> None:
     """ValueError for what `prompts.check` refuses; a line for a prompt nobody reads."""
     prompts.check(drawing.models, wishes, given.unconditional)
-    deaf = {name for name, model in drawing.models.items() if reads_no_text(model)}
     null = Wish(given.negative, 1.0, given.unconditional)
-    for name in deaf:
+    for name, model in drawing.models.items():
+        if reads_text(model.denoiser.params):
+            continue
         unread = [w.prompt for w in (*wishes, null) if w.model == name and w.prompt]
         if unread:
             quoted = ", ".join(map(repr, dict.fromkeys(unread)))

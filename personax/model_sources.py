@@ -9,10 +9,9 @@ import numpy as np
 from personax import artifact
 from personax.diffusion.schedule import alphas_cumprod
 from personax.loading import Base, load_base
-from personax.model import Model, from_base, with_concepts
+from personax.model import Model, from_base, named, with_concepts
 from personax.networks.compute import Compute
 from personax.spec import Spec
-from personax.tree import flat
 
 
 class Loaded(NamedTuple):
@@ -20,12 +19,13 @@ class Loaded(NamedTuple):
 
     base: Base
     models: dict[str, Model]  # "base" first, with its concepts bound
+    marks: dict[str, str]  # {model: what changes when its weights do}
 
 
 def load_models(
     base: str,
     concepts: Sequence[str] = (),
-    named: Sequence[str] = (),
+    others: Sequence[str] = (),
     *,
     compute: Compute = Compute(),
     **options: Any,
@@ -43,15 +43,16 @@ def load_models(
     first = load_base(base, **options)
     shelf = _Shelf([first], [from_base(first, compute)])
     models = {"base": with_concepts(shelf.models[0], first, concepts)}
-    for text in named:
+    marks = {"base": _mark(first, [named(concept)[1] for concept in concepts])}
+    for text in others:
         name, equals, source = text.partition("=")
         if not (name and equals and source) or name in models:
             raise ValueError(f"--model {text!r} is not NAME=SOURCE with a new NAME.")
         if any(mark in name for mark in "@:"):
             raise ValueError(f"--model {text!r}: a NAME has no @ and no colon in it.")
-        models[name] = _load(shelf, source, compute, options)
+        models[name], marks[name] = _load(shelf, source, compute, options)
         check_agreement(name, models[name].denoiser.spec, first.spec)
-    return Loaded(first, models)
+    return Loaded(first, models, marks)
 
 
 def check_agreement(name: str, spec: Spec, base: Spec) -> None:
@@ -82,11 +83,6 @@ def check_agreement(name: str, spec: Spec, base: Spec) -> None:
         )
 
 
-def reads_no_text(model: Model) -> bool:
-    """Whether the model draws the same whatever it is told, as a null-text one does."""
-    return not any("/attn2/to_k/" in path for path in flat(model.denoiser.params))
-
-
 class _Shelf(NamedTuple):
     """The bases that are loaded, and each as a model."""
 
@@ -96,12 +92,13 @@ class _Shelf(NamedTuple):
 
 def _load(
     shelf: _Shelf, source: str, compute: Compute, options: Mapping[str, Any]
-) -> Model:
+) -> tuple[Model, str]:
     folder = pathlib.Path(source)
     if not (folder / "concept.json").is_file():
         if (folder / "concept" / "concept.json").is_file():
             artifact.origin(folder)  # its error says where the concept is
-        return shelf.models[_find(shelf, source, compute, options)]
+        place = _find(shelf, source, compute, options)
+        return shelf.models[place], _mark(shelf.bases[place])
     name, fingerprint = artifact.origin(folder)
     own = [base.fingerprint for base in shelf.bases]
     if fingerprint in own:
@@ -111,7 +108,12 @@ def _load(
             place = _find(shelf, name, compute, options)
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"{source} names its base {name!r}: {error}")
-    return with_concepts(shelf.models[place], shelf.bases[place], [source])
+    base = shelf.bases[place]
+    return with_concepts(shelf.models[place], base, [source]), _mark(base, [folder])
+
+
+def _mark(base: Base, concepts: Sequence[pathlib.Path] = ()) -> str:
+    return " ".join([base.fingerprint[:16], *map(artifact.digest, concepts)])
 
 
 def _find(

@@ -146,7 +146,7 @@ def _record(
         "axes": [str(axis) for axis in axes],
         "terms": [str(wish) for wish in others],
         **{name: getattr(FLAGS, name) for name in _RECORDED},
-        "fingerprint": plan.base.fingerprint,
+        "weights": plan.marks,
         "solver": plan.solver_name,
         "size": [plan.width, plan.height],
         "dtype": plan.spec.compute.dtype,
