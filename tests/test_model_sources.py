@@ -10,19 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from personax import prompts
 from personax.denoiser import predict
 from personax.diffusion import guidance
 from personax.diffusion.solvers import SOLVERS
-from personax.loading import load_base
-from personax.methods import Concept
+from personax.loading.write import write_controlnet
 from personax.model_sources import check_agreement, load_models
+from personax.networks.controlnet import ControlNetConfig, copy_encoder
 from personax.prompts import parse
 from personax.tree import flat
-from tests.loading.make import FILES, state, write_pipeline
-from tests.untaught import save_untaught
+from tests.small_models import write_concept, write_small
 
 # One compilation for all models of one shape.
 predicted = jax.jit(predict, compiler_options={"xla_backend_optimization_level": 0})
@@ -33,23 +31,13 @@ def disk(tmp_path_factory):
     """The folders "base", "sd", "art", and "face": a concept that names "art"."""
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(["base", "sd", "art"]):
-        write_pipeline(root / name, seed)
-        for part, file in FILES.items():
-            # As large as trained weights are: a network of these stays finite.
-            small = {path: 0.2 * leaf for path, leaf in state(part, seed).items()}
-            save_file(small, root / name / part / file)
-    art = load_base(root / "art")
-    face = Concept("", "face", (), (), "face")
-
-    def moved(theta):
-        return jax.tree.map(lambda leaf: leaf + 0.1, theta)
-
-    save_untaught(root / "face", art, face, "custom_diffusion", moved)
+        write_small(root / name, seed)
+    write_concept(root / "face", root / "art")
     return root
 
 
 def named(disk, *names):
-    return [f"{name}={disk / name}" for name in names]
+    return {name: str(disk / name) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +67,8 @@ def test_a_concept_of_the_base_shares_its_weights(disk):
 
 
 def test_two_names_of_one_base_are_one_model(disk):
-    again = [f"copy={disk / 'base'}", f"more={disk / 'sd'}", f"sd={disk / 'sd'}"]
+    again = {"copy": disk / "base", "more": disk / "sd", "sd": disk / "sd"}
+    again = {name: str(source) for name, source in again.items()}
     models = load_models(str(disk / "base"), others=again).models
     assert models["copy"] is models["base"]
     assert models["sd"] is models["more"]
@@ -164,18 +153,34 @@ def test_models_that_cannot_be_added_are_refused(loaded, part, option, value, se
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("name", "source", "sentence"),
     [
-        ("face", "NAME=SOURCE"),
-        ("=x", "NAME=SOURCE"),
-        ("base=x", "new NAME"),
-        ("a:b=x", "no @ and no colon"),
-        ("face=/nowhere/at/all", "/nowhere/at/all"),
+        ("base", "x", "not base"),
+        ("a:b", "x", "no @ and no colon"),
+        ("face", "/nowhere/at/all", "/nowhere/at/all"),
     ],
 )
-def test_a_source_that_is_none_is_refused(disk, source, sentence):
+def test_a_source_that_is_none_is_refused(disk, name, source, sentence):
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-        load_models(str(disk / "base"), others=[source])
+        load_models(str(disk / "base"), others={name: source})
+
+
+def test_a_model_gets_the_controlnet_that_is_named(disk, loaded, tmp_path):
+    config = ControlNetConfig.of(loaded.base.spec.unet, (4, 8))
+    unet = loaded.base.params["unet"]
+    write_controlnet(tmp_path, copy_encoder(jax.random.key(0), unet, (4, 8)), config)
+    other = {"edges": str(disk / "base")}
+    models = load_models(
+        str(disk / "base"), others=other, controls={"edges": str(tmp_path)}
+    ).models
+    assert "controlnet" in models["edges"].denoiser.params
+    assert "controlnet" not in models["base"].denoiser.params
+    assert (
+        models["edges"].denoiser.params["unet"]
+        is models["base"].denoiser.params["unet"]
+    )
+    with pytest.raises(ValueError, match="no model 'edge', only base"):
+        load_models(str(disk / "base"), controls={"edge": str(tmp_path)})
 
 
 def test_a_concept_whose_base_has_gone_or_changed_is_refused(disk, tmp_path):
@@ -190,4 +195,4 @@ def test_a_concept_whose_base_has_gone_or_changed_is_refused(disk, tmp_path):
         (folder / "concept.json").write_text(json.dumps({**about, "base": base}))
         (folder / "theta.safetensors").write_bytes(theta)
         with pytest.raises(ValueError, match=sentence):
-            load_models(str(disk / "base"), others=[f"face={folder}"])
+            load_models(str(disk / "base"), others={"face": str(folder)})

@@ -8,7 +8,6 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
-from safetensors.numpy import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from personax import generate, images, picture_inputs, prompts
@@ -18,7 +17,7 @@ from personax.diffusion.solvers.grid import rows_of
 from personax.loading import embedded, load_base
 from personax.model import from_base
 from personax.prompts import Wish
-from tests.loading.make import FILES, state, write_pipeline
+from tests.small_models import write_small
 
 TOLERANCE = 2  # of 255, for every pixel
 PROMPT, GUIDANCE, STEPS, STRENGTH = "a dog in the desert", 3.0, 10, 0.6
@@ -97,11 +96,7 @@ def test_a_noised_picture_becomes_the_same(emoji, same_noise):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """(a base of four channels, which diffusers' repainting is for, its folder)."""
-    folder = tmp_path_factory.mktemp("small") / "small"
-    write_pipeline(folder)
-    for part, file in FILES.items():
-        # As large as trained weights are, so that rounding is not blown up.
-        save_file({k: 0.2 * v for k, v in state(part).items()}, folder / part / file)
+    folder = write_small(tmp_path_factory.mktemp("small") / "small")
     return load_base(folder), folder
 
 
