@@ -41,6 +41,12 @@ def test_another_form_is_refused(text):
         parse_axis(text)
 
 
+def lines(folder):
+    """What the journal says."""
+    text = (folder / "cells.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def paint(weights):
     """Two pictures, as bright as the weights say."""
     painted.append(weights)
@@ -63,9 +69,7 @@ def test_a_search_that_was_broken_off_goes_on(tmp_path):
     cells = list(run_search(tmp_path, AXES, paint, SCORES, known))
     every = [(a, b) for a in AXES[0].values for b in AXES[1].values]
     assert painted == [cell.weights for cell in cells] == every
-    assert [json.loads(line)["file"] for line in journal.open()] == [
-        cell.file for cell in cells
-    ]
+    assert [line["file"] for line in lines(tmp_path)] == [cell.file for cell in cells]
     strip = np.asarray(Image.open(tmp_path / cells[-1].file))
     assert strip.shape == (4, 8, 3)
     assert strip[0, 0, 0] == 35
@@ -117,8 +121,8 @@ def test_the_heat_map_has_a_panel_for_each_score(tmp_path, rows):
     write_heat_map(
         tmp_path / "map.png",
         {"text": values, "image": -values},
-        rows=("down", range(rows)),
-        columns=("across", (0, 0.25, 0.5, 0.75)),
+        rows=("down", [0.0, 1.0, 2.0][:rows]),
+        columns=("across", (0.0, 0.25, 0.5, 0.75)),
     )
     with Image.open(tmp_path / "map.png") as image:
         assert image.size == (1320, 552)
@@ -147,13 +151,13 @@ def test_the_command_scores_every_cell_and_shows_them(disk, tmp_path):
     ]
     done = run("personax.search", *arguments)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "cells.jsonl").open()]
-    assert [line["weights"] for line in lines] == [
+    found = lines(tmp_path)
+    assert [line["weights"] for line in found] == [
         [a, b] for a in (0, 0.5, 1) for b in (0, 2)
     ]
-    assert all(set(line["scores"]) == {"text", "image"} for line in lines)
+    assert all(set(line["scores"]) == {"text", "image"} for line in found)
     best = json.loads((tmp_path / "best.json").read_text())
-    top = max(lines, key=lambda line: line["scores"]["image"])
+    top = max(found, key=lambda line: line["scores"]["image"])
     assert best["image"]["weights"] == top["weights"]
     assert best["image"]["terms"][0] == f"face@{top['weights'][0]:g}:"
     assert "best by all: --term" in done.stdout
