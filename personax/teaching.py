@@ -231,6 +231,11 @@ def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
 def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | None:
     """What a method wants read before it begins: captions, the empty text, or none."""
     needs = {part.needs for part in method.parts.values()}
+    if "hints" in needs and not (config.stream.source and config.stream.hint):
+        raise ValueError(
+            f"The method {config.method} learns from hints, which a stream brings: "
+            "--config.stream.source scenes --config.stream.hint canny."
+        )
     if "captions" not in needs:
         return jnp.asarray(tokenize(tokenizer, [""])) if "null" in needs else None
     if not config.corpus:

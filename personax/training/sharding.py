@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from personax.training.state import TrainState
 
@@ -41,6 +44,24 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 def everywhere(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """The tree on the devices of one sharding or of a tree of them.
+
+    Of several processes each must hold the whole tree, and gives its devices their
+    part; of arrays that lie on all devices already, the devices exchange it.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(_put, tree, shardings)
+
+
+def fetch(tree: Any) -> Any:
+    """The tree as whole numpy arrays, in every process; all must ask."""
+    return jax.tree.map(_fetch, tree)
 
 
 def by_rules(
@@ -99,3 +120,19 @@ def of_state(
     )
     ema = None if state.ema is None else theta
     return state.replace(step=whole, theta=theta, opt=opt, key=whole, ema=ema)
+
+
+def _put(leaf: Any, sharding: Sharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda at: whole[at])
+
+
+def _fetch(leaf: jax.Array) -> np.ndarray:
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

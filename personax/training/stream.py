@@ -290,12 +290,14 @@ def _floats(posterior: Posterior) -> Posterior:
 
 
 @jax.jit
-def _take(texts: Text, row: Int[Array, " b"]) -> Text:
+def _take(texts: Float[Array, "r n d"], row: Int[Array, " b"]) -> Text:
     return texts[row]
 
 
 @jax.jit
-def _or_empty(text: Text, empty: Text, silent: Bool[Array, " b"]) -> Text:
+def _or_empty(
+    text: Text, empty: Float[Array, "1 n d"], silent: Bool[Array, " b"]
+) -> Text:
     return jnp.where(silent[:, None, None], empty, text.astype(empty.dtype))
 
 
