@@ -1,6 +1,12 @@
 """The emoji world: unlimited captioned pictures with known content, and 12 subjects."""
 
-from personax.data.emoji.drawing import render
+from personax.data.emoji.drawing import Frame, render
+from personax.data.emoji.portraits import (
+    PLACES,
+    PORTRAITS,
+    portrait,
+    portrait_scene,
+)
 from personax.data.emoji.sampling import caption, choose, phrase, sample, scene
 from personax.data.emoji.world import (
     ACCESSORIES,
@@ -36,9 +42,12 @@ __all__ = [
     "GROUPS",
     "HEADS",
     "HELD_OUT",
+    "PLACES",
+    "PORTRAITS",
     "SCENES",
     "STYLES",
     "TINTS",
+    "Frame",
     "Scene",
     "Sprite",
     "Sprites",
@@ -49,6 +58,8 @@ __all__ = [
     "class_word",
     "load_sprites",
     "phrase",
+    "portrait",
+    "portrait_scene",
     "render",
     "sample",
     "scene",

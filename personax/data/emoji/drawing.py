@@ -27,6 +27,7 @@ class Frame(NamedTuple):
     high: int
     spread: float  # share of the free room
     up: float  # upwards; negative is up
+    worn: int = 44  # the largest size that leaves a hat its room
 
 
 FRAMES = {
@@ -37,24 +38,28 @@ FRAMES = {
 
 
 def render(
-    rng: np.random.Generator, sprites: Sprites, scene: Scene
+    rng: np.random.Generator,
+    sprites: Sprites,
+    scene: Scene,
+    frame: Frame | None = None,
 ) -> UInt8[np.ndarray, "32 32 3"]:
     """A uint8 picture of `scene`; `rng` decides sizes, positions and shades.
 
-    Raises ValueError, naming the nearest sprites, for a sprite that does not exist.
+    `frame` replaces the one that the scene's distance stands for. Raises ValueError,
+    naming the nearest sprites, for a sprite that does not exist.
     """
     image = _background(rng, scene.place)
     rgba = _look_up(sprites, scene.subject)
     if scene.colour:
         rgba = _tint(rgba, COLOURS[scene.colour])
-    frame = FRAMES[scene.distance]
+    frame = frame or FRAMES[scene.distance]
     size = int(rng.integers(frame.low, frame.high))
     room = abs(SIDE - size) / 2 * frame.spread
     x = SIDE / 2 + rng.uniform(-1, 1) * room
     y = SIDE / 2 + rng.uniform(frame.up, 1) * room
     if scene.accessory:
-        # Small and low enough to leave a hat its room.
-        size, y = min(size, 44), max(y, SIDE / 2 + 4)
+        # Low enough, too, to leave a hat its room.
+        size, y = min(size, frame.worn), max(y, SIDE / 2 + 4)
         worn = ACCESSORIES[scene.accessory[0]]
         _paste(image, rgba, x, y, size)
         hat = _look_up(sprites, scene.accessory)

@@ -66,29 +66,29 @@ def choose(
     them; the subjects to personalise are left out unless `held_out`. Accessories keep
     to the base's styles. Raises ValueError for a class or a style without sprites.
     """
-    drawn = _drawn(sprites, classes, styles, set() if held_out else HELD_OUT)
-    name = _one(rng, tuple(drawn))
-    subject = (name, _one(rng, drawn[name]))
-    place = _one(rng, _PLACES)
+    drawn = drawn_in(sprites, classes, styles, set() if held_out else HELD_OUT)
+    name = one(rng, tuple(drawn))
+    subject = (name, one(rng, drawn[name]))
+    place = one(rng, _PLACES)
     accessory = other = colour = distance = None
     if rng.random() < 0.08:
-        colour = _one(rng, TINTS)
+        colour = one(rng, TINTS)
     branch = rng.random()
     if name in HEADS and branch < 0.35:
-        worn = _drawn(sprites, tuple(ACCESSORIES), BASE_STYLES, set())
-        item = _one(rng, tuple(worn))
-        accessory = (item, _one(rng, worn[item]))
+        worn = drawn_in(sprites, tuple(ACCESSORIES), BASE_STYLES, set())
+        item = one(rng, tuple(worn))
+        accessory = (item, one(rng, worn[item]))
     elif branch > 0.85:
-        neighbour = _one(rng, tuple(drawn))
-        other = (neighbour, _one(rng, drawn[neighbour]))
+        neighbour = one(rng, tuple(drawn))
+        other = (neighbour, one(rng, drawn[neighbour]))
     elif branch > 0.77:
-        distance = _one(rng, tuple(DISTANCES))
+        distance = one(rng, tuple(DISTANCES))
     return Scene(subject, place, accessory, other, colour, distance)
 
 
 def phrase(rng: np.random.Generator, scene: Scene) -> Wording:
     """A random way to say `scene`, with the base's training frequencies."""
-    lead = _one(
+    lead = one(
         rng, DISTANCES.get(scene.distance, ("", "a photo of ", "a picture of "))
     )
     name = scene.subject[0]
@@ -139,7 +139,7 @@ def caption(scene: Scene, wording: Wording | None = None) -> str:
     return " ".join(said)
 
 
-def _drawn(
+def drawn_in(
     sprites: Sprites,
     classes: Sequence[str],
     styles: Sequence[str],
@@ -168,5 +168,5 @@ def _drawn(
     return found
 
 
-def _one(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+def one(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[rng.integers(len(items))]
