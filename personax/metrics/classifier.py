@@ -5,7 +5,6 @@ both. Its accuracy stands beside its weights, in assets/emoji/classifier.
 """
 
 import json
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 

@@ -68,7 +68,7 @@ def test_what_has_no_distance_is_said_in_one_sentence():
     bad[3, 1] = np.nan
     with pytest.raises(ValueError, match="at least 2 pictures of each set, not 1"):
         frechet(good, good[:1])
-    with pytest.raises(ValueError, match="1 of 10 pictures are not finite.*number 3"):
+    with pytest.raises(ValueError, match=r"1 of 10 pictures are not finite.*number 3"):
         frechet(good, bad)
     with pytest.raises(ValueError, match="4 numbers in one set and 5 in the other"):
         frechet(good, correlated(10, 5, 9))

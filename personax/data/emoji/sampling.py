@@ -88,9 +88,7 @@ def choose(
 
 def phrase(rng: np.random.Generator, scene: Scene) -> Wording:
     """A random way to say `scene`, with the base's training frequencies."""
-    lead = one(
-        rng, DISTANCES.get(scene.distance, ("", "a photo of ", "a picture of "))
-    )
+    lead = one(rng, DISTANCES.get(scene.distance, ("", "a photo of ", "a picture of ")))
     name = scene.subject[0]
     broader = GROUPS.get(name) if rng.random() < 0.08 else None
     if broader == "animal" and name in HEADS and rng.random() < 0.5:
