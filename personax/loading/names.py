@@ -137,14 +137,6 @@ def to_layout(path: str, tensor: np.ndarray, rank: int) -> np.ndarray:
     return tensor.transpose({2: (1, 0), 4: (2, 3, 1, 0)}.get(tensor.ndim))
 
 
-def from_layout(path: str, leaf: np.ndarray) -> np.ndarray:
-    """A parameter of ours in the layout that torch has for it: undoes `to_layout`."""
-    if not path.endswith("kernel"):
-        return leaf
-    axes = {2: (1, 0), 4: (3, 2, 0, 1)}[leaf.ndim]
-    return np.ascontiguousarray(leaf.transpose(axes))
-
-
 def torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch has for a parameter of our `shape`."""
     if not path.endswith("kernel"):
