@@ -7,10 +7,10 @@
 Draws 500 fixed prompts, one picture each, at each guidance, and asks the classifier
 that was trained on renders alone which of the words it sees: the class (of 147), the
 place (of 19), the accessory (of 7 and none), the colour (of 7 and none) and the style
-(of 7), each over the prompts that say it. Styles are counted apart for the three of the first
-base and the four others. Renders of the same scenes say what can be seen at best, and
-renders through the autoencoder what can be drawn at best. One JSON line for each row,
-then the table.
+(of 7), each over the prompts that say it. Styles are counted apart for the three of the
+first base and the four others. Renders of the same scenes say what can be seen at best,
+and renders through the autoencoder what can be drawn at best. One JSON line for each
+row, then the table.
 """
 
 import collections
