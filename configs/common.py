@@ -109,6 +109,7 @@ def get_config() -> ConfigDict:
             "images": 4,
             "steps": 25,
             "guidance": 3.0,
+            "unconditional": "own",  # or base: its empty text, as of GCFG
             "every": 0,  # 0: at the start and the end
         }
     )

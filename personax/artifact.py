@@ -29,6 +29,7 @@ class Artifact(NamedTuple):
 
     method: Method
     theta: Theta
+    prepared: Mapping[str, Any]  # what its parts saved beside theta, {name: arrays}
     concepts: tuple[Concept, ...]
     about: Mapping[str, Any]  # concept.json
 
@@ -43,23 +44,22 @@ def save(
     base: str,
     fingerprint: str,
     before: Sequence[pathlib.Path] = (),
+    prepared: Mapping[str, Any] = {},
     **about: Any,
 ) -> None:
     """Write the folder in one piece; `about` (step, prompts, config, …) must be JSON.
 
     `before` are the concepts that it was trained on top of: they go along, as copies.
+    `prepared` is what `methods.saved` gives; it lies in prepared.safetensors.
     A concept that is there is replaced; ValueError where something else is.
     """
     check_replaceable(folder)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    leaves = {
-        f"{part}/{path}": np.asarray(leaf)
-        for part, tree in theta.items()
-        for path, leaf in flat(tree).items()
-    }
-    save_file(leaves, unfinished / "theta.safetensors")
+    save_file(_named(theta), unfinished / "theta.safetensors")
+    if prepared:
+        save_file(_named(prepared), unfinished / "prepared.safetensors")
     for i, earlier in enumerate(before):
         shutil.copytree(earlier, unfinished / "before" / str(i))
     record = {
@@ -102,7 +102,8 @@ def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
     )
     # What personax.compress wrote stands for whole kernels, in full precision.
     leaves = expand(restore(_read_leaves(folder / "theta.safetensors")), params)
-    return Artifact(method, _fill(folder, expected, leaves), concepts, about)
+    theta = _fill(folder, expected, leaves)
+    return Artifact(method, theta, _prepared(folder, method), concepts, about)
 
 
 def digest(folder: pathlib.Path) -> str:
@@ -116,6 +117,30 @@ def earlier(folder: pathlib.Path) -> list[pathlib.Path]:
     inside = folder / "before"
     found = inside.iterdir() if inside.is_dir() else ()
     return sorted(found, key=lambda path: int(path.name))
+
+
+def _named(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """{part/path: leaf} of {part: its tree}."""
+    return {
+        f"{part}/{path}": np.asarray(leaf)
+        for part, tree in parts.items()
+        for path, leaf in flat(tree).items()
+    }
+
+
+def _prepared(folder: pathlib.Path, method: Method) -> dict[str, Any]:
+    """What the method's parts saved beside theta, {name: {path: array}}."""
+    names = [part.saves for part in method.parts.values() if part.saves]
+    if not names:
+        return {}
+    found: dict[str, Any] = {name: {} for name in names}
+    path = folder / "prepared.safetensors"
+    for leaf, array in _read_leaves(path).items():
+        name, _, inner = leaf.partition("/")
+        found.setdefault(name, {})[inner] = jnp.asarray(array)
+    if found.keys() != set(names) or not all(found.values()):
+        raise ValueError(f"{path} does not hold {', '.join(names)}, and nothing else.")
+    return found
 
 
 def _concept(values: Mapping[str, Any]) -> Concept:

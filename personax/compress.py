@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> None:
         theta,
         found.concepts,
         before=artifact.earlier(folder),
+        prepared=found.prepared,
         compression=compression,
         **about,
     )

@@ -11,6 +11,8 @@ from personax import artifact, methods
 from personax.denoiser import Denoiser
 from personax.loading import Base
 from personax.methods import Concept
+from personax.methods.null_text import reads_text
+from personax.methods.prepared import keep
 from personax.methods.tokens import TABLE
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import (
@@ -52,6 +54,7 @@ def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
         # part may have to get along with the ones before it.
         own = total.replace(params=plain.params, first=len(model.concepts))
         bound = _bind(model._replace(denoiser=own), base, source)
+        _check_text(source, total, bound.denoiser, alone=len(sources) == 1)
         if bound.denoiser.reference is not None:
             _check_handles(source, bound.concepts)
         total = _add(total, plain, bound.denoiser)
@@ -93,10 +96,25 @@ def _bind(model: Model, base: Base, source: str) -> Model:
         raise ValueError(
             f"{path}: {error} Give it another name: --concept '<v2>={path}'."
         )
-    denoiser = methods.prepare(loaded.method, model.denoiser)
+    denoiser = model.denoiser
+    for saved, arrays in loaded.prepared.items():
+        denoiser = keep(denoiser, saved, arrays)
+    denoiser = methods.prepare(loaded.method, denoiser)
     bound = methods.bind(loaded.method, denoiser, loaded.theta)
     spoken = (*model.concepts, *concepts)
     return Model(bound.replace(first=len(spoken)), tokenizer, spoken)
+
+
+def _check_text(source: str, total: Denoiser, bound: Denoiser, *, alone: bool) -> None:
+    """ValueError for a model without text beside others: its parameters add up to none.
+
+    Where it is alone there is nothing to add to.
+    """
+    if not alone and not (reads_text(total.params) and reads_text(bound.params)):
+        raise ValueError(
+            f"{source}: one of these concepts reads no text and stands alone: give it "
+            "as a model of its own, --model NAME=DIR."
+        )
 
 
 def _check_handles(source: str, concepts: Sequence[Concept]) -> None:
@@ -135,6 +153,8 @@ def _add(total: Denoiser, plain: Denoiser, bound: Denoiser) -> Denoiser:
 
 def _add_params(total: Params, plain: Params, bound: Params) -> Params:
     """`total` with what `bound` has changed about `plain`; new words come last."""
+    if not reads_text(bound):
+        return bound  # it is alone
     before, after, sums = flat(plain), flat(bound), flat(total)
     own, words, table = (leaves.pop(TABLE) for leaves in (before, after, sums))
     for path, leaf in after.items():

@@ -58,10 +58,12 @@ def make_paint(
     steps: int,
     guidance: float,
     seed: int,
+    unconditional: Model | None = None,
 ) -> Paint:
     """A function that draws `count` pictures of each prompt by DDIM, of that size.
 
-    It draws the same seeds every time, by one compiled program for all prompts.
+    It draws the same seeds every time, by one compiled program for all prompts. The
+    unconditional term is the painted model's own, or another's.
     """
     solver = SOLVERS["ddim"]
     grid = solver.grid(spec.schedule, steps)
@@ -72,8 +74,14 @@ def make_paint(
     def paint(model: Model, wanted: Sequence[str]) -> list[list[images.Pixels]]:
         rows = []
         for prompt in wanted:
-            terms = prompts.to_terms({"base": model}, [Wish(prompt, guidance)])
-            latents = draw({"base": model.denoiser}, terms, grid, key, indices)
+            models = {"base": model}
+            if unconditional is not None:
+                models["unconditional"] = unconditional
+            terms = prompts.to_terms(
+                models, [Wish(prompt, guidance)], unconditional=[*models][-1]
+            )
+            denoisers = {name: each.denoiser for name, each in models.items()}
+            latents = draw(denoisers, terms, grid, key, indices)
             rows.append(list(np.asarray(decode(base.params["vae"], latents))))
         return rows
 

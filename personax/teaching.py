@@ -181,6 +181,9 @@ def _check_numbers(config: ConfigDict) -> None:
             raise ValueError(f"{name} is {config[name]}; it must be at least 1.")
     if config.seed < 0:
         raise ValueError(f"seed is {config.seed}; it must not be negative.")
+    if config.preview.unconditional not in ("own", "base"):
+        found = config.preview.unconditional
+        raise ValueError(f"preview.unconditional is {found!r}; there are: own, base.")
     if config.optimizer.learning_rate <= 0:
         rate = config.optimizer.learning_rate
         raise ValueError(f"optimizer.learning_rate is {rate}; it must be positive.")
@@ -206,9 +209,10 @@ def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
 
 
 def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | None:
-    """The captions from which a method learns what words are like, if it does."""
-    if not any(part.needs_corpus for part in method.parts.values()):
-        return None
+    """What a method wants read before it begins: captions, the empty text, or none."""
+    needs = {part.needs for part in method.parts.values()}
+    if "captions" not in needs:
+        return jnp.asarray(tokenize(tokenizer, [""])) if "null" in needs else None
     if not config.corpus:
         raise ValueError(
             f"The method {config.method} needs a corpus of captions: --config.corpus "

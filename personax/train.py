@@ -154,6 +154,7 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
         steps=settings.steps,
         guidance=settings.guidance,
         seed=config.seed,
+        unconditional=run.plain if settings.unconditional == "base" else None,
     )
     rows = preview.captions(settings.prompts, run.concepts)
     return preview.make_gallery(paint, rows, _tiles(run), run.bind(run.theta))
@@ -304,6 +305,7 @@ def _save(
         base=run.base.name,
         fingerprint=run.base.fingerprint,
         before=[pathlib.Path(each) for each in config.before],
+        prepared=methods.saved(run.method, run.plain.denoiser),
         step=int(state.step),
         prompts=[list(lesson.captions) for lesson in run.lessons],
         config=config.to_dict(),

@@ -18,6 +18,10 @@ PRESETS = {
     "attention": r"unet/.*/attn[12]/.*",  # 93,536,640
     "unet": r"unet/.*",  # 859,520,964
     "unet_except_cross_attention": r"unet/(?!.*/attn2/).*",  # 815,558,404
+    # Without norm2 before cross-attention as well: what a folded null text leaves.
+    "unet_without_text": (  # 815,533,444
+        r"unet/(?!.*/transformer_blocks/\d+/(attn2|norm2)/).*"
+    ),
     "text_embeddings": r"text_encoder/.*/token_embedding/embedding",  # 37,945,344
 }
 

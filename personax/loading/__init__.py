@@ -2,6 +2,14 @@
 
 from personax.loading.base import Base, load_base
 from personax.loading.clip import Clip, load_clip
-from personax.loading.files import EMBEDDED, embedded
+from personax.loading.files import EMBEDDED, embedded, find_pipeline
 
-__all__ = ["EMBEDDED", "Base", "Clip", "embedded", "load_base", "load_clip"]
+__all__ = [
+    "EMBEDDED",
+    "Base",
+    "Clip",
+    "embedded",
+    "find_pipeline",
+    "load_base",
+    "load_clip",
+]

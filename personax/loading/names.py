@@ -137,6 +137,13 @@ def to_layout(path: str, tensor: np.ndarray, rank: int) -> np.ndarray:
     return tensor.transpose({2: (1, 0), 4: (2, 3, 1, 0)}.get(tensor.ndim))
 
 
+def from_layout(path: str, array: np.ndarray) -> np.ndarray:
+    """Our parameter as a view in torch's layout: (out, in) or OIHW."""
+    if not path.endswith("kernel"):
+        return array
+    return array.transpose({2: (1, 0), 4: (3, 2, 0, 1)}[array.ndim])
+
+
 def torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch has for a parameter of our `shape`."""
     if not path.endswith("kernel"):

@@ -4,8 +4,18 @@ import inspect
 from collections.abc import Callable
 
 from personax.methods import losses
-from personax.methods.base import Concept, Method, Part, after, bind, init, prepare
+from personax.methods.base import (
+    Concept,
+    Method,
+    Part,
+    after,
+    bind,
+    init,
+    prepare,
+    saved,
+)
 from personax.methods.class_diffusion import class_diffusion
+from personax.methods.concept_centric import concept_centric
 from personax.methods.custom_diffusion import custom_diffusion
 from personax.methods.dreambooth import dreambooth
 from personax.methods.extended_textual_inversion import extended_textual_inversion
@@ -31,6 +41,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "svdiff": svdiff,
     "perfusion": perfusion,
     "infusion": infusion,
+    "concept_centric": concept_centric,
 }
 
 __all__ = [
@@ -43,6 +54,7 @@ __all__ = [
     "init",
     "make",
     "prepare",
+    "saved",
 ]
 
 

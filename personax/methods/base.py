@@ -1,7 +1,7 @@
 """A method: an ordered record of parts, which hold what is trained, and a loss."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, Float
@@ -37,14 +37,17 @@ class Part(NamedTuple):
     does once what each bind would do again, and keeps it in `denoiser.prepared`;
     `corpus` are tokenised captions, None when a trained concept is bound. `after(base,
     theta, batch)` is theta after what no gradient tells it, at the end of each step.
-    `needs_corpus` says that there is no training without one.
+    `needs` says what `corpus` must be for training: "captions", or the empty text alone
+    ("null"). `saves` names what of `prepared` goes along with a concept: that which
+    cannot be computed again where the concept is bound.
     """
 
     init: Callable[[Key, Params, Sequence[Concept]], Any]
     bind: Callable[[Denoiser, Any], Denoiser]
     prepare: Callable[[Denoiser, Ids | None], Denoiser] = _same
     after: Callable[[Denoiser, Theta, Any], Theta] | None = None
-    needs_corpus: bool = False
+    needs: Literal["", "captions", "null"] = ""
+    saves: str = ""
 
 
 class Method(NamedTuple):
@@ -67,6 +70,15 @@ def prepare(method: Method, denoiser: Denoiser, corpus: Ids | None = None) -> De
     for part in method.parts.values():
         denoiser = part.prepare(denoiser, corpus)
     return denoiser
+
+
+def saved(method: Method, denoiser: Denoiser) -> dict[str, Any]:
+    """{name: arrays} of what the parts have prepared and want saved with the concept.
+
+    `denoiser` is what `prepare` returned.
+    """
+    names = (part.saves for part in method.parts.values() if part.saves)
+    return {name: denoiser.prepared[name] for name in names}
 
 
 def init(

@@ -127,7 +127,7 @@ def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:
         own["word"] = _class_words(base, batch)
         return {**theta, "edit": own}
 
-    return Part(init, bind, prepare, after, needs_corpus=True)
+    return Part(init, bind, prepare, after, needs="captions")
 
 
 def covariance(denoiser: Denoiser, corpus: Ids) -> Float[np.ndarray, "d d"]:

@@ -39,7 +39,8 @@ def transformer(
 ) -> tuple[Float[Array, "b h w c"], Kept]:
     """(`x` after every transformer block of this place, the probabilities kept there).
 
-    `name` is this transformer's path in the UNet; its sites are named below it.
+    `name` is this transformer's path in the UNet; its sites are named below it. A block
+    whose cross-attention is {"null": vector} adds that and reads no text.
     """
     b, h, w, c = x.shape
     linear = params["proj_in"]["kernel"].ndim == 2
@@ -70,9 +71,12 @@ def transformer(
         z = layer_norm(block["norm1"], y)
         site = Site(f"{name}/{below}/attn1", "self", place, h * w)
         y = y + read(block["attn1"], site, z, z)
-        z = layer_norm(block["norm2"], y)
-        site = Site(f"{name}/{below}/attn2", "cross", place, h * w)
-        y = y + read(block["attn2"], site, z, text)
+        if "null" in block["attn2"]:
+            y = y + block["attn2"]["null"].astype(y.dtype)[None, None]
+        else:
+            z = layer_norm(block["norm2"], y)
+            site = Site(f"{name}/{below}/attn2", "cross", place, h * w)
+            y = y + read(block["attn2"], site, z, text)
         y = y + _feed_forward(block["ff"]["net"], layer_norm(block["norm3"], y))
     if linear:
         y = dense(params["proj_out"], y).reshape(b, h, w, c)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 import jax
 import optax
 
+from personax.training.adam_8bit import scale_by_adam_8bit
 from personax.tree import nearest
 from personax.typing import Theta
 
-_OPTIMIZERS = ("adamw", "lion", "sgd", "adafactor")
+_OPTIMIZERS = ("adamw", "adamw_8bit", "lion", "sgd", "adafactor")
 _SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -49,6 +50,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clip the gradient as a whole, direct it, decay, scale by the rate.
 
+    "adamw_8bit" keeps adamw's moments in 8 bits, "adafactor" factors and no momentum.
     "adamw" and "lion" read `b1` and `b2`, "adamw" `eps`, "sgd" has `b1` as its
     momentum, "adafactor" reads none. Decay is decoupled (Loshchilov & Hutter 2019) and
     so multiplied by the rate, for every one of them. `factors` are multiples of the
@@ -65,6 +67,7 @@ def make_optimizer(
             )
     direction = {
         "adamw": lambda: optax.scale_by_adam(b1, b2, eps),
+        "adamw_8bit": lambda: scale_by_adam_8bit(b1, b2, eps),
         "lion": lambda: optax.scale_by_lion(b1, b2),
         "sgd": lambda: optax.trace(b1),
         "adafactor": optax.scale_by_factored_rms,

@@ -84,13 +84,17 @@ def of_tree(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 def of_state(
     state: TrainState, tx: optax.GradientTransformation, mesh: Mesh, rules: Rules
 ) -> TrainState:
-    """The state's shardings: moments and averages lie as their parameters do."""
+    """The state's shardings: moments and averages lie as their parameters do.
+
+    A moment of another shape, a row's scale or a factor, is small, and whole on each.
+    """
     theta, whole = of_tree(state.theta, mesh, rules), everywhere(mesh)
     opt = optax.tree_map_params(
         tx,
-        lambda _, sharding: sharding,
+        lambda own, lies, leaf: lies if own.shape == leaf.shape else whole,
         state.opt,
         theta,
+        state.theta,
         transform_non_params=lambda _: whole,
     )
     ema = None if state.ema is None else theta

@@ -20,7 +20,7 @@ THETA = {
     "tokens": {"embedding": jnp.array([[0.3, -0.4, 1.0]])},
 }
 GRADIENTS = jax.tree.map(lambda x: jnp.sin(3 * x), THETA)
-NAMES = ["adamw", "adafactor", "lion", "sgd"]
+NAMES = ["adamw", "adamw_8bit", "adafactor", "lion", "sgd"]
 
 
 def updates(tx, gradients=GRADIENTS):
@@ -131,7 +131,7 @@ def test_a_gradient_below_the_limit_is_left_alone(clip):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "adam"}, "'adam'; there are: adamw, lion, sgd, adafactor"),
+        ({"name": "adam"}, "'adam'; there are: adamw, adamw_8bit, lion, sgd, adafactor"),
         ({"factors": {"token": 2.0}}, "no part 'token'; nearest: tokens"),
     ],
 )

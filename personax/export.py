@@ -1,0 +1,66 @@
+"""The command that writes a base: `python -m personax.export CONCEPT --out DIR`."""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from personax import command
+from personax.loading import Base, find_pipeline, load_base
+from personax.loading.write import DTYPES, write_pipeline
+from personax.methods.null_text import reads_text, unfold
+from personax.model import Model, from_base, with_concepts
+from personax.tree import count, flat
+from personax.typing import Params
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    command.define_base_flags()
+    flags.DEFINE_string("out", None, "Folder for the pipeline, in diffusers' layout.")
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the UNet's numbers.")
+    flags.mark_flag_as_required("out")
+
+
+def main(argv: Sequence[str]) -> None:
+    command.start()
+    out = pathlib.Path(FLAGS.out)
+    watch = command.Stopwatch()
+    with watch("load"), command.one_sentence():
+        if len(argv) != 2:
+            raise ValueError("One concept at a time: personax.export DIR --out DIR2.")
+        if out.exists():
+            raise ValueError(f"--out {out} exists; choose another folder.")
+        pipeline = find_pipeline(FLAGS.base)
+        base = load_base(FLAGS.base, **command.base_options(FLAGS))
+        model = with_concepts(from_base(base), base, [argv[1]])
+        unet = ordinary(argv[1], model, base)
+    with watch("write"), command.one_sentence():
+        write_pipeline(out, pipeline, unet, dtype=FLAGS.dtype)
+    print(f"UNet of {count(unet):,} numbers in the pipeline {out}: {watch}")
+
+
+def ordinary(source: str, model: Model, base: Base) -> Params:
+    """The concept's UNet as every program knows it, all that it is being in there.
+
+    A UNet without text becomes one that ignores it. ValueError for a concept that also
+    changes words or attention.
+    """
+    denoiser = model.denoiser
+    text, own = (flat(each.params["text_encoder"]) for each in (denoiser, base))
+    said = any(leaf is not own.get(path) for path, leaf in text.items())
+    if said or denoiser.words or denoiser.controls or denoiser.reference:
+        raise ValueError(
+            f"{source} is more than a UNet: it has words or acts on attention, which "
+            "a pipeline's UNet cannot hold."
+        )
+    if reads_text(denoiser.params):
+        return denoiser.params["unet"]
+    return unfold(denoiser.params, base.params)["unet"]
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

@@ -1,0 +1,58 @@
+"""Parameters back to disk, under the published names and in torch's layout."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from personax.loading.files import STEMS
+from personax.loading.names import from_layout, torch_name
+from personax.tree import flat
+from personax.typing import Params
+
+DTYPES = ("float32", "float16")
+
+
+def write_pipeline(
+    folder: Path, pipeline: Path, params: Params, *, dtype: str = "float32"
+) -> None:
+    """Another UNet in a copy of the `pipeline` directory, in one piece.
+
+    `params` are the UNet's, of the architecture that the pipeline's config says. What
+    else the directory holds (autoencoder, text encoder, tokenizer, scheduler) goes
+    along as it is. Raises ValueError where `folder` exists or a dtype does not.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"No dtype {dtype!r} to write; there are: {', '.join(DTYPES)}."
+        )
+    if folder.exists():
+        raise ValueError(f"{folder} exists; choose another folder.")
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # A Hub snapshot is made of links: the copy has the files themselves.
+    weights = shutil.ignore_patterns("*.safetensors*", "*.bin*", "*.msgpack", "*.ckpt")
+    shutil.copytree(pipeline / "unet", unfinished / "unet", ignore=weights)
+    for path in sorted(pipeline.iterdir()):
+        if path.name in ("unet", "safety_checker", "feature_extractor"):
+            continue
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, unfinished / path.name)
+    name = f"{STEMS['unet']}.safetensors"
+    # diffusers refuses a file that does not say which library's layout it has.
+    save_file(torch_state(params, dtype), unfinished / "unet" / name, {"format": "pt"})
+    unfinished.rename(folder)
+
+
+def torch_state(params: Params, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """{torch's name: array in torch's layout}."""
+    leaves: Mapping[str, Any] = flat(params)
+    return {
+        torch_name(path): np.ascontiguousarray(
+            from_layout(path, np.asarray(leaf)).astype(dtype)
+        )
+        for path, leaf in leaves.items()
+    }
