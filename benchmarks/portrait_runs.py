@@ -27,8 +27,8 @@ def model(
 ) -> Model:
     """The base with what configs/NAME.py learns of the set, trained where it is not.
 
-    Without a name it is the base itself; "{}" in the name is the set. Killed, a training
-    goes on.
+    Without a name it is the base itself; "{}" in the name is the set. Killed, a
+    training goes on.
     """
     if name is None:
         return from_base(base)

@@ -52,6 +52,23 @@ def get_config() -> ConfigDict:
             "cut_mix_prompt": "a photo of a {} and a {}",
         }
     )
+    # A large set in place of the concept's few pictures; then `data` says no more than
+    # caption_dropout, and there is no prior.
+    config.stream = ConfigDict(
+        {
+            # portraits:people, portraits:animals, scenes, folder:DIR (or a zip),
+            # tfds:NAME, cache:DIR; "" for concept.images
+            "source": "",
+            "data_dir": "",  # of tfds; "" is its own
+            "split": "train",  # of tfds
+            "captions": "prompt",  # the concept's; own: the set's; none: the empty one
+            "flip": False,
+            "crop": "",  # centre, random, squash; "" is centre, or a cache's own
+            "buckets": 0,  # sides in multiples of this, by aspect; 0: all of one size
+            "workers": 0,  # processes that read and decode
+            "hint": "",  # canny: edges, for a ControlNet
+        }
+    )
     config.prior = ConfigDict(
         {
             "source": "",  # generated, world, folder, retrieved

@@ -1,5 +1,6 @@
 """Pictures: read, fit to a square, write with their settings, lay out in a sheet."""
 
+import io
 import json
 import math
 import pathlib
@@ -26,14 +27,22 @@ def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
     if not path.is_file():
         raise FileNotFoundError(f"There is no picture {path}.")
     try:
-        with Image.open(path) as file:
+        return decode(path.read_bytes(), path, smallest=smallest)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}.")
+
+
+def decode(data: bytes, name: object, *, smallest: int = 16) -> Pixels:
+    """`read_image` of a file's content; `name` is what errors call it."""
+    try:
+        with Image.open(io.BytesIO(data)) as file:
             image = _rgb(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}.")
+        raise ValueError(f"{name} cannot be read as a picture: {error}.")
     if min(image.size) < smallest:
         width, height = image.size
         raise ValueError(
-            f"{path} is {width}x{height} pixels; both sides must have {smallest}."
+            f"{name} is {width}x{height} pixels; both sides must have {smallest}."
         )
     return np.array(image)
 

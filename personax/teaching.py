@@ -23,7 +23,9 @@ from personax.preview import captions
 from personax.prior import Prior, check
 from personax.training import feed, sharding
 from personax.training.feed import Data, Example, Options, still
+from personax.training.material import Encoders, Material, open_material
 from personax.training.optimizer import make_optimizer, make_schedule
+from personax.training.stream import Language
 from personax.training.words import Lesson, check_prompts, entries, lessons
 from personax.typing import Ids, Theta
 
@@ -44,6 +46,7 @@ class Run(NamedTuple):
     theta: Theta
     schedule: optax.Schedule
     tx: optax.GradientTransformation
+    material: Material | None  # a large set, in place of the pictures
 
     @property
     def concepts(self) -> list[Concept]:
@@ -90,7 +93,10 @@ def prepare(config: ConfigDict) -> Run:
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
-    pictures = [concepts.pictures(lesson.images) for lesson in found]
+    material = _material(config, base, size, mesh, found)
+    pictures = []
+    if material is None:
+        pictures = [concepts.pictures(lesson.images) for lesson in found]
     ready = methods.prepare(method, plain.denoiser, corpus)
     run = Run(
         base=base,
@@ -101,7 +107,7 @@ def prepare(config: ConfigDict) -> Run:
         pictures=pictures,
         masks=[
             _masks(lesson, len(own))
-            for lesson, own in zip(found, pictures, strict=True)
+            for lesson, own in zip(found, pictures, strict=material is None)
         ],
         priors=priors,
         size=size,
@@ -109,11 +115,25 @@ def prepare(config: ConfigDict) -> Run:
         theta=theta,
         schedule=schedule,
         tx=tx,
+        material=material,
     )
-    data = make_data(config, run, ())
-    for each in (data, fixed_data(config, run, data)):
-        feed.check(each)
+    if material is None:
+        data = make_data(config, run, ())
+        for each in (data, fixed_data(config, run, data)):
+            feed.check(each)
     return run
+
+
+def language(run: Run) -> Language:
+    """How a run that streams speaks of its concept."""
+    concept = run.concepts[0]
+    return Language(
+        tokenizer=run.tokenizer,
+        handles=tuple(each.handle for each in run.known),
+        phrase=concept.phrase,
+        class_word=concept.class_word,
+        pairs=_pairs(run),
+    )
 
 
 def make_data(
@@ -158,9 +178,9 @@ def fixed_data(config: ConfigDict, run: Run, data: Data) -> Data:
 
 _KEYS = (
     *("base", "before", "loading", "seed", "size", "method", "method_args"),
-    *("concept", "concepts_list", "data", "prior", "optimizer", "batch", "accumulate"),
-    *("steps", "ema_decay", "dtype", "remat", "mesh", "log_every", "save_every"),
-    *("keep", "preview", "validation", "corpus"),
+    *("concept", "concepts_list", "data", "stream", "prior", "optimizer", "batch"),
+    *("accumulate", "steps", "ema_decay", "dtype", "remat", "mesh", "log_every"),
+    *("save_every", "keep", "preview", "validation", "corpus"),
 )
 
 
@@ -253,6 +273,55 @@ def _check_rows(config: ConfigDict, mesh: Mesh) -> None:
 def _shares(config: ConfigDict) -> int:
     """How many times `batch` examples a step sees: the concepts' and a prior's."""
     return 2 if config.prior.source else 1
+
+
+# What `config.stream` says of its own, or what makes no sense there.
+_FEW_SHOT = ("augment", "crop", "flip", "words", "shrink", "cut_mix")
+
+
+def _material(
+    config: ConfigDict,
+    base: Base,
+    size: tuple[int, int],
+    mesh: Mesh,
+    found: Sequence[Lesson],
+) -> Material | None:
+    if not config.stream.source:
+        return None
+    unset = ("none", "", False, (), 0)
+    said = [name for name in _FEW_SHOT if config.data[name] not in unset]
+    if said:
+        raise ValueError(
+            f"data.{said[0]} is for few pictures; a stream has stream.crop and "
+            "stream.flip, and no augmentation."
+        )
+    if config.prior.source:
+        raise ValueError(
+            'A stream has no regularisation set beside it: --config.prior.source "".'
+        )
+    if len(found) > 1:
+        raise ValueError("A stream teaches one concept, and concepts_list has more.")
+    if config.validation.every and config.validation.images:
+        raise ValueError(
+            "A stream holds out validation.count of its own pictures; leave "
+            "validation.images empty."
+        )
+    return open_material(
+        config.stream.to_dict(),
+        encoders=Encoders(
+            base.name,
+            base.vae_fingerprint,
+            base.text_fingerprint,
+            base.spec.vae.factor,
+        ),
+        size=size,
+        rows=config.batch * config.accumulate,
+        mesh=mesh,
+        seed=config.seed,
+        prompts=found[0].captions,
+        dropout=config.data.caption_dropout,
+        held_out=config.validation.count if config.validation.every else 0,
+    )
 
 
 def _masks(lesson: Lesson, count: int) -> list[images.Mask | None]:

@@ -14,9 +14,11 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from personax import artifact, command, images, methods, preview
+from personax.denoiser import Denoiser
+from personax.methods.losses import Batch
 from personax.prior import prior_set
-from personax.teaching import Run, fixed_data, make_data, prepare
-from personax.training import sharding, workdir
+from personax.teaching import Run, fixed_data, language, make_data, prepare
+from personax.training import sharding, stream, workdir
 from personax.training.checkpoint import Checkpoints
 from personax.training.feed import Feed, batch, make_feed
 from personax.training.source import Source, few_shot
@@ -58,8 +60,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
         size = len(jax.tree.leaves(leaves))
         print(f"training {part}: {count(leaves):,} numbers in {size} leaves")
     with watch("encode"), command.one_sentence():
-        feed, fixed = _feeds(config, run)
-        source = few_shot(feed)
+        source, fixed = _source(config, run)
     with watch("draw"):
         gallery = _gallery(config, run)
 
@@ -97,6 +98,8 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
 
 def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
     data = {"base": run.base.fingerprint}
+    if run.material is not None:
+        data["stream"] = run.material.digest
     for i, pixels in enumerate(run.pictures):
         data[f"pictures {i}"] = workdir.digest(pixels)
         if any(mask is not None for mask in run.masks[i]):
@@ -111,12 +114,47 @@ def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
     return about.is_file() and json.loads(about.read_text())["step"] == config.steps
 
 
-def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
+def _source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     """What the steps see and what the validation loss sees, frozen work done."""
+    if run.material is not None:
+        flow = _flow(run)
+        return stream.make_source(flow), stream.held_out(flow)
     priors = [
         prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
         for prior, lesson in zip(run.priors, run.lessons, strict=True)
     ]
+
+    def make(data) -> Feed:
+        return make_feed(
+            data,
+            run.base.params["vae"],
+            run.plain.denoiser.spec,
+            run.tokenizer,
+            run.mesh,
+            frozen_text=_frozen_text(run),
+        )
+
+    data, batches = make_data(config, run, priors), []
+    if config.validation.every:
+        fixed = make(fixed_data(config, run, data))
+        number = math.ceil(config.validation.count / fixed.data.rows)
+        batches = [batch(fixed, i) for i in range(number)]
+    return few_shot(make(data)), batches
+
+
+def _flow(run: Run) -> stream.Flow:
+    return stream.make_flow(
+        run.material,
+        run.base.params["vae"],
+        run.plain.denoiser.spec,
+        language(run),
+        run.mesh,
+        frozen_text=_frozen_text(run),
+    )
+
+
+def _frozen_text(run: Run) -> Denoiser | None:
+    """What reads the captions once and for all, where no part changes how."""
     denoiser = run.plain.denoiser
     bound = methods.bind(run.method, denoiser, run.theta)
     same = jax.tree.map(
@@ -124,21 +162,7 @@ def _feeds(config: ConfigDict, run: Run) -> tuple[Feed, Feed | None]:
         bound.params["text_encoder"],
         denoiser.params["text_encoder"],
     )
-    frozen = all(jax.tree.leaves(same)) and not bound.words
-
-    def make(data) -> Feed:
-        return make_feed(
-            data,
-            run.base.params["vae"],
-            denoiser.spec,
-            run.tokenizer,
-            run.mesh,
-            frozen_text=denoiser if frozen else None,
-        )
-
-    data = make_data(config, run, priors)
-    fixed = make(fixed_data(config, run, data)) if config.validation.every else None
-    return make(data), fixed
+    return denoiser if all(jax.tree.leaves(same)) and not bound.words else None
 
 
 def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
@@ -162,6 +186,8 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
 
 def _tiles(run: Run) -> list[images.Pixels]:
     """The training pictures as the network sees them, without augmentation."""
+    if run.material is not None:
+        return stream.tiles(_flow(run), count=8)
     return [
         images.to_uint8(images.fit(pixels, run.size))
         for each in run.pictures
@@ -181,16 +207,12 @@ def _make_look(
     run: Run,
     folder: pathlib.Path,
     gallery: preview.Gallery | None,
-    fixed: Feed | None,
+    batches: Sequence[Batch],
     writer: Writer,
 ) -> Look:
     """The validation loss and the sheet, each at its own steps."""
     denoiser, key = run.plain.denoiser, jax.random.key(config.seed)
     validate = make_validation(run.method)
-    batches = []
-    if fixed is not None:
-        number = math.ceil(config.validation.count / fixed.data.rows)
-        batches = [batch(fixed, i) for i in range(number)]
 
     def validates(step: int) -> bool:
         return bool(batches) and step % config.validation.every == 0

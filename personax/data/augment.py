@@ -191,26 +191,35 @@ def _resize(
 
     Without a mask everything counts.
     """
-    (height, width), (rows, columns) = pixels.shape[:2], size
-    if crop == "squash":
-        box = (0, 0, width, height)
-    else:
-        zoom = min(height / rows, width / columns)
-        # Rounding must not reach past the picture: PIL refuses such a box.
-        high, wide = min(rows * zoom, height), min(columns * zoom, width)
-        top, left = (height - high) / 2, (width - wide) / 2
-        if crop == "random":
-            # Whole pixels: a picture that is not resized keeps them.
-            top, left = rng.integers(
-                [int(height - high), int(width - wide)], endpoint=True
-            )
-        box = (left, top, min(left + wide, width), min(top + high, height))
+    rows, columns = size
+    box = crop_box(rng, pixels.shape[:2], size, crop)
     image = Image.fromarray(pixels).resize((columns, rows), resample, box=box)
     soft = np.ones(size, np.float32)
     if mask is not None:
         scaled = Image.fromarray(mask).resize((columns, rows), _BILINEAR, box=box)
         soft = np.asarray(scaled, np.float32) / 255
     return to_float(np.asarray(image)), soft
+
+
+def crop_box(
+    rng: np.random.Generator, shape: tuple[int, int], size: tuple[int, int], crop: str
+) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of the part that `crop` keeps of a picture.
+
+    `shape` is the picture's (height, width), `size` the one that the part is resized
+    to: "centre" and "random" keep the largest part of its aspect, "squash" everything.
+    """
+    (height, width), (rows, columns) = shape, size
+    if crop == "squash":
+        return 0, 0, width, height
+    zoom = min(height / rows, width / columns)
+    # Rounding must not reach past the picture: PIL refuses such a box.
+    high, wide = min(rows * zoom, height), min(columns * zoom, width)
+    top, left = (height - high) / 2, (width - wide) / 2
+    if crop == "random":
+        # Whole pixels: a picture that is not resized keeps them.
+        top, left = rng.integers([int(height - high), int(width - wide)], endpoint=True)
+    return left, top, min(left + wide, width), min(top + high, height)
 
 
 def _cells(soft: Float[np.ndarray, "h w"], factor: int) -> Float[np.ndarray, "y x"]:

@@ -9,7 +9,7 @@ from flax import struct
 from personax.diffusion.schedule import ScheduleConfig
 from personax.loading import files, ldm, names
 from personax.loading.files import EMBEDDED, embedded
-from personax.loading.place import Shardings, fingerprint, place
+from personax.loading.place import Shardings, fingerprints, place
 from personax.loading.stored import Stored
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.tokenizer import Tokenizer, load_tokenizer
@@ -32,6 +32,9 @@ class Base:
     tokenizer: Tokenizer = struct.field(pytree_node=False)
     name: str = struct.field(pytree_node=False)  # the source, as it was asked for
     fingerprint: str = struct.field(pytree_node=False)  # see loading.place
+    # What a cache of latents and texts depends on.
+    vae_fingerprint: str = struct.field(pytree_node=False, default="")
+    text_fingerprint: str = struct.field(pytree_node=False, default="")
 
 
 class _Configs(NamedTuple):
@@ -80,6 +83,7 @@ def load_base(
     names.report(name, matches.values())
     stored = flat({part: match.found for part, match in matches.items()})
     template = flat(templates)
+    found = fingerprints(stored, template)
     return Base(
         params=nest(place(stored, template, dtype=param_dtype, sharding=sharding)),
         spec=Spec(**configs._asdict(), schedule=ScheduleConfig.from_json(schedule)),
@@ -89,7 +93,9 @@ def load_base(
             length=configs.text_encoder.max_position_embeddings,
         ),
         name=name,
-        fingerprint=fingerprint(stored, template),
+        fingerprint=found.whole,
+        vae_fingerprint=found.parts["vae"],
+        text_fingerprint=found.parts["text_encoder"],
     )
 
 

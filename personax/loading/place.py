@@ -1,8 +1,9 @@
 """Stored tensors onto devices one at a time, and a fingerprint of what they hold."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,14 @@ def place(
     return arrays
 
 
-def fingerprint(stored: Stored, template: Mapping[str, Any]) -> str:
+class Fingerprints(NamedTuple):
+    """Of all the tensors, and of each part's alone: {"vae": …}."""
+
+    whole: str
+    parts: dict[str, str]
+
+
+def fingerprints(stored: Stored, template: Mapping[str, Any]) -> Fingerprints:
     """sha256 over each tensor's path, shape, dtype and the sums of its 4 KiB pieces.
 
     It reads every byte at memory speed, so weights that differ in any number differ
@@ -49,16 +57,24 @@ def fingerprint(stored: Stored, template: Mapping[str, Any]) -> str:
     numbers in one file or in shards, under diffusers' names or LDM's, have the same
     fingerprint; cast to another dtype they have another.
     """
-    digest = hashlib.sha256()
+    whole, parts = hashlib.sha256(), defaultdict(hashlib.sha256)
     for path in sorted(stored):
         tensor, shape = stored[path], tuple(template[path].shape)
-        digest.update(f"{path} {shape} {tensor.dtype}\n".encode())
-        data = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
-        whole = len(data) // (8 * _CHUNK) * 8 * _CHUNK
-        words = data[:whole].view(np.uint64).reshape(-1, _CHUNK)
-        digest.update(words.sum(axis=1, dtype=np.uint64).tobytes())
-        digest.update(data[whole:].tobytes())
-    return digest.hexdigest()
+        own = parts[path.split("/")[0]]
+        for piece in _pieces(path, tensor, shape):
+            whole.update(piece)
+            own.update(piece)
+    digests = {part: digest.hexdigest() for part, digest in parts.items()}
+    return Fingerprints(whole.hexdigest(), digests)
+
+
+def _pieces(path: str, tensor: np.ndarray, shape: tuple[int, ...]) -> Iterator[bytes]:
+    yield f"{path} {shape} {tensor.dtype}\n".encode()
+    data = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+    even = len(data) // (8 * _CHUNK) * 8 * _CHUNK
+    words = data[:even].view(np.uint64).reshape(-1, _CHUNK)
+    yield words.sum(axis=1, dtype=np.uint64).tobytes()
+    yield data[even:].tobytes()
 
 
 def _place(view: np.ndarray, dtype: np.dtype, sharding: Sharding | None) -> jax.Array:

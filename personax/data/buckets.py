@@ -1,0 +1,42 @@
+"""Aspect-ratio buckets: a few sizes of about as many pixels, and which one fits."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_LONGEST = 2.5  # times the shorter side
+
+
+def bucket_sizes(size: tuple[int, int], multiple: int) -> tuple[tuple[int, int], ...]:
+    """The (height, width) with no more pixels than `size`, flattest first.
+
+    Sides are multiples of `multiple`, the longer at most 2.5 times the shorter, and
+    each as long as the other one leaves room for. Raises ValueError where nothing fits.
+
+    >>> bucket_sizes((512, 512), 128)
+    ((384, 640), (512, 512), (640, 384))
+    """
+    budget = size[0] * size[1]
+    sides = range(multiple, budget // multiple + 1, multiple)
+    pairs = {(side, budget // side // multiple * multiple) for side in sides}
+    fitting = {
+        pair for pair in pairs if min(pair) and max(pair) <= _LONGEST * min(pair)
+    }
+    if not fitting:
+        raise ValueError(
+            f"No bucket of {size[1]}x{size[0]} pixels has sides in multiples of "
+            f"{multiple}."
+        )
+    both = fitting | {(width, height) for height, width in fitting}
+    return tuple(sorted(both, key=lambda pair: pair[0] / pair[1]))
+
+
+def bucket_of(
+    sizes: Int[np.ndarray, "n 2"], buckets: tuple[tuple[int, int], ...]
+) -> Int[np.ndarray, " n"]:
+    """The number of the bucket whose aspect is nearest to each picture's."""
+    distance = _aspect(sizes)[:, None] - _aspect(np.array(buckets))[None]
+    return np.argmin(np.abs(distance), axis=1)
+
+
+def _aspect(sizes: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
+    return np.log(sizes[:, 0] / sizes[:, 1])

@@ -1,0 +1,245 @@
+"""A cache of latents in array_record: what the autoencoder says of a large set."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+import pathlib
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+FORMAT = 1
+_WRITER = "group_size:1,uncompressed"  # each record is read alone
+_READER = {"index_storage_option": "in_memory"}
+_HEAD = struct.Struct("<B")  # the bucket
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a cache is of, and how it was made: cache.json."""
+
+    source: str
+    split: str
+    pictures: str  # the set's digest
+    captioned: bool
+    count: int  # pictures of the set; those that cannot be read are in no shard
+    sizes: tuple[tuple[int, int], ...]  # (height, width) in pixels, of each bucket
+    buckets: int  # multiple of their sides; 0: one size
+    crop: str
+    flip: bool  # whether every picture's mirror image has latents, too
+    vae: str  # the autoencoder's fingerprint
+    dtype: str  # what it was computed in
+    factor: int
+    channels: int
+    shard: int  # pictures of the set that a file covers
+    text_encoder: str = ""  # the fingerprint of what has read the captions, if any
+    text: tuple[int, int] = (0, 0)  # (tokens, width)
+    format: int = FORMAT
+
+    @property
+    def shards(self) -> int:
+        return math.ceil(self.count / self.shard)
+
+    def name(self, shard: int) -> str:
+        return f"{shard:05d}-of-{self.shards:05d}"
+
+    def latent(self, bucket: int) -> tuple[int, int, int]:
+        height, width = self.sizes[bucket]
+        return height // self.factor, width // self.factor, self.channels
+
+
+class Record(NamedTuple):
+    """One picture: posteriors as they are and mirrored, float16, and its caption."""
+
+    bucket: int
+    posteriors: Float[np.ndarray, "m 2 h w c"]  # mean and logvar of each
+    caption: str
+    text: Float[np.ndarray, "n d"] | None = None  # float16, where the cache has text
+    ids: Int[np.ndarray, " n"] | None = None
+
+
+class Shard(NamedTuple):
+    """What stands beside a shard's file."""
+
+    buckets: list[int]  # of each of its records
+    skipped: list[str]  # a sentence for each picture that could not be read
+
+
+def pack(record: Record) -> bytes:
+    parts = [_HEAD.pack(record.bucket), record.posteriors.tobytes()]
+    if record.text is not None:
+        parts += [record.text.tobytes(), record.ids.astype(np.uint16).tobytes()]
+    return b"".join([*parts, record.caption.encode()])
+
+
+def unpack(about: About, data: bytes) -> Record:
+    (bucket,) = _HEAD.unpack_from(data)
+    at = _HEAD.size
+
+    def take(dtype: Any, *shape: int) -> np.ndarray:
+        nonlocal at
+        count = math.prod(shape)
+        found = np.frombuffer(data, dtype, count, at).reshape(shape)
+        at += found.nbytes
+        return found
+
+    copies = 2 if about.flip else 1
+    posteriors = take(np.float16, copies, 2, *about.latent(bucket))
+    text = ids = None
+    if about.text_encoder:
+        text = take(np.float16, *about.text)
+        ids = take(np.uint16, about.text[0]).astype(np.int32)
+    return Record(bucket, posteriors, data[at:].decode(), text, ids)
+
+
+def claim(folder: pathlib.Path, about: About) -> None:
+    """Writes cache.json, or checks it where there is one.
+
+    Raises ValueError, showing the differences, where the folder holds another cache.
+    """
+    file = folder / "cache.json"
+    if file.is_file():
+        before, after = (dataclasses.asdict(each) for each in (_read(file), about))
+        changed = [
+            f"{key} was {before[key]!r} and is {after[key]!r}"
+            for key in after
+            if before[key] != after[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"{folder} holds another cache: {'; '.join(changed)}. Choose another "
+                "--out."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(file, json.dumps(dataclasses.asdict(about), indent=2) + "\n")
+
+
+def missing(folder: pathlib.Path, about: About) -> list[int]:
+    """The shards that are not there yet."""
+    there = {path.name for path in folder.glob("*.array_record")}
+    every = range(about.shards)
+    return [i for i in every if f"{about.name(i)}.array_record" not in there]
+
+
+def write_shard(
+    folder: pathlib.Path,
+    about: About,
+    shard: int,
+    records: Iterable[Record],
+    skipped: Sequence[str],
+) -> None:
+    """A shard in one piece: a kill leaves it whole or not there."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    name, buckets = about.name(shard), []
+    unfinished = folder / f".{name}.{os.getpid()}"
+    writer = ArrayRecordWriter(str(unfinished), _WRITER)
+    for record in records:
+        writer.write(pack(record))
+        buckets.append(record.bucket)
+    writer.close()
+    beside = Shard(buckets, list(skipped))
+    _write(folder / f"{name}.json", json.dumps(beside._asdict()) + "\n")
+    os.replace(unfinished, folder / f"{name}.array_record")
+
+
+class Latents:
+    """An opened cache; its pictures are those that could be read, in the set's order.
+
+    Raises FileNotFoundError where there is none, ValueError where it is unfinished.
+    """
+
+    def __init__(self, folder: str | pathlib.Path):
+        self.folder = pathlib.Path(folder).expanduser()
+        if not (self.folder / "cache.json").is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no cache.json; python -m personax.cache writes one."
+            )
+        self.about = _read(self.folder / "cache.json")
+        lacking = missing(self.folder, self.about)
+        if lacking:
+            shards = self.about.shards
+            raise ValueError(
+                f"{folder} is unfinished: {shards - len(lacking)} of {shards} shards "
+                "are there. The command that began it goes on."
+            )
+        names = [self.about.name(i) for i in range(self.about.shards)]
+        files = [self.folder / f"{name}.json" for name in names]
+        shards = [Shard(**json.loads(file.read_text())) for file in files]
+        self.buckets = np.array([b for shard in shards for b in shard.buckets], int)
+        self.skipped = tuple(s for shard in shards for s in shard.skipped)
+        self._files = [str(self.folder / f"{name}.array_record") for name in names]
+
+    def __reduce__(self):
+        return type(self), (self.folder,)
+
+    def __len__(self) -> int:
+        return len(self.buckets)
+
+    def records(self, numbers: Sequence[int]) -> list[Record]:
+        found = self._records.__getitems__(list(numbers))
+        return [unpack(self.about, data) for data in found]
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        return ArrayRecordDataSource(self._files, reader_options=_READER)
+
+    def digest(self) -> str:
+        said = json.dumps([dataclasses.asdict(self.about), self.skipped])
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+class Cached:
+    """A stream's reader: "mean" and "logvar", and with `text` also "text" and "ids"."""
+
+    def __init__(self, latents: Latents, *, flip: bool = False, text: bool = False):
+        self.latents, self.flip, self.text = latents, flip, text
+
+    def read(
+        self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]
+    ) -> dict[str, Any]:
+        records = self.latents.records(numbers)
+        chosen = [
+            record.posteriors[int(self.flip and rng.random() < 0.5)]
+            for record, rng in zip(records, rngs, strict=True)
+        ]
+        both = np.stack(chosen)
+        found = {
+            "mean": both[:, 0],
+            "logvar": both[:, 1],
+            "caption": [record.caption for record in records],
+            "skipped": [],
+        }
+        if self.text:
+            found["text"] = np.stack([record.text for record in records])
+            found["ids"] = np.stack([record.ids for record in records])
+        return found
+
+    def still(self) -> "Cached":
+        return Cached(self.latents, text=self.text)
+
+
+def _read(file: pathlib.Path) -> About:
+    try:
+        found = json.loads(file.read_text())
+        if found.get("format") != FORMAT:
+            raise ValueError
+        sizes = tuple((height, width) for height, width in found["sizes"])
+        return About(**{**found, "sizes": sizes, "text": tuple(found["text"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{file} is no cache of this version; write another.")
+
+
+def _write(file: pathlib.Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    os.replace(unfinished, file)

@@ -1,0 +1,96 @@
+"""Which pictures of a large set each step sees: one order, however many processes."""
+
+import functools
+
+import numpy as np
+from jaxtyping import Int
+
+_HELD_OUT = -1 & 0xFFFFFFFF  # in an epoch's place, in the seed
+
+
+class Order:
+    """Epoch after epoch, each its own permutation; a function of the step alone.
+
+    With `buckets`, the number of each picture's, a step's pictures are of one bucket:
+    an epoch has as many steps as each bucket needs, the last of a bucket filled up from
+    its first. Otherwise epochs follow each other within a step. `held_out` pictures,
+    the same ones always, are in no step.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        rows: int,
+        seed: int,
+        *,
+        held_out: int = 0,
+        buckets: Int[np.ndarray, " n"] | None = None,
+    ):
+        if not 0 <= held_out < count:
+            raise ValueError(
+                f"Of {count} pictures {held_out} cannot be held out for validation."
+            )
+        self.rows, self.seed = rows, seed
+        shuffled = self._rng(_HELD_OUT).permutation(count)
+        self.held_out = np.sort(shuffled[count - held_out :])
+        self._numbers = np.sort(shuffled[: count - held_out])
+        self._buckets = buckets
+        self._kept: dict[int, np.ndarray] = {}
+
+    def step(self, step: int) -> Int[np.ndarray, " b"]:
+        """The numbers of the pictures in the step's rows."""
+        if self._buckets is not None:
+            epoch, place = divmod(step, self.steps_of_epoch)
+            return self._epoch(epoch)[place]
+        positions = np.arange(step * self.rows, (step + 1) * self.rows)
+        epochs, places = np.divmod(positions, len(self._numbers))
+        found = [
+            self._epoch(int(epoch))[places[epochs == epoch]]
+            for epoch in np.unique(epochs)
+        ]
+        return np.concatenate(found)
+
+    @functools.cached_property
+    def steps_of_epoch(self) -> int:
+        """With buckets: the steps in which every picture is seen at least once."""
+        seen = self._buckets[self._numbers]
+        counts = np.unique(seen, return_counts=True)[1]
+        return int(np.sum(-(-counts // self.rows)))
+
+    def _epoch(self, epoch: int) -> Int[np.ndarray, "..."]:
+        found = self._kept.get(epoch)
+        if found is None:
+            found = self._make_epoch(epoch)
+            # Of several threads some may still be in the epoch before.
+            before = {n: x for n, x in self._kept.items() if n == epoch - 1}
+            self._kept = {**before, epoch: found}
+        return found
+
+    def _make_epoch(self, epoch: int) -> Int[np.ndarray, "..."]:
+        rng = self._rng(epoch)
+        if self._buckets is None:
+            return self._numbers[rng.permutation(len(self._numbers))]
+        batches = self._by_bucket(self._numbers, rng.permutation(len(self._numbers)))
+        return batches[rng.permutation(len(batches))]
+
+    def held_out_batches(self) -> list[Int[np.ndarray, " b"]]:
+        """The held-out pictures, as many as a step's in each, filled up as above."""
+        if not len(self.held_out):
+            return []
+        return list(self._by_bucket(self.held_out, np.arange(len(self.held_out))))
+
+    def _by_bucket(self, numbers, order) -> Int[np.ndarray, "s b"]:
+        numbers = numbers[order]
+        buckets = np.zeros(len(numbers), int)
+        if self._buckets is not None:
+            buckets = self._buckets[numbers]
+        batches = []
+        for bucket in np.unique(buckets):
+            own = numbers[buckets == bucket]
+            batches.append(np.resize(own, (-(-len(own) // self.rows), self.rows)))
+        return np.concatenate(batches)
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        # The third number tells these dice from others of the seed: short seeds are
+        # filled up with zeros, so [seed, i] and [seed, i, 0] are the same.
+        return np.random.default_rng([self.seed, epoch, 1])

@@ -1,0 +1,1 @@
+"""TensorFlow Datasets without TensorFlow: builders of FFHQ and AFHQv2, and a reader."""
