@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from personax.data import emoji
 from personax.loading import Clip
@@ -76,14 +76,18 @@ def share(
     judge: Classifier, eye: Clip, which: str, asked: Attribute, pixels: Pictures
 ) -> Share:
     """In how many of the pictures that were asked for an attribute it is there."""
-    seen = classify(judge, pixels)
-    shown = np.array([word == asked.word for word in seen[asked.head]])
-    member = np.array([name in emoji.PORTRAITS[which] for name in seen["class"]])
+    shown = np.array([w == asked.word for w in classify(judge, pixels)[asked.head]])
+    member = members(judge, which, pixels)
     words, questions = _questions(judge, asked.head, NOUNS[which])
     said = clip.zero_shot(eye, pixels, questions)
     zero_shot = [words[i] == asked.word for i in said]
     parts = (shown, zero_shot, member, shown & member)
     return Share(*(round(float(np.mean(part)), 4) for part in parts))
+
+
+def members(judge: Classifier, which: str, pixels: Pictures) -> Bool[np.ndarray, " n"]:
+    """Which pictures show someone of the set."""
+    return np.isin(classify(judge, pixels)["class"], emoji.PORTRAITS[which])
 
 
 def mean(shares: Sequence[Share]) -> Share:

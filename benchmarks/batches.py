@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from personax import generate, prompts
@@ -25,6 +25,7 @@ class Ask(NamedTuple):
     prompt: str | Sequence[str]
     weight: float
     model: str = "base"
+    hint: Float[np.ndarray, "n height width c"] | None = None  # of each picture
 
 
 # (models, asks, number of pictures, seed) to the pictures.
@@ -51,14 +52,15 @@ def make_drawer(
         denoisers = {name: model.denoiser for name, model in models.items()}
         found = []
         for first in tqdm(range(0, count, batch), "drawing", leave=False):
-            indices = jnp.arange(first, first + batch)  # all batches of one shape
+            size = min(batch, count)  # all batches of one shape
+            indices = np.arange(first, first + size)
             terms = [
-                Term(_rows(prompt, indices), jnp.float32(ask.weight), ask.model)
+                _term(ask, prompt, indices)
                 for ask, prompt in zip(asks, encoded, strict=True)
             ]
             terms = complete(terms, null, unconditional)
             key = jax.random.key(seed)
-            latents = draw(denoisers, terms, grid, key, indices)
+            latents = draw(denoisers, terms, grid, key, jnp.asarray(indices))
             found.append(np.asarray(decode(base.params["vae"], latents)))
         return np.concatenate(found)[:count]
 
@@ -73,7 +75,15 @@ def _encoded(model: Model, prompt: str | Sequence[str]) -> list[Prompt]:
     return [known[text] for text in prompt]
 
 
-def _rows(encoded: Sequence[Prompt], indices: jax.Array) -> Prompt:
+def _term(ask: Ask, encoded: Sequence[Prompt], indices: np.ndarray) -> Term:
+    prompt, weight = _rows(encoded, indices), jnp.float32(ask.weight)
+    if ask.hint is None:
+        return Term(prompt, weight, ask.model)
+    hint = jnp.asarray(ask.hint[indices % len(ask.hint)])
+    return Term(prompt, weight, ask.model, hint=hint)
+
+
+def _rows(encoded: Sequence[Prompt], indices: np.ndarray) -> Prompt:
     if len(encoded) == 1:
         return encoded[0]
     rows = [encoded[int(i) % len(encoded)] for i in indices]

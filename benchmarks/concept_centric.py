@@ -12,10 +12,12 @@ wish and as many renders. Then ten attributes are asked for ("wearing glasses", 
 blue background", "red", ...): the share of pictures that show them, by the classifier
 that was trained on renders alone and by the embedded CLIP's zero-shot choice; the share
 that shows someone of the set; and both at once. "FD, asked" is the distance to renders
-that have those attributes.
+that have those attributes. "edges" is the mean IoU of Canny maps of pictures drawn by
+ControlNet along the edges of renders; OUT/*.png are the sweeps over weights.
 
 Every row gets the same search: the weight of least FD for pictures without a wish, the
-weights of the largest share of "both" for those with one, on other seeds.
+weights of the largest share of "both" for those with one, of the largest IoU times the
+share of the set for those along edges, on other seeds.
 """
 
 import itertools
@@ -27,9 +29,10 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from benchmarks import attributes, portrait_runs
+from benchmarks import attributes, edge_control, guidance_sweeps, portrait_runs
 from benchmarks.attributes import ATTRIBUTES, HEADS, NOUNS, Pictures
 from benchmarks.batches import Ask, Drawer, make_drawer
+from benchmarks.concept_table import table
 from benchmarks.train_classifier import soften
 from personax import command, images
 from personax.data import emoji
@@ -37,10 +40,11 @@ from personax.loading import Base, Clip, load_base, load_clip
 from personax.metrics import clip
 from personax.metrics.classifier import Classifier, load_classifier
 from personax.metrics.frechet import frechet
+from personax.model import Model, from_base
 from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
-_DRAWN, _ASKED, _SEARCHED, _REAL, _FLOOR = 1, 2, 3, 4, 5  # seeds of pictures
+_DRAWN, _ASKED, _SEARCHED, _EDGES, _REAL, _FLOOR = 1, 2, 3, 4, 100, 200  # seeds
 _TEXT_PLAIN = ((1.0,), (1.5,), (2.0,), (3.0,), (5.0,))
 _TEXT_ASKED = ((2.0,), (3.0,), (5.0,), (7.0,))
 _OWN_PLAIN = ((1.0,), (1.25,), (1.5,), (1.75,), (2.0,), (2.5,))
@@ -57,6 +61,8 @@ class Row(NamedTuple):
     plain: Sequence[Sequence[float]]  # weights to choose from without a wish
     asked: Sequence[Sequence[float]]  # and with one
     over: bool = False  # whether the unconditional term is the base's
+    # (phrase, weights, edges) to the terms
+    along: Callable[..., list[Ask]] = edge_control.joint_ask
 
 
 def _joint(phrase, weights, asked):
@@ -106,6 +112,7 @@ ROWS = {
         _OWN_PLAIN,
         _OWN_ASKED,
         over=True,
+        along=edge_control.decoupled_ask,
     ),
 }
 FLOORS = {"renders": "other renders", "autoencoder": "renders, through the autoencoder"}
@@ -120,6 +127,7 @@ class Bench(NamedTuple):
     judge: Classifier
     eye: Clip
     sprites: emoji.Sprites
+    control: Model | None  # the base with a ControlNet
 
 
 def define_flags() -> None:
@@ -128,10 +136,12 @@ def define_flags() -> None:
     flags.DEFINE_list("rows", ",".join((*FLOORS, *ROWS)), "Of the table.")
     flags.DEFINE_integer("count", 2000, "Pictures without a wish, and renders.")
     flags.DEFINE_integer("asked", 100, "Pictures of each attribute.")
+    flags.DEFINE_integer("edges", 200, "Pictures along edges; 0: no ControlNet.")
     flags.DEFINE_integer("searched", 256, "Pictures that choose each weight.")
     flags.DEFINE_integer("steps", 25, "Of DPM-Solver++(2M).")
     flags.DEFINE_integer("batch", 50, "Pictures at once.")
-    flags.DEFINE_integer("train_steps", 0, "0: as configs/emoji_people.py says.")
+    flags.DEFINE_integer("train_steps", 0, "Of each training; 0: as configs say.")
+    flags.DEFINE_bool("sweeps", True, "Also the sheets over weights.")
 
 
 def main(_):
@@ -145,6 +155,7 @@ def main(_):
         load_classifier(),
         load_clip(),
         emoji.load_sprites(),
+        _control(base),
     )
     for which in FLAGS.sets:
         for name in FLAGS.rows:
@@ -154,7 +165,15 @@ def main(_):
                 row = (_floor if name in FLOORS else _row)(bench, which, name)
                 write(folder / "row.json", json.dumps({"row": name, **row}))
             print(which, (folder / "row.json").read_text(), flush=True)
-            write(bench.out / "table.md", _table(bench.out))
+            write(bench.out / "table.md", table(bench.out, FLAGS.sets, FLAGS.rows))
+        if FLAGS.sweeps and "null_text" in FLAGS.rows:
+            _sweep(bench, which)
+
+
+def _control(base: Base) -> Model | None:
+    if not FLAGS.edges:
+        return None
+    return edge_control.control(base, pathlib.Path(FLAGS.out), FLAGS.train_steps)
 
 
 def _floor(bench: Bench, which: str, name: str) -> dict:
@@ -167,17 +186,21 @@ def _floor(bench: Bench, which: str, name: str) -> dict:
     if name == "autoencoder":
         real = soften(bench.base, real)
         asked = [soften(bench.base, each) for each in asked]
-    return {"title": FLOORS[name], **_judged(bench, which, real, asked)}
+    row = {"title": FLOORS[name], **_judged(bench, which, real, asked)}
+    if FLAGS.edges:
+        # Of themselves through the autoencoder, or of others by chance.
+        wanted = attributes.renders(bench.sprites, which, FLAGS.edges, _EDGES)
+        drawn = attributes.renders(bench.sprites, which, FLAGS.edges, _FLOOR)
+        if name == "autoencoder":
+            drawn = soften(bench.base, wanted)
+        row["edges"] = edge_control.edge_agreement(drawn, wanted)
+    return row
 
 
 def _row(bench: Bench, which: str, name: str) -> dict:
     row, folder = ROWS[name], bench.out / which / name
-    model = portrait_runs.model(
-        bench.base, row.config, which, bench.out, FLAGS.train_steps
-    )
-    models = {"concept": model}
-    if row.over:
-        models["base"] = portrait_runs.plain(bench.base)
+    models = _models(bench, row, which)
+    model = models["concept"]
     phrase = model.concepts[0].phrase if model.concepts else NOUNS[which]
 
     def drawn(weights, asked, count, seed) -> Pictures:
@@ -198,11 +221,74 @@ def _row(bench: Bench, which: str, name: str) -> dict:
     labels = [row.title, *(each.control for each in ATTRIBUTES)]
     sheet = images.grid(tiles, columns=len(tiles) // len(labels), row_labels=labels)
     images.write_png(folder / "pictures.png", sheet)
-    known = {
-        "title": row.title,
-        "trains": portrait_runs.numbers(bench.out, row.config, which),
+    trains = portrait_runs.numbers(bench.out, row.config, which)
+    judged = _judged(bench, which, plain, asked)
+    edges = _along(bench, which, row, models, folder) if bench.control else {}
+    return {"title": row.title, "trains": trains, **chosen, **judged, **edges}
+
+
+def _models(bench: Bench, row: Row, which: str) -> dict[str, Model]:
+    """The row's own model as "concept", and the base where it is guided by it."""
+    steps = FLAGS.train_steps
+    own = portrait_runs.model(bench.base, row.config, which, bench.out, steps)
+    return {"concept": own, **({"base": from_base(bench.base)} if row.over else {})}
+
+
+def _along(bench: Bench, which: str, row: Row, models, folder: pathlib.Path) -> dict:
+    """What a row reaches along edges, and by which weights."""
+    own = models["concept"]
+    phrase = own.concepts[0].phrase if own.concepts else NOUNS[which]
+    # Where the concept reads no text, the control is the base's.
+    decoupled = row.along is edge_control.decoupled_ask
+    spoken = models["base"] if decoupled else own
+    models = {**models, "control": edge_control.with_control(spoken, bench.control)}
+
+    def drawn(weights, wanted: Pictures, seed: int) -> Pictures:
+        hint = edge_control.hints(wanted, bench.control)
+        return bench.drawer(models, row.along(phrase, weights, hint), len(wanted), seed)
+
+    def search() -> dict:
+        few = min(FLAGS.searched // 8, FLAGS.edges)
+        wanted = attributes.renders(bench.sprites, which, few, _SEARCHED)
+
+        def score(pixels: Pictures) -> float:
+            inside = attributes.members(bench.judge, which, pixels)
+            return edge_control.edge_agreement(pixels, wanted) * float(inside.mean())
+
+        weights, found = edge_control.best(
+            row.asked, lambda w: drawn(w, wanted, _SEARCHED), score
+        )
+        return {"along": weights, "searched_along": found}
+
+    chosen = _kept(folder / "edge_weights.json", search)
+    wanted = attributes.renders(bench.sprites, which, FLAGS.edges, _EDGES)
+    pixels = _pictures(
+        folder / "along.npy", lambda: drawn(chosen["along"], wanted, _EDGES)
+    )
+    tiles = [*wanted[:10], *pixels[:10]]
+    sheet = images.grid(tiles, columns=10, row_labels=["edges of", row.title])
+    images.write_png(folder / "along.png", sheet)
+    inside = attributes.members(bench.judge, which, pixels)
+    found = edge_control.edge_agreement(pixels, wanted)
+    return {**chosen, "edges": found, "edges_member": round(float(inside.mean()), 4)}
+
+
+def _sweep(bench: Bench, which: str) -> None:
+    models = _models(bench, ROWS["null_text"], which)
+    draw = bench.drawer
+    sheets = {
+        f"{which}_weights": lambda: guidance_sweeps.grid_of_weights(
+            draw, models, "wearing a crown", 0
+        ),
+        f"{which}_one_held": lambda: guidance_sweeps.one_held(
+            draw, models, "wearing glasses", 2.0, 0
+        ),
+        "split_prompt": lambda: guidance_sweeps.split_prompt(draw, models, 0),
     }
-    return {**known, **chosen, **_judged(bench, which, plain, asked)}
+    for name, make in sheets.items():
+        path = bench.out / f"{name}.png"
+        if not path.is_file():
+            images.write_png(path, make())
 
 
 def _search(bench: Bench, which: str, row: Row, drawn) -> dict:
@@ -283,39 +369,6 @@ def _pictures(path: pathlib.Path, make: Callable[[], Pictures]) -> Pictures:
         np.save(unfinished, make())
         unfinished.rename(path)
     return np.load(path)
-
-
-_COLUMNS = ("row", "trains", "w", "FD", "w, asked", "FD, asked")
-_SHARES = ("worn", "place", "colour", "all", "of the set", "both")
-
-
-def _table(out: pathlib.Path) -> str:
-    """The table of what is there, a part for each set."""
-    parts = []
-    for which in FLAGS.sets:
-        lines = [f"**{which}**", "", f"| {' | '.join((*_COLUMNS, *_SHARES))} |"]
-        lines.append("|---" * len((*_COLUMNS, *_SHARES)) + "|")
-        for name in FLAGS.rows:
-            path = out / which / name / "row.json"
-            if path.is_file():
-                lines.append(f"| {' | '.join(_cells(json.loads(path.read_text())))} |")
-        parts.append("\n".join(lines))
-    note = "Shares: by the classifier / by CLIP zero-shot."
-    return "\n\n".join([*parts, note]) + "\n"
-
-
-def _cells(row: dict) -> list[str]:
-    def weights(key: str) -> str:
-        return ", ".join(f"{w:g}" for w in row.get(key, ()))
-
-    def both(share: dict) -> str:
-        return f"{share['shown']:.2f} / {share['clip']:.2f}"
-
-    trains = f"{row['trains']:,}" if row.get("trains") else ""
-    found = [row["title"], trains, weights("plain"), f"{row['fd']:.2f}"]
-    found += [weights("asked"), f"{row['fd_asked']:.2f}"]
-    found += [both(row[each]) for each in (*HEADS, "all")]
-    return [*found, f"{row['all']['member']:.2f}", f"{row['all']['both']:.2f}"]
 
 
 if __name__ == "__main__":

@@ -18,10 +18,6 @@ _SHARED = (
 )
 
 
-def plain(base: Base) -> Model:
-    return from_base(base)
-
-
 def model(
     base: Base, name: str | None, which: str, out: pathlib.Path, steps: int
 ) -> Model:
