@@ -82,7 +82,6 @@ def test_attn_mean_is_the_mean_of_what_torch_puts_out_while_it_draws(base, model
         clip_sample=False,
         set_alpha_to_one=base.spec.schedule.set_alpha_to_one,
         steps_offset=base.spec.schedule.steps_offset,
-        timestep_spacing=base.spec.schedule.timestep_spacing,
     )
     solver.set_timesteps(STEPS)
     with torch.no_grad(), outputs_of(model) as found:
@@ -107,14 +106,18 @@ def test_exported_it_is_an_ordinary_unet_that_ignores_its_text(base, model, norm
     x = rng.standard_normal((2, 8, 8, 4), np.float32)
     text = rng.standard_normal((2, 12, 24), np.float32)
     t = np.array([3.0, 721.0], np.float32)
-    ours, _ = network(folded, jnp.asarray(x), jnp.asarray(t), encode(base, NULL))
-    opened, _ = unet(whole, base.spec.unet, x, t, text)
+    prompt = encode(base, jnp.tile(NULL, (2, 1)))
+    x, t = jnp.asarray(x), jnp.asarray(t)
+    ours = jax.jit(lambda denoiser: network(denoiser, x, t, prompt)[0])(folded)
+    opened = jax.jit(
+        lambda params: unet(params, base.spec.unet, x, t, jnp.asarray(text))[0]
+    )(whole)
     np.testing.assert_array_equal(opened, ours)
     load(model, whole)
     with torch.no_grad():
         theirs = model(
-            torch.from_numpy(x).permute(0, 3, 1, 2),
-            torch.from_numpy(t),
+            torch.from_numpy(np.array(x)).permute(0, 3, 1, 2),
+            torch.from_numpy(np.array(t)),
             encoder_hidden_states=torch.from_numpy(text),
         ).sample
     load(model, base.params["unet"])
