@@ -55,7 +55,8 @@ def recipe(name: str, which: str, steps: int = 0) -> ConfigDict:
             own[key] = shared[key]
         own.stream.captions = "prompt"
         own.prior.source = ""
-        own.concept.class_word = NOUNS[which]
+        own.concept.images, own.concept.class_word = "", NOUNS[which]
+        own.method_args.min_snr = shared.method_args.min_snr
         if name == "emoji_dreambooth":
             own.optimizer = shared.optimizer  # the whole UNet, as there
         else:

@@ -37,7 +37,8 @@ def get_config() -> ConfigDict:
     config.stream.source = "scenes:240000:styles=all"
     config.stream.captions = "own"
     config.data.caption_dropout = 0.1
-    config.concept.placeholder = ""  # no word is taught but what scenes are called
+    # No word is taught but those that scenes are described in.
+    config.concept.images = config.concept.placeholder = config.concept.initial = ""
     config.prior.source = ""
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "linear"
