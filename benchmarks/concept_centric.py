@@ -217,9 +217,10 @@ def _row(bench: Bench, which: str, name: str) -> dict:
         )
         for i, each in enumerate(ATTRIBUTES)
     ]
-    tiles = [picture for each in (plain, *asked) for picture in each[:10]]
+    shown = min(10, FLAGS.count, FLAGS.asked)
+    tiles = [picture for each in (plain, *asked) for picture in each[:shown]]
     labels = [row.title, *(each.control for each in ATTRIBUTES)]
-    sheet = images.grid(tiles, columns=len(tiles) // len(labels), row_labels=labels)
+    sheet = images.grid(tiles, columns=shown, row_labels=labels)
     images.write_png(folder / "pictures.png", sheet)
     trains = portrait_runs.numbers(bench.out, row.config, which)
     judged = _judged(bench, which, plain, asked)
@@ -265,8 +266,9 @@ def _along(bench: Bench, which: str, row: Row, models, folder: pathlib.Path) -> 
     pixels = _pictures(
         folder / "along.npy", lambda: drawn(chosen["along"], wanted, _EDGES)
     )
-    tiles = [*wanted[:10], *pixels[:10]]
-    sheet = images.grid(tiles, columns=10, row_labels=["edges of", row.title])
+    shown = min(10, FLAGS.edges)
+    tiles = [*wanted[:shown], *pixels[:shown]]
+    sheet = images.grid(tiles, columns=shown, row_labels=["edges of", row.title])
     images.write_png(folder / "along.png", sheet)
     inside = attributes.members(bench.judge, which, pixels)
     found = edge_control.edge_agreement(pixels, wanted)

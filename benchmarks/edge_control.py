@@ -9,6 +9,7 @@ from personax.data.edges import canny
 
 from benchmarks.attributes import Pictures
 from benchmarks.batches import Ask
+from benchmarks.portrait_runs import shortened
 from personax.loading import Base
 from personax.metrics.edges import edge_iou
 from personax.model import Model, from_base, with_concepts
@@ -22,10 +23,7 @@ def control(base: Base, out: pathlib.Path, steps: int) -> Model:
     folder = out / "controlnet"
     if not (folder / "concept").is_dir():
         config = importlib.import_module(_CONFIG).get_config()
-        config.steps = steps or config.steps
-        config.save_every = min(config.save_every, config.steps)
-        config.preview.prompts, config.validation.every = (), 0
-        train(config, folder)
+        train(shortened(config, steps), folder)
     return with_concepts(from_base(base), base, [str(folder / "concept")])
 
 

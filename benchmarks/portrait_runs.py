@@ -65,11 +65,17 @@ def recipe(name: str, which: str, steps: int = 0) -> ConfigDict:
             own.method_args.train = "cross_attention"  # the paper's 44 M
         if name in ("emoji_dreambooth", "emoji_oft"):
             own.concept.placeholder = ""
+    return shortened(own, steps)
+
+
+def shortened(config: ConfigDict, steps: int) -> ConfigDict:
+    """The config for that many steps (0: its own), without sheets and validation."""
     if steps:
-        own.steps = steps
-        own.save_every = min(own.save_every, steps)
-    own.preview.prompts, own.validation.every = (), 0
-    return own
+        config.steps = steps
+        config.save_every = min(config.save_every, steps)
+        config.optimizer.warmup = min(config.optimizer.warmup, steps // 2)
+    config.preview.prompts, config.validation.every = (), 0
+    return config
 
 
 def _folder(out: pathlib.Path, name: str, which: str) -> pathlib.Path:
