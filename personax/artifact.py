@@ -106,6 +106,15 @@ def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
     return Artifact(method, theta, _prepared(folder, method), concepts, about)
 
 
+def origin(folder: pathlib.Path) -> tuple[str, str]:
+    """(the base that a concept was trained on, as it was asked for, its fingerprint).
+
+    Raises FileNotFoundError or ValueError for a folder that holds no concept.
+    """
+    about = _read_json(folder)
+    return about["base"], about["fingerprint"]
+
+
 def digest(folder: pathlib.Path) -> str:
     """What changes when what was trained does."""
     leaves = folder / "theta.safetensors"

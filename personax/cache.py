@@ -1,4 +1,4 @@
-"""The command that caches latents: `python -m personax.cache --source SET --out DIR`."""
+"""The command that caches latents: `python -m personax.cache --source SET --out D`."""
 
 import functools
 import pathlib

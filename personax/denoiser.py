@@ -1,5 +1,6 @@
 """A denoiser: what `bind` returns, what sampling and losses consume."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -12,12 +13,14 @@ from personax.control.maps import Capture
 from personax.diffusion.schedule import to_eps
 from personax.networks.attention import Context, Control
 from personax.networks.clip_text import clip_text
+from personax.networks.controlnet import ControlNetConfig, controlnet, encode_hint
 from personax.networks.unet import cross_sites, unet
 from personax.spec import Spec
 from personax.typing import Ids, Kept, Latents, Params, Text, Where
 
 # The name under which a reference's maps are offered.
 FROZEN = "frozen"
+CONTROLNET = "controlnet"  # and a ControlNet's parameters
 
 
 @runtime_checkable
@@ -75,6 +78,13 @@ class Prompt(NamedTuple):
     ids: Ids | None = None
 
 
+class Hint(NamedTuple):
+    """What a ControlNet follows: computed once, outside the sampler's scan."""
+
+    features: Float[Array, "b h w c"]  # of a picture, by its hint encoder
+    strength: Float[Array, " b"] | None = None  # of what it adds; None is 1
+
+
 def encode(denoiser: Denoiser, ids: Ids, where: Where | None = None) -> Prompt:
     """The prompt of token ids, read by the denoiser's own text encoder.
 
@@ -121,6 +131,37 @@ def read(
     return Prompt(text, prompt.where)
 
 
+def show(
+    denoiser: Denoiser,
+    pixels: Float[Array, "b height width c"],
+    strength: Float[Array, " b"] | None = None,
+) -> Hint:
+    """The hint of pictures in [0, 1], as the denoiser's ControlNet reads it.
+
+    Raises ValueError for a denoiser that has none, or a picture that does not fit it.
+    """
+    if CONTROLNET not in denoiser.params:
+        raise ValueError("A hint is shown to a model that has no ControlNet.")
+    spec = denoiser.spec
+    params = denoiser.params[CONTROLNET]
+    features = encode_hint(params, spec.controlnet, pixels, compute=spec.compute)
+    return Hint(features, strength)
+
+
+def with_controlnet(
+    denoiser: Denoiser, params: Params, config: ControlNetConfig
+) -> Denoiser:
+    """The denoiser, and what it follows, with a ControlNet."""
+    reference = denoiser.reference
+    if reference is not None:
+        reference = with_controlnet(reference, params, config)
+    return denoiser.replace(
+        params={**denoiser.params, CONTROLNET: params},
+        spec=dataclasses.replace(denoiser.spec, controlnet=config),
+        reference=reference,
+    )
+
+
 def network(
     denoiser: Denoiser,
     x: Latents,
@@ -129,25 +170,42 @@ def network(
     *,
     controls: tuple[Control, ...] = (),
     maps: Mapping[str, Kept] = {},
+    hint: Hint | None = None,
 ) -> tuple[Latents, Kept]:
     """(what the UNet itself says, noise or velocity; the probabilities kept).
 
     `controls` follow the denoiser's own; `maps`, {stream: {site: probabilities}}, are
-    what they may borrow.
+    what they may borrow. A `hint` is what its ControlNet follows, which reads the same
+    text, but which no control acts on.
     """
     prompt = read(denoiser, prompt, t)
     if follows(denoiser, prompt):
-        _, kept = network(denoiser.reference, x, t, prompt, controls=(Capture(),))
+        frozen, seen = denoiser.reference, (Capture(),)
+        _, kept = network(frozen, x, t, prompt, controls=seen, hint=hint)
         maps = {FROZEN: jax.lax.stop_gradient(kept), **maps}
+    spec, residuals = denoiser.spec, None
+    text = _by_site(denoiser, prompt.text)
+    if hint is not None:
+        residuals = controlnet(
+            denoiser.params[CONTROLNET],
+            spec.controlnet,
+            x,
+            t,
+            text,
+            hint.features,
+            strength=hint.strength,
+            compute=spec.compute,
+        )
     return unet(
         denoiser.params["unet"],
-        denoiser.spec.unet,
+        spec.unet,
         x,
         t,
-        _by_site(denoiser, prompt.text),
+        text,
         controls=(*denoiser.controls, *controls),
         context=Context(where=prompt.where, maps=maps),
-        compute=denoiser.spec.compute,
+        residuals=residuals,
+        compute=spec.compute,
     )
 
 
@@ -164,9 +222,12 @@ def predict(
     *,
     controls: tuple[Control, ...] = (),
     maps: Mapping[str, Kept] = {},
+    hint: Hint | None = None,
 ) -> tuple[Latents, Kept]:
     """(the noise eps, whatever the network itself predicts; the probabilities kept)."""
-    output, kept = network(denoiser, x, t, prompt, controls=controls, maps=maps)
+    output, kept = network(
+        denoiser, x, t, prompt, controls=controls, maps=maps, hint=hint
+    )
     return to_eps(denoiser.spec.schedule, output, x, t), kept
 
 

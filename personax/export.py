@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from absl import flags
 
 from personax import command
+from personax.denoiser import CONTROLNET
 from personax.loading import Base, find_pipeline, load_base
-from personax.loading.write import DTYPES, write_pipeline
+from personax.loading.write import DTYPES, write_controlnet, write_pipeline
 from personax.methods.null_text import reads_text, unfold
 from personax.model import Model, from_base, with_concepts
 from personax.tree import count, flat
@@ -36,8 +37,14 @@ def main(argv: Sequence[str]) -> None:
         pipeline = find_pipeline(FLAGS.base)
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
         model = with_concepts(from_base(base), base, [argv[1]])
-        unet = ordinary(argv[1], model, base)
+        added = model.denoiser.params.get(CONTROLNET)
+        unet = None if added else ordinary(argv[1], model, base)
     with watch("write"), command.one_sentence():
+        if added:
+            config = model.denoiser.spec.controlnet
+            write_controlnet(out, added, config, dtype=FLAGS.dtype)
+            print(f"ControlNet of {count(added):,} numbers in {out}: {watch}")
+            return
         write_pipeline(out, pipeline, unet, dtype=FLAGS.dtype)
     print(f"UNet of {count(unet):,} numbers in the pipeline {out}: {watch}")
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from personax.denoiser import FROZEN, Denoiser, follows
 from personax.diffusion import p2p
+from personax.diffusion.from_picture import Picture, begin, both, keep
 from personax.diffusion.guidance import Term, guide
 from personax.diffusion.heat import Look, make_post, watched
 from personax.diffusion.sampling import image_keys, sample, start_noise, walk
@@ -40,7 +41,8 @@ def make_draw(
 
     Image i depends on the key and on its own index, not on the batch that it is in.
     Terms, weights and grid are arguments: other prompts and numbers compile nothing.
-    With a `look` it is `-> (latents, the terms' attention "j b y x n")`.
+    With a `look` it is `-> (latents, the terms' attention "j b y x n")`. A last
+    argument, a `Picture`, is what the drawing begins with; the grid is then a tail.
 
     A frozen stream starts each step at the customised latents, so that guidance costs
     three evaluations; with its `own_trajectory` it draws the picture that it would draw
@@ -53,18 +55,24 @@ def make_draw(
         grid: Grid,
         key: Key,
         indices: Int[Array, " b"],
+        picture: Picture | None = None,
     ):
-        x = grid.start * start(key, indices, shape)
+        noise = start(key, indices, shape)
+        x = begin(picture, grid, noise)
         keys = image_keys(jax.random.fold_in(key, _STEPS), indices)
         if own_trajectory:
             models, streams = _apart(denoisers, terms)
             drawn = p2p.draw(models, streams, solver, grid, x, keys, offer=FROZEN)
             return drawn[1]
+        kept = None
+        if picture is not None and picture.repaint is not None:
+            kept = keep(picture, grid, noise)
         if look is None:
-            return sample(guide(denoisers, terms), solver, grid, x, keys)
+            return sample(guide(denoisers, terms), solver, grid, x, keys, kept)
         seen = {name: watched(each, look) for name, each in denoisers.items()}
         sizes = grid.t.shape[0], len(terms), indices.shape[0], _tokens(terms)
         post, heat = make_post(look, *sizes)
+        post = post if kept is None else both(post, kept)
         return walk(guide(seen, terms), solver, grid, x, keys, post, heat)
 
     return jax.jit(draw)

@@ -8,20 +8,24 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from personax import artifact, methods
-from personax.denoiser import Denoiser
-from personax.loading import Base
+from personax.denoiser import CONTROLNET, Denoiser, with_controlnet
+from personax.loading import Base, load_controlnet
+from personax.loading.place import Shardings
 from personax.methods import Concept
 from personax.methods.null_text import reads_text
 from personax.methods.prepared import keep
 from personax.methods.tokens import TABLE
 from personax.networks.compute import Compute
+from personax.networks.controlnet import ControlNetConfig
+from personax.networks.encoder import skip_channels
 from personax.networks.tokenizer import (
     Tokenizer,
     add_alias,
     add_placeholder,
     ids_of,
 )
-from personax.tree import flat, overwrite
+from personax.spec import Spec
+from personax.tree import flat, nest
 from personax.typing import Params
 
 
@@ -55,11 +59,48 @@ def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
         own = total.replace(params=plain.params, first=len(model.concepts))
         bound = _bind(model._replace(denoiser=own), base, source)
         _check_text(source, total, bound.denoiser, alone=len(sources) == 1)
+        _check_controlnet(source, plain, total, bound.denoiser)
         if bound.denoiser.reference is not None:
             _check_handles(source, bound.concepts)
         total = _add(total, plain, bound.denoiser)
         model = bound._replace(denoiser=total)
     return model
+
+
+def with_control(
+    model: Model,
+    base: Base,
+    source: str,
+    *,
+    param_dtype: str = "float32",
+    sharding: Shardings = None,
+    variant: str | None = None,
+    allow_pickle: bool = False,
+) -> Model:
+    """The model with the ControlNet at `source`, which its terms' hints then steer.
+
+    `source` is a concept that the method controlnet has trained on this base, or what
+    `load_controlnet` reads, with its arguments; see there and `artifact.load` for
+    errors. ValueError for a ControlNet that does not fit the base.
+    """
+    if (pathlib.Path(source) / "concept.json").is_file():
+        # Bound to the base alone: the model may have become another network.
+        trained = with_concepts(from_base(base), base, [source]).denoiser
+        if CONTROLNET not in trained.params:
+            raise ValueError(f"{source} is a concept, but no ControlNet.")
+        params, config = trained.params[CONTROLNET], trained.spec.controlnet
+    else:
+        loaded = load_controlnet(
+            source,
+            param_dtype=param_dtype,
+            sharding=sharding,
+            variant=variant,
+            allow_pickle=allow_pickle,
+        )
+        params, config = loaded.params, loaded.config
+    denoiser = model.denoiser
+    _check_fit(source, config, denoiser.spec)
+    return model._replace(denoiser=with_controlnet(denoiser, params, config))
 
 
 def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
@@ -117,6 +158,33 @@ def _check_text(source: str, total: Denoiser, bound: Denoiser, *, alone: bool) -
         )
 
 
+def _check_controlnet(
+    source: str, plain: Denoiser, total: Denoiser, bound: Denoiser
+) -> None:
+    """ValueError for a second ControlNet, which would take the first one's place."""
+    brought = CONTROLNET in bound.params and CONTROLNET not in plain.params
+    if brought and CONTROLNET in total.params:
+        raise ValueError(f"{source} is a second ControlNet; a model has one.")
+
+
+def _check_fit(source: str, config: ControlNetConfig, spec: Spec) -> None:
+    """ValueError for a ControlNet whose residuals are not of the UNet's shapes."""
+    if config.factor != spec.vae.factor:
+        raise ValueError(
+            f"{source} reads hints at {config.factor} pixels per latent cell; the "
+            f"base's autoencoder has {spec.vae.factor}."
+        )
+    for field in ("in_channels", "cross_attention_dim"):
+        ours, theirs = getattr(spec.unet, field), getattr(config, field)
+        if ours != theirs:
+            raise ValueError(f"{source} has {field} {theirs}, the base's UNet {ours}.")
+    ours, theirs = skip_channels(spec.unet), skip_channels(config)
+    if ours != theirs:
+        raise ValueError(
+            f"{source} adds to layers of {theirs} channels; the base's UNet has {ours}."
+        )
+
+
 def _check_handles(source: str, concepts: Sequence[Concept]) -> None:
     """ValueError for two residuals at one word, which would be drawn as their sum."""
     handles = [concept.handle.lower() for concept in concepts]
@@ -158,12 +226,13 @@ def _add_params(total: Params, plain: Params, bound: Params) -> Params:
     before, after, sums = flat(plain), flat(bound), flat(total)
     own, words, table = (leaves.pop(TABLE) for leaves in (before, after, sums))
     for path, leaf in after.items():
-        if leaf is before[path]:
+        if leaf is before.get(path):
             continue
-        first = sums[path] is before[path]
+        # What neither has is a network of its own, a ControlNet.
+        first = sums.get(path) is before.get(path)
         sums[path] = leaf if first else sums[path] + (leaf - before[path])
     if words is not own:
         n = own.shape[0]
         old = words[:n] if table is own else table[:n] + (words[:n] - own)
         table = jnp.concatenate([old, table[n:], words[n:]])
-    return overwrite(total, {**sums, TABLE: table}, resize=True)
+    return nest({**sums, TABLE: table})

@@ -6,42 +6,55 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from personax.denoiser import Prompt, encode
 from personax.diffusion.guidance import Term, complete
+from personax.diffusion.solvers import Grid
+from personax.diffusion.solvers.grid import steps_of
 from personax.model import Model
 from personax.networks.tokenizer import tokenize, unknown_placeholders, where
+from personax.weights_schedule import Schedule, parse_weight, weight_values
 
 
 class Wish(NamedTuple):
     """A term before it is encoded."""
 
     prompt: str
-    weight: float
+    weight: float | Schedule
     model: str = "base"
 
     def __str__(self) -> str:
         model = "" if self.model == "base" else f"{self.model}@"
-        return f"{model}{self.weight:g}:{self.prompt}"
+        weight = self.weight
+        weight = weight if isinstance(weight, Schedule) else f"{weight:g}"
+        return f"{model}{weight}:{self.prompt}"
 
 
 def parse(text: str) -> Wish:
     """The wish in "[MODEL@]WEIGHT:PROMPT", split at the first colon.
 
-    The prompt may be empty. Raises ValueError for another form.
+    The prompt may be empty, the weight change from step to step (`parse_weight`).
+    Raises ValueError for another form.
 
     >>> parse("face@1.5:wearing glasses: round ones")
     Wish(prompt='wearing glasses: round ones', weight=1.5, model='face')
     """
     found = re.fullmatch(r"(?:([^@:]+)@)?([^@:]+):(.*)", text, re.DOTALL)
+    if not found:
+        raise ValueError(_not_of_the_form(text))
+    model, weight, prompt = found.groups()
     try:
-        model, weight, prompt = found.groups()  # type: ignore[union-attr]
-        return Wish(prompt.strip(), float(weight), model or "base")
-    except (AttributeError, ValueError):
-        raise ValueError(
-            f'The term {text!r} is not of the form "[MODEL@]WEIGHT:PROMPT", '
-            'such as "3:a dog" or "face@1.5:".'
-        )
+        return Wish(prompt.strip(), parse_weight(weight), model or "base")
+    except ValueError as error:
+        raise ValueError(f"{_not_of_the_form(text)} {error}")
+
+
+def _not_of_the_form(text: str) -> str:
+    return (
+        f'The term {text!r} is not of the form "[MODEL@]WEIGHT:PROMPT", such as '
+        '"3:a dog" or "face@1.5:".'
+    )
 
 
 def check(
@@ -70,18 +83,32 @@ def to_terms(
     *,
     negative: str = "",
     unconditional: str = "base",
+    grid: Grid | None = None,
 ) -> list[Term]:
     """The encoded terms, the unconditional one first with the rest of the weight.
 
     `negative` stands in the place of the empty prompt; a negative prompt with a weight
-    of its own is a wish with a negative weight.
+    of its own is a wish with a negative weight. Weights that change from step to step
+    need the `grid` of the steps. Terms of one model under two names say the first.
     """
+    if grid is None and any(isinstance(wish.weight, Schedule) for wish in wishes):
+        raise ValueError("A weight that changes from step to step needs their grid.")
+    steps = np.zeros(1, int) if grid is None else steps_of(grid)
     terms = [
-        Term(to_prompt(models[model], prompt), jnp.asarray(weight, jnp.float32), model)
-        for prompt, weight, model in wishes
+        Term(
+            to_prompt(models[wish.model], wish.prompt),
+            weight_values(wish.weight, steps),
+            _first_name(models, wish.model),
+        )
+        for wish in wishes
     ]
     null = to_prompt(models[unconditional], negative, marked=False)
-    return complete(terms, null, unconditional)
+    return complete(terms, null, _first_name(models, unconditional))
+
+
+def _first_name(models: Mapping[str, Model], name: str) -> str:
+    """Of the names of that very model the first: its terms share a batched call."""
+    return next(other for other in models if models[other] is models[name])
 
 
 def to_prompt(model: Model, prompt: str, *, marked: bool = True) -> Prompt:

@@ -1,62 +1,48 @@
 """The command that draws pictures: `python -m personax.sample --prompt "a dog"`."""
 
-import dataclasses
 import json
 import math
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float
 from tqdm import tqdm
 
-from personax import command, generate, images, prompts
-from personax.diffusion import heat
-from personax.diffusion.schedule import ScheduleConfig
-from personax.diffusion.solvers import SOLVERS, Solver, ddim
-from personax.loading import Base, load_base
-from personax.model import Model, from_base, with_concepts
-from personax.networks.compute import Compute
-from personax.networks.tokenizer import positions
+from personax import (
+    attention_sheet,
+    command,
+    drawing,
+    generate,
+    images,
+    picture_inputs,
+    prompts,
+)
+from personax.diffusion.from_picture import Picture
+from personax.drawing import Drawing
+from personax.images import Pixels
 from personax.prompts import Wish
-from personax.spec import Spec
+from personax.weights_schedule import written
 
 FLAGS = flags.FLAGS
-_SPACINGS = ("leading", "trailing", "linspace", "karras")
 
 
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
-    command.define_base_flags()
-    many("concept", [], "[<NAME>=]DIR: a trained concept, under another name.")
-    many("model", [], "NAME=SOURCE: another base, for terms NAME@WEIGHT:PROMPT.")
+    drawing.define_flags()
     many("prompt", [], "A term with the weight --guidance.")
-    many("term", [], "[MODEL@]WEIGHT:PROMPT. All prompts and terms add up.")
-    text("negative", "", "Stands for the unconditional term's empty prompt.")
-    text("unconditional", "base", "The model of the unconditional term.")
     flags.DEFINE_float("guidance", 3.0, "The weight of every --prompt.")
-    flags.DEFINE_enum("solver", None, list(SOLVERS), "Default: the base's own.")
-    flags.DEFINE_float("eta", 0.0, "Share of DDPM's noise in DDIM.", 0.0, 1.0)
-    flags.DEFINE_enum(
-        "spacing", None, _SPACINGS, "Where the steps lie. Default: the base's own."
+    text("prompts", None, "A file with a prompt a line: a sheet of prompts x seeds.")
+    text(
+        "grid",
+        "seeds",
+        "The columns of the sheet: seeds, or weights=1,3,5 of every prompt, with a row "
+        "for each prompt and picture.",
     )
-    flags.DEFINE_integer("steps", 25, "Solver steps.", 1)
-    flags.DEFINE_integer("num_images", 4, "How many pictures.", 1)
-    flags.DEFINE_integer("batch", 8, "Pictures at a time, on all local devices.", 1)
-    flags.DEFINE_integer("seed", 0, "Picture i depends on the seed and i alone.")
-    text("size", None, "Side, or WIDTHxHEIGHT, in pixels. Default: the base's own.")
-    flags.DEFINE_enum(
-        "dtype",
-        None,
-        ["float32", "bfloat16", "float16"],
-        "Of weights and activations. Default: float32 on a CPU, else bfloat16.",
-    )
+    picture_inputs.define_flags()
     flags.DEFINE_enum(
         "decode",
         "whole",
@@ -69,221 +55,166 @@ def define_flags() -> None:
         ["shared_latent", "own_trajectory"],
         "Where Infusion's frozen stream stands: at each step's latents, or on its own.",
     )
-    text("attention", "", "Words, as dog,hat: where they look, in attention.png.")
-    flags.DEFINE_integer(
-        "attention_side", 0, "Rows of the maps. Default: see diffusion/heat.py.", 0
-    )
-    flags.DEFINE_list("attention_places", "down,up", "Among down, mid and up.")
-    flags.DEFINE_list("attention_steps", "0,1", "First and last share of the steps.")
+    attention_sheet.define_flags()
     text("out", "out/sample", "Folder for the pictures.")
+
+
+class Cell(NamedTuple):
+    """What the pictures of one place in the sheet are asked for."""
+
+    row: str
+    column: str
+    wishes: tuple[Wish, ...]
 
 
 def main(argv: Sequence[str]) -> None:
     command.start()
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
-        wishes = _wishes(argv)
-        mesh = jax.make_mesh(
-            (jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,)
-        )
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        base, models = _models(everywhere)
-        prompts.check(models, wishes, FLAGS.unconditional)
-        spec = models["base"].denoiser.spec
-        height, width = _size(spec)
-        shape = spec.latent_shape(height, width)
-        solver, schedule = _solver(spec.schedule)
-        grid = solver.grid(schedule, FLAGS.steps)
-        terms = prompts.to_terms(
-            models, wishes, negative=FLAGS.negative, unconditional=FLAGS.unconditional
-        )
-        batches = _batches(mesh)
-        looks = _looks(models, wishes)
-        look = _look(models["base"], shape) if looks else None
-        own = _own_trajectory(models, looks)
+        cells = _cells(argv)
+        plan = drawing.set_up(FLAGS)
+        for cell in cells:
+            drawing.check(FLAGS, plan, cell.wishes)
+        plan, picture = picture_inputs.begin(FLAGS, plan)
+        terms = drawing.make_terms(FLAGS, plan)
+        first = terms(cells[0].wishes)
+        words = attention_sheet.find_words(FLAGS, plan.models, cells[0].wishes)
+        _check_words(words, cells)
+        look = None
+        if words:
+            look = attention_sheet.make_look(FLAGS, plan.models["base"], plan.shape)
+        own = _own_trajectory(plan, picture, bool(words))
 
-    denoisers = {name: model.denoiser for name, model in models.items()}
-    terms = jax.device_put(terms, everywhere)
-    inputs = denoisers, terms, grid, jax.random.key(FLAGS.seed)
+    batches = drawing.batches(FLAGS, plan.mesh)
+    fixed = plan.grid, jax.random.key(FLAGS.seed)
+    denoisers = drawing.denoisers(plan.models, first)
+    vae = plan.base.params["vae"]
     with watch("compile"):
-        draw = generate.make_draw(solver, shape, look, own_trajectory=own)
-        draw = draw.lower(*inputs, batches[0]).compile()
+        draw = generate.make_draw(plan.solver, plan.shape, look, own_trajectory=own)
+        draw = draw.lower(denoisers, first, *fixed, batches[0], picture).compile()
         placed = draw.output_shardings
         latents = jax.ShapeDtypeStruct(
-            (*batches[0].shape, *shape),
+            (*batches[0].shape, *plan.shape),
             np.float32,
-            sharding=placed[0] if looks else placed,
+            sharding=placed[0] if words else placed,
         )
-        decode = generate.make_decode(spec, FLAGS.decode)
-        decode = decode.lower(base.params["vae"], latents).compile()
+        decode = generate.make_decode(plan.spec, FLAGS.decode)
+        decode = decode.lower(vae, latents).compile()
 
-    pictures, heats = [], []
-    with tqdm(total=FLAGS.num_images, unit="image", desc="sampling") as progress:
-        for indices in batches:
-            with watch("sample"):
-                latents = jax.block_until_ready(draw(*inputs, indices))
-            if looks:
-                latents, maps = latents
-                heats.append(np.asarray(maps))
-            with watch("decode"):
-                pictures += list(np.asarray(decode(base.params["vae"], latents)))
-            progress.update(min(len(pictures), FLAGS.num_images) - progress.n)
+    drawn: list[list[Pixels]] = []
+    heats = []
+    total = len(cells) * FLAGS.num_images
+    with tqdm(total=total, unit="image", desc="sampling") as progress:
+        for cell in cells:
+            asked, pictures = terms(cell.wishes), []
+            for indices in batches:
+                with watch("sample"):
+                    latents = draw(denoisers, asked, *fixed, indices, picture)
+                    latents = jax.block_until_ready(latents)
+                if words:
+                    latents, maps = latents
+                    heats.append(np.asarray(maps))
+                with watch("decode"):
+                    pictures += list(np.asarray(decode(vae, latents)))
+            drawn.append(pictures[: FLAGS.num_images])
+            progress.update(FLAGS.num_images)
     with watch("write"):
         out = pathlib.Path(FLAGS.out)
-        settings = _settings(base, solver_name(spec.schedule), width, height)
-        _write(out, pictures[: FLAGS.num_images], wishes, settings)
-        if looks:
-            _write_attention(out, pictures, np.concatenate(heats, axis=1), looks)
-    print(f"{FLAGS.num_images} pictures in {out}: {watch}.")
+        _write(out, cells, drawn, _settings(plan))
+        if words:
+            maps = np.concatenate(heats, axis=1)
+            attention_sheet.write(out, drawn[0], maps, words)
+    print(f"{total} pictures in {out}: {watch}.")
 
 
-def solver_name(schedule: ScheduleConfig) -> str:
-    """The solver that was asked for, or the one of the base's published scheduler."""
-    return FLAGS.solver or schedule.solver
-
-
-def _wishes(argv: Sequence[str]) -> list[Wish]:
+def _cells(argv: Sequence[str]) -> list[Cell]:
+    """What is asked for, row by row; one cell where there is no sheet to lay out."""
     if argv[1:]:
         raise ValueError(f"{argv[1]!r} belongs to no flag: quote prompts with spaces.")
-    short = [Wish(prompt, FLAGS.guidance) for prompt in FLAGS.prompt]
-    wishes = short + [prompts.parse(term) for term in FLAGS.term]
-    return wishes or [Wish("", 1.0)]
+    lines = picture_inputs.read_prompts(FLAGS.prompts) if FLAGS.prompts else [None]
+    others = [prompts.parse(term) for term in FLAGS.term]
+    weights = _weights(FLAGS.grid)
+    if weights and not (FLAGS.prompt or FLAGS.prompts):
+        raise ValueError("--grid weights=… are those of --prompt or --prompts.")
+    cells = []
+    for line in lines:
+        asked = [*FLAGS.prompt, *([] if line is None else [line])]
+        for weight in weights or [FLAGS.guidance]:
+            wishes = [*(Wish(prompt, weight) for prompt in asked), *others]
+            column = f"weight {weight:g}" if weights else ""
+            row = line if line is not None else ", ".join(asked)
+            cells.append(Cell(row, column, tuple(wishes or [Wish("", 1.0)])))
+    return cells
 
 
-def _models(sharding: NamedSharding) -> tuple[Base, dict[str, Model]]:
-    """The base and every model that a term may name, "base" with the concept bound."""
-    on_cpu = jax.default_backend() == "cpu"
-    compute = Compute(FLAGS.dtype or ("float32" if on_cpu else "bfloat16"))
-    options: dict[str, Any] = {
-        "param_dtype": compute.dtype,
-        "sharding": sharding,
-        **command.base_options(FLAGS),
-    }
-    base = load_base(FLAGS.base, **options)
-    models = {"base": from_base(base, compute)}
-    models["base"] = with_concepts(models["base"], base, FLAGS.concept)
-    for text in FLAGS.model:
-        name, equals, source = text.partition("=")
-        if not (name and equals and source) or name in models:
-            raise ValueError(f"--model {text!r} is not NAME=SOURCE with a new NAME.")
-        models[name] = from_base(load_base(source, **options), compute)
-    return base, models
+def _weights(text: str) -> list[float]:
+    """The weights of --grid, none for seeds."""
+    name, _, listed = text.partition("=")
+    try:
+        numbers = [float(part) for part in command.listed(listed)]
+    except ValueError:
+        numbers = []
+    if text == "seeds":
+        return []
+    if name != "weights" or not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"--grid {text!r} is neither seeds nor weights=1,3,5.")
+    return numbers
 
 
-class _Word(NamedTuple):
-    """A word whose attention is asked for, and where it stands."""
-
-    word: str
-    term: int  # among the guidance terms, the unconditional one being 0
-    at: tuple[int, ...]
-
-
-def _looks(models: Mapping[str, Model], wishes: Sequence[Wish]) -> list[_Word]:
-    """The words of --attention, each in the first prompt that holds it."""
-    found = []
-    for word in command.listed(FLAGS.attention):
-        places = [
-            (j, positions(models[wish.model].tokenizer, wish.prompt, word))
-            for j, wish in enumerate(wishes, start=1)
-        ]
-        places = [(j, at) for j, at in places if at]
-        if not places:
-            asked = " and ".join(repr(wish.prompt) for wish in wishes)
-            raise ValueError(f"--attention: {word!r} is no word of {asked}.")
-        found.append(_Word(word, *places[0]))
-    return found
+def _check_words(words: Sequence[attention_sheet.Word], cells: Sequence[Cell]) -> None:
+    if words and len(cells) > 1:
+        raise ValueError(
+            f"--attention shows one prompt, and the sheet has {len(cells)}."
+        )
 
 
-def _own_trajectory(models: Mapping[str, Model], looks: Sequence[_Word]) -> bool:
+def _own_trajectory(plan: Drawing, picture: Picture | None, words: bool) -> bool:
     if FLAGS.f_stream == "shared_latent":
         return False
-    if all(model.denoiser.reference is None for model in models.values()):
+    if all(model.denoiser.reference is None for model in plan.models.values()):
         raise ValueError("--f_stream is Infusion's; no concept here has two streams.")
-    if looks:
-        raise ValueError("--attention needs --f_stream shared_latent.")
+    if words or (picture is not None and picture.repaint is not None):
+        flag = "--attention" if words else "--mask"
+        raise ValueError(f"{flag} needs --f_stream shared_latent.")
     return True
 
 
-def _look(model: Model, shape: tuple[int, int, int]) -> heat.Look:
-    try:
-        first, last = (float(share) for share in FLAGS.attention_steps)
-    except ValueError:
-        given = ",".join(FLAGS.attention_steps)
-        raise ValueError(f"--attention_steps {given!r} is not FIRST,LAST, such as 0,1.")
-    return heat.make_look(
-        model.denoiser,
-        shape,
-        side=FLAGS.attention_side,
-        places=FLAGS.attention_places,
-        steps=(first, last),
-    )
-
-
-def _size(spec: Spec) -> tuple[int, int]:
-    """(height, width) in pixels."""
-    if FLAGS.size is None:
-        return spec.size
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", FLAGS.size)
-    if not found:
-        raise ValueError(f"--size {FLAGS.size!r} is neither a side nor WIDTHxHEIGHT.")
-    return int(found[2] or found[1]), int(found[1])
-
-
-def _solver(schedule: ScheduleConfig) -> tuple[Solver, ScheduleConfig]:
-    name = solver_name(schedule)
-    if FLAGS.eta and name != "ddim":
-        raise ValueError(f"--eta is DDIM's; the solver is {name!r}.")
-    if FLAGS.spacing == "karras":
-        schedule = dataclasses.replace(schedule, use_karras_sigmas=True)
-    elif FLAGS.spacing:
-        schedule = dataclasses.replace(schedule, timestep_spacing=FLAGS.spacing)
-    return ddim(FLAGS.eta) if FLAGS.eta else SOLVERS[name], schedule
-
-
-def _batches(mesh: Mesh) -> list[jax.Array]:
-    """Image indices by batch, each as large as the first: one compilation for all."""
-    wanted = min(FLAGS.batch, FLAGS.num_images)
-    size = math.ceil(wanted / mesh.size) * mesh.size  # as many on every device
-    count = math.ceil(FLAGS.num_images / size)
-    indices = np.arange(count * size)
-    spread = NamedSharding(mesh, PartitionSpec("data"))
-    return [jax.device_put(batch, spread) for batch in np.split(indices, count)]
-
-
-def _settings(base: Base, solver: str, width: int, height: int) -> dict[str, Any]:
+def _settings(plan: Drawing) -> dict[str, Any]:
     """What a picture's metadata says beside its prompt, under the names in use."""
     more: dict[str, Any] = {}
     if FLAGS.spacing:
         more["Schedule type"] = FLAGS.spacing
     if FLAGS.eta:
         more["Eta"] = FLAGS.eta
-    return command.settings(
-        FLAGS, base, sampler=solver, size=f"{width}x{height}", **more
-    )
+    if FLAGS.model:
+        more["Models"] = " ".join(FLAGS.model)
+    more |= picture_inputs.settings(FLAGS)
+    return command.settings(FLAGS, plan.base, **plan.settings, **more)
 
 
 def _write(
     out: pathlib.Path,
-    pictures: Sequence[np.ndarray],
-    wishes: Sequence[Wish],
+    cells: Sequence[Cell],
+    drawn: Sequence[Sequence[Pixels]],
     settings: Mapping[str, Any],
 ) -> None:
     """The pictures, a labelled sheet of them, and samples.json."""
-    prompt = " AND ".join(wish.prompt for wish in wishes)
     records = []
-    for index, pixels in enumerate(pictures):
-        name = f"{index:04d}.png"
-        text = images.parameters(
-            prompt, FLAGS.negative, **settings, **{"Image index": index}
-        )
-        images.write_png(out / name, pixels, {"parameters": text})
-        records.append({"file": name, "seed": FLAGS.seed, "index": index})
-    captions = [f"image {index}" for index in range(len(pictures))]
-    title = _title(wishes, settings)
-    sheet = images.grid(pictures, captions=captions, title=title)
-    images.write_png(out / "grid.png", sheet)
+    for cell, pictures in zip(cells, drawn, strict=True):
+        prompt = " AND ".join(wish.prompt for wish in cell.wishes)
+        own = {"CFG scale": cell.wishes[0].weight} if cell.column else {}
+        for index, pixels in enumerate(pictures):
+            name = f"{len(records):04d}.png"
+            more = {**settings, **own, "Image index": index}
+            text = images.parameters(prompt, FLAGS.negative, **more)
+            images.write_png(out / name, pixels, {"parameters": text})
+            record = {"file": name, "seed": FLAGS.seed, "index": index}
+            records.append(record)
+            if len(cells) > 1:
+                record["terms"] = _described(cell.wishes)
+    images.write_png(out / "grid.png", _sheet(cells, drawn, settings))
     record = {
-        "terms": [wish._asdict() for wish in wishes],
+        **({"terms": _described(cells[0].wishes)} if len(cells) == 1 else {}),
         "negative": FLAGS.negative,
         "unconditional": FLAGS.unconditional,
         "settings": dict(settings),
@@ -292,30 +223,40 @@ def _write(
     (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _write_attention(
-    out: pathlib.Path,
-    pictures: Sequence[np.ndarray],
-    maps: Float[np.ndarray, "j b y x n"],
-    words: Sequence[_Word],
-) -> None:
-    """attention.png, a row of overlays for each word, and their arrays beside it."""
-    shown = pictures[: FLAGS.num_images]
-    arrays = {
-        each.word: heat.word(maps[each.term, : len(shown)], each.at) for each in words
-    }
-    tiles = list(shown)
-    for each in words:
-        tiles += map(images.overlay, shown, arrays[each.word])
-    labels = ["", *(f"{word}, at most {x.max():.2f}" for word, x in arrays.items())]
-    sheet = images.grid(tiles, columns=len(shown), row_labels=labels)
-    images.write_png(out / "attention.png", sheet)
-    np.savez(out / "attention.npz", **arrays)
+def _described(wishes: Sequence[Wish]) -> list[dict[str, Any]]:
+    return [{**wish._asdict(), "weight": written(wish.weight)} for wish in wishes]
 
 
-def _title(wishes: Sequence[Wish], settings: Mapping[str, Any]) -> str:
-    terms = " + ".join(str(wish) for wish in wishes)
+def _sheet(
+    cells: Sequence[Cell],
+    drawn: Sequence[Sequence[Pixels]],
+    settings: Mapping[str, Any],
+) -> Pixels:
+    """Rows are prompts, columns seeds or weights; of one prompt, about a square."""
     details = ("Sampler", "Steps", "Seed", "Model")
-    return terms + "\n" + ", ".join(f"{name}: {settings[name]}" for name in details)
+    line = ", ".join(f"{name}: {settings[name]}" for name in details)
+    if len(cells) == 1:
+        title = " + ".join(map(str, cells[0].wishes))
+        captions = [f"image {index}" for index in range(len(drawn[0]))]
+        return images.grid(drawn[0], captions=captions, title=f"{title}\n{line}")
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    count = len(drawn[0])
+    title = " + ".join(FLAGS.term)
+    title = f"{title}\n{line}" if title else line
+    if columns == [""]:
+        return images.grid(
+            [picture for pictures in drawn for picture in pictures],
+            row_labels=[cell.row for cell in cells],
+            column_labels=[f"image {index}" for index in range(count)],
+            title=title,
+        )
+    tiles, labels = [], []
+    for start in range(0, len(cells), len(columns)):
+        for index in range(count):
+            row = drawn[start : start + len(columns)]
+            tiles += [pictures[index] for pictures in row]
+            labels.append(f"{cells[start].row}\nimage {index}")
+    return images.grid(tiles, row_labels=labels, column_labels=columns, title=title)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import dataclasses
 from personax.diffusion.schedule import ScheduleConfig
 from personax.networks.clip_text import CLIPTextConfig
 from personax.networks.compute import Compute
+from personax.networks.controlnet import ControlNetConfig
 from personax.networks.unet import UNetConfig
 from personax.networks.vae import VAEConfig
 
@@ -18,6 +19,7 @@ class Spec:
     vae: VAEConfig = VAEConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     compute: Compute = Compute()
+    controlnet: ControlNetConfig | None = None  # where the parameters hold one
 
     @property
     def size(self) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import types
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from personax import artifact, compress
 from personax.methods import Concept
 from personax.model import from_base
 from personax.tree import count, flat
+from tests.refusing import make_refusal
 from tests.test_commands import run
 from tests.test_merge_command import teach
 from tests.untaught import save_untaught
@@ -102,18 +102,8 @@ def test_it_is_loaded_as_the_kernels_that_it_stands_for(emoji, small, whole):
 @pytest.fixture
 def refusal(emoji, monkeypatch, capsys):
     """A function that runs the command in this process and returns its one sentence."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     monkeypatch.setattr(compress, "load_base", lambda *_, **__: emoji)
-
-    def run_it(*arguments, **given):
-        monkeypatch.setattr(compress, "FLAGS", types.SimpleNamespace(**FLAGS | given))
-        with pytest.raises(SystemExit) as end:
-            compress.main(["compress", *map(str, arguments)])
-        assert end.value.code == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
-        return line
-
-    return run_it
+    return make_refusal(compress, FLAGS, monkeypatch, capsys)
 
 
 def test_what_is_no_compression_is_refused(whole, refusal, tmp_path):

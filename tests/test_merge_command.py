@@ -1,7 +1,6 @@
 """The merge command: what it writes, what it keeps, and how it refuses."""
 
 import json
-import types
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from personax.methods.tokens import TABLE
 from personax.model import from_base, with_concepts
 from personax.networks.tokenizer import tokenize
 from personax.tree import flat, select
+from tests.refusing import make_refusal
 from tests.test_commands import run
 
 PROMPTS = ("a photo of a <v1> dog", "a photo of a <v1> cat")
@@ -126,18 +126,8 @@ def test_every_word_has_the_row_of_its_concept(emoji, folders, merged):
 @pytest.fixture
 def refusal(emoji, monkeypatch, capsys):
     """A function that runs the command in this process and returns its one sentence."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     monkeypatch.setattr(merge, "load_base", lambda name, **_: emoji.replace(name=name))
-
-    def run_it(*arguments, **given):
-        monkeypatch.setattr(merge, "FLAGS", types.SimpleNamespace(**FLAGS | given))
-        with pytest.raises(SystemExit) as end:
-            merge.main(["merge", *map(str, arguments)])
-        assert end.value.code == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
-        return line
-
-    return run_it
+    return make_refusal(merge, FLAGS, monkeypatch, capsys)
 
 
 def test_what_is_no_merge_is_refused(folders, refusal, tmp_path):

@@ -42,7 +42,8 @@ def _source() -> str:
     return "".join(
         (ROOT / "personax" / name).read_text()
         for name in (
-            *("command.py", "sample.py", "edit.py"),
+            *("command.py", "drawing.py", "picture_inputs.py", "attention_sheet.py"),
+            *("sample.py", "search.py", "edit.py"),
             *("train.py", "merge.py", "compress.py"),
         )
     )

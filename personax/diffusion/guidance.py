@@ -8,11 +8,12 @@ sum_i w_i (eps_i - eps_0), with the rest of the weight written as a term of its 
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from personax.denoiser import Denoiser, Prompt, follows, predict, read
+from personax.denoiser import Denoiser, Hint, Prompt, follows, predict, read, show
 from personax.diffusion.sampling import EpsFn
 from personax.typing import Latents
 
@@ -26,12 +27,16 @@ class Term:
 
     `weight` is one number, or one for each network evaluation ("s"): an array, so that
     another value compiles nothing. `prompt` has as many rows as there are images, or
-    one for them all.
+    one for them all; so has `hint`, a picture in [0, 1] that the denoiser's ControlNet
+    follows with `strength` (diffusers' conditioning scale, None is 1), an array as the
+    weight is.
     """
 
     prompt: Prompt
     weight: Weight
     denoiser: str = struct.field(pytree_node=False, default="base")
+    hint: Float[Array, "b height width c"] | None = None
+    strength: Weight | None = None
 
 
 def complete(terms: Sequence[Term], null: Prompt, denoiser: str = "base") -> list[Term]:
@@ -64,33 +69,41 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
 
     Terms of one denoiser share one batched call, so CFG costs one call at twice the
     batch; but of one that follows a reference, a prompt that marks no concept needs no
-    reference and goes apart, so that CFG costs three evaluations and not four. The
-    maps that are kept come as {index of the term: {site: probabilities}}. Raises
-    KeyError for a term whose denoiser is not given and ValueError for
-    no terms.
+    reference and goes apart, so that CFG costs three evaluations and not four. So does
+    a term without a hint, for which no ControlNet runs. The maps that are kept come as
+    {index of the term: {site: probabilities}}. Raises KeyError for a term whose
+    denoiser is not given, ValueError for no terms and for a hint to a denoiser without
+    a ControlNet.
     """
     if not terms:
         raise ValueError("Guidance needs at least one term.")
-    groups: dict[tuple[str, bool], list[int]] = {}
+    groups: dict[tuple[str, bool, bool], list[int]] = {}
     for j, term in enumerate(terms):
         if term.denoiser not in denoisers:
             raise KeyError(
                 f"No model {term.denoiser!r}; there are: {', '.join(denoisers)}."
             )
         apart = follows(denoisers[term.denoiser], term.prompt)
-        groups.setdefault((term.denoiser, apart), []).append(j)
+        shown = term.hint is not None
+        groups.setdefault((term.denoiser, apart, shown), []).append(j)
+    hints = [hint_of(denoisers, term) for term in terms]
 
     def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         total, maps = jnp.zeros_like(x), {}
-        for (name, _), group in groups.items():
+        for (name, _, shown), group in groups.items():
             # What the words mean at this time is asked once, not for every image.
             prompts = [read(denoisers[name], terms[j].prompt, t) for j in group]
             inputs = _interleave([x] * len(group))
+            hint = None
+            if shown:
+                rows = [hint_at(terms[j], hints[j], i, x.shape[0]) for j in group]
+                hint = jax.tree.map(lambda *row: _interleave(row), *rows)
             predicted, kept = predict(
                 denoisers[name],
                 inputs,
                 jnp.broadcast_to(t, inputs.shape[:1]),
                 _stack(prompts, x.shape[0]),
+                hint=hint,
             )
             rows = (x.shape[0], len(group))
             parts = predicted.reshape(*rows, *x.shape[1:])
@@ -107,8 +120,26 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
 
 def weight_at(term: Term, i: Int[Array, ""], dtype) -> Float[Array, ""]:
     """The term's weight at the i-th evaluation of the network."""
-    weight = jnp.asarray(term.weight, dtype)
-    return weight[i] if weight.ndim else weight
+    return _at(term.weight, i, dtype)
+
+
+def hint_of(denoisers: Mapping[str, Denoiser], term: Term) -> Hint | None:
+    """The term's hint as it is at all times: to be computed outside the scan."""
+    return None if term.hint is None else show(denoisers[term.denoiser], term.hint)
+
+
+def hint_at(
+    term: Term, hint: Hint | None, i: Int[Array, ""], images: int
+) -> Hint | None:
+    """`hint_of` the term with a row for each image, and its strength at evaluation i.
+
+    None stays None.
+    """
+    if hint is None:
+        return None
+    features = jnp.broadcast_to(hint.features, (images, *hint.features.shape[1:]))
+    strength = 1.0 if term.strength is None else term.strength
+    return Hint(features, jnp.full((images,), _at(strength, i, features.dtype)))
 
 
 def spread(prompt: Prompt, images: int) -> Prompt:
@@ -121,6 +152,11 @@ def spread(prompt: Prompt, images: int) -> Prompt:
 
     where = None if prompt.where is None else rows(prompt.where, 1)
     return Prompt(rows(prompt.text, prompt.text.ndim - 3), where)
+
+
+def _at(value: Weight | float, i: Int[Array, ""], dtype) -> Float[Array, ""]:
+    value = jnp.asarray(value, dtype)
+    return value[i] if value.ndim else value
 
 
 def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:

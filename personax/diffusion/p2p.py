@@ -11,10 +11,10 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from personax.control.maps import Borrow, Capture
-from personax.denoiser import Denoiser, Prompt, predict, read
+from personax.denoiser import Denoiser, Hint, Prompt, predict, read
 from personax.diffusion import alignment
 from personax.diffusion.alignment import Window
-from personax.diffusion.guidance import Term, spread, weight_at
+from personax.diffusion.guidance import Term, hint_at, hint_of, spread, weight_at
 from personax.diffusion.sampling import EpsFn, Post, sample
 from personax.diffusion.solvers import Grid, Solver
 from personax.networks.attention import Control
@@ -183,15 +183,17 @@ def pair(
     apart = [place for place in everything if place not in follows]
     apart = [(p, j) for p, j in apart if p or j not in followed]
     captures = (*_captures(follows.values()), *keep)
+    hints = [[hint_of(denoisers, term) for term in each.terms] for each in streams]
 
     def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         latents = x.reshape(len(streams), -1, *x.shape[1:])
 
         def run(places, controls=(), maps: Mapping[str, Any] = {}):
-            jobs = [
-                _job(denoisers, streams[p], j, latents[p], follows.get((p, j)), t, i)
-                for p, j in places
-            ]
+            jobs = []
+            for p, j in places:
+                shown, taken = hints[p][j], follows.get((p, j))
+                job = _job(denoisers, streams[p], j, latents[p], taken, shown, t, i)
+                jobs.append(job)
 
             def one(name: str, given: _Given):
                 borrows = given.follow.controls(i, offer) if given.follow else ()
@@ -202,6 +204,7 @@ def pair(
                     given.prompt,
                     controls=(*borrows, *controls),
                     maps=maps,
+                    hint=given.hint,
                 )
 
             return dict(zip(places, _together(one, jobs), strict=True))
@@ -307,16 +310,20 @@ class _Given(NamedTuple):
     x: Latents
     prompt: Prompt
     follow: Follow | None
+    hint: Hint | None
 
 
-def _job(denoisers, stream: Stream, j: int, x, follow, t, i) -> tuple[str, _Given]:
+def _job(
+    denoisers, stream: Stream, j: int, x, follow, hint, t, i
+) -> tuple[str, _Given]:
     """(the denoiser's name, what it is given), the prompt having a row per image."""
     term = stream.terms[j]
     prompt = term.prompt
     if j == 0 and stream.null is not None:
         prompt = Prompt(stream.null[i])
     prompt = spread(read(denoisers[term.denoiser], prompt, t), x.shape[0])
-    return term.denoiser, _Given(x, prompt, follow)
+    hint = hint_at(term, hint, i, x.shape[0])
+    return term.denoiser, _Given(x, prompt, follow, hint)
 
 
 def _together(one, jobs: Sequence[tuple[str, _Given]]) -> list[Any]:

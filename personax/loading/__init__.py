@@ -2,14 +2,17 @@
 
 from personax.loading.base import Base, load_base
 from personax.loading.clip import Clip, load_clip
+from personax.loading.controlnet import ControlNet, load_controlnet
 from personax.loading.files import EMBEDDED, embedded, find_pipeline
 
 __all__ = [
     "EMBEDDED",
     "Base",
     "Clip",
+    "ControlNet",
     "embedded",
     "find_pipeline",
     "load_base",
     "load_clip",
+    "load_controlnet",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -44,24 +45,29 @@ def find(source: str | Path, *, variant: str | None, allow_pickle: bool) -> Path
     that are read; HF_HUB_OFFLINE and HF_HOME mean what they do everywhere. Raises
     FileNotFoundError saying what was looked for.
     """
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
-    _check_id(source)
-    kinds = [False, True] if allow_pickle else [False]
-    incomplete = None
-    for pickled, local in [(k, True) for k in kinds] + [(k, False) for k in kinds]:
-        patterns = [*_CONFIGS, *_weight_patterns(variant, pickled)]
-        folder, reason = _snapshot(str(source), patterns, local=local)
-        if folder and _is_complete(folder, variant, allow_pickle):
-            return folder
-        incomplete = folder or incomplete
-    if incomplete is None:
-        raise FileNotFoundError(
-            f"{source!r} is neither a path that exists nor a Hugging Face id that can "
-            f"be had here: {reason}"
-        )
-    return incomplete  # opening it says what it lacks
+    return _find(
+        source,
+        lambda pickled: [*_CONFIGS, *_weight_patterns(variant, pickled)],
+        lambda folder: _is_complete(folder, variant, allow_pickle),
+        allow_pickle,
+    )
+
+
+def find_network(
+    source: str | Path, stem: str, *, variant: str | None, allow_pickle: bool
+) -> Path:
+    """`find` for one network: its config.json and the weights called `stem`."""
+
+    def is_complete(folder: Path) -> bool:
+        path = _weights(folder, stem, variant, allow_pickle)
+        return path is not None and (folder / "config.json").is_file()
+
+    return _find(
+        source,
+        lambda pickled: ["config.json", *_stem_patterns(stem, variant, pickled)],
+        is_complete,
+        allow_pickle,
+    )
 
 
 def find_pipeline(source: str | Path) -> Path:
@@ -168,11 +174,15 @@ def _weight_names(stem: str, variant: str | None, pickled: bool) -> list[str]:
 def _weight_patterns(variant: str | None, pickled: bool) -> list[str]:
     patterns = []
     for component, stem in STEMS.items():
-        names = _weight_names(stem, variant, pickled)
-        whole, kind = names[0].rsplit(".", 1)
-        names.append(f"{whole}-?????-of-?????.{kind}")
+        names = _stem_patterns(stem, variant, pickled)
         patterns.extend(f"{component}/{name}" for name in names)
     return patterns
+
+
+def _stem_patterns(stem: str, variant: str | None, pickled: bool) -> list[str]:
+    names = _weight_names(stem, variant, pickled)
+    whole, kind = names[0].rsplit(".", 1)
+    return [*names, f"{whole}-?????-of-?????.{kind}"]
 
 
 def _is_complete(directory: Path, variant: str | None, allow_pickle: bool) -> bool:
@@ -204,6 +214,32 @@ def _no_weights(
             "allow_pickle=True to read them with the restricted reader."
         )
     return FileNotFoundError(f"{folder} has no {wanted}; it holds {found}.")
+
+
+def _find(
+    source: str | Path,
+    patterns: Callable[[bool], list[str]],
+    is_complete: Callable[[Path], bool],
+    allow_pickle: bool,
+) -> Path:
+    """A path that exists, else the Hub's files that match `patterns(pickled)`."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    _check_id(source)
+    kinds = [False, True] if allow_pickle else [False]
+    incomplete = None
+    for pickled, local in [(k, True) for k in kinds] + [(k, False) for k in kinds]:
+        folder, reason = _snapshot(str(source), patterns(pickled), local=local)
+        if folder and is_complete(folder):
+            return folder
+        incomplete = folder or incomplete
+    if incomplete is None:
+        raise FileNotFoundError(
+            f"{source!r} is neither a path that exists nor a Hugging Face id that can "
+            f"be had here: {reason}"
+        )
+    return incomplete  # opening it says what it lacks
 
 
 def _check_id(source: str | Path) -> None:

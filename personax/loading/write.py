@@ -1,5 +1,7 @@
 """Parameters back to disk, under the published names and in torch's layout."""
 
+import dataclasses
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from safetensors.numpy import save_file
 
 from personax.loading.files import STEMS
 from personax.loading.names import from_layout, torch_name
+from personax.networks.controlnet import ControlNetConfig
 from personax.tree import flat
 from personax.typing import Params
 
@@ -25,12 +28,7 @@ def write_pipeline(
     else the directory holds (autoencoder, text encoder, tokenizer, scheduler) goes
     along as it is. Raises ValueError where `folder` exists or a dtype does not.
     """
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"No dtype {dtype!r} to write; there are: {', '.join(DTYPES)}."
-        )
-    if folder.exists():
-        raise ValueError(f"{folder} exists; choose another folder.")
+    _check(folder, dtype)
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     # A Hub snapshot is made of links: the copy has the files themselves.
@@ -47,6 +45,25 @@ def write_pipeline(
     unfinished.rename(folder)
 
 
+def write_controlnet(
+    folder: Path, params: Params, config: ControlNetConfig, *, dtype: str = "float32"
+) -> None:
+    """A ControlNet as diffusers' `ControlNetModel.from_pretrained` reads it.
+
+    Raises ValueError where `folder` exists or a dtype does not.
+    """
+    _check(folder, dtype)
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    values = {"_class_name": "ControlNetModel", **dataclasses.asdict(config)}
+    text = json.dumps(values, indent=2, sort_keys=True)
+    (unfinished / "config.json").write_text(f"{text}\n")
+    name = f"{STEMS['unet']}.safetensors"
+    save_file(torch_state(params, dtype), unfinished / name, {"format": "pt"})
+    unfinished.rename(folder)
+
+
 def torch_state(params: Params, dtype: str = "float32") -> dict[str, np.ndarray]:
     """{torch's name: array in torch's layout}."""
     leaves: Mapping[str, Any] = flat(params)
@@ -56,3 +73,12 @@ def torch_state(params: Params, dtype: str = "float32") -> dict[str, np.ndarray]
         )
         for path, leaf in leaves.items()
     }
+
+
+def _check(folder: Path, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"No dtype {dtype!r} to write; there are: {', '.join(DTYPES)}."
+        )
+    if folder.exists():
+        raise ValueError(f"{folder} exists; choose another folder.")

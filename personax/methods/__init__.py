@@ -16,6 +16,7 @@ from personax.methods.base import (
 )
 from personax.methods.class_diffusion import class_diffusion
 from personax.methods.concept_centric import concept_centric
+from personax.methods.controlnet import controlnet
 from personax.methods.custom_diffusion import custom_diffusion
 from personax.methods.dreambooth import dreambooth
 from personax.methods.extended_textual_inversion import extended_textual_inversion
@@ -42,6 +43,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "perfusion": perfusion,
     "infusion": infusion,
     "concept_centric": concept_centric,
+    "controlnet": controlnet,
 }
 
 __all__ = [

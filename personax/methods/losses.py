@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from personax.denoiser import Denoiser, Prompt, encode, network
+from personax.denoiser import CONTROLNET, Denoiser, Hint, Prompt, encode, network, show
 from personax.diffusion import schedule
 from personax.methods.tokens import TABLE
 from personax.networks.clip_text import clip_text, pool_text
@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     plain: Ids | None = None  # the captions without the placeholders
     where: Bool[Array, "b k n"] | None = None  # their tokens that are concept k's
     pairs: Int[Array, "k 2 n"] | None = None  # "a photo of a <v1> dog", "… of a dog"
+    hint: Float[Array, "b height width c"] | None = None  # what a ControlNet follows
 
 
 Loss = Callable[[Denoiser, Batch, Key[Array, " b"]], tuple[Float[Array, ""], Metrics]]
@@ -78,7 +79,9 @@ def denoising(
         x0, eps, t = draws(spec, batch.posterior, keys, offset_noise=offset_noise)
         x = schedule.noise(spec.schedule, x0, eps, t)
         prompt = prompt_of(denoiser, batch)
-        predicted, _ = network(denoiser, x, t.astype(jnp.float32), prompt)
+        predicted, _ = network(
+            denoiser, x, t.astype(jnp.float32), prompt, hint=hint_of(denoiser, batch)
+        )
         target = schedule.target(spec.schedule, x0, eps, t)
         each = _over_pixels(jnp.square(predicted - target), batch.mask, mask_norm)
         if min_snr:
@@ -185,6 +188,13 @@ def prompt_of(denoiser: Denoiser, batch: Batch) -> Prompt:
     if batch.text is None:
         return encode(denoiser, batch.ids, where)
     return Prompt(batch.text, where)
+
+
+def hint_of(denoiser: Denoiser, batch: Batch) -> Hint | None:
+    """The batch's hints, where there are some and a ControlNet to read them."""
+    if batch.hint is None or CONTROLNET not in denoiser.params:
+        return None
+    return show(denoiser, batch.hint)
 
 
 def snr_weight(spec: Spec, t: Int[Array, " b"], gamma: float) -> Float[Array, " b"]:

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,97 +13,60 @@ from jaxtyping import Array, Float
 from personax.networks.attention import Context, Control
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
+from personax.networks.encoder import (
+    DOWN,
+    IGNORED,
+    NEUTRAL,
+    EncoderConfig,
+    Layers,
+    encode,
+    indices,
+    init_block,
+    init_encoder,
+    make_layers,
+    skip_channels,
+)
 from personax.networks.layers import (
     conv,
-    dense,
     group_norm,
     init_conv,
-    init_dense,
     init_norm,
     keys_for,
-    time_embedding,
     upsample,
 )
-from personax.networks.resnet import init_resnet, resnet
-from personax.networks.transformer import init_transformer, transformer
 from personax.tree import flat
 from personax.typing import Kept, Key, Latents, Params, Text, TextOf
 
-_DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
-_MID = "UNetMidBlock2DCrossAttn"
 
-# Published options that must have these values, because nothing else is computed here.
 _NEUTRAL = {
-    "act_fn": ("silu",),
+    **NEUTRAL,
     "attention_type": ("default",),
     "conv_in_kernel": (3,),
     "conv_out_kernel": (3,),
-    "downsample_padding": (1,),
     "dropout": (0.0, 0),
-    "mid_block_scale_factor": (1, 1.0),
-    "mid_block_type": (_MID,),
     "resnet_out_scale_factor": (1.0, 1),
-    "resnet_time_scale_shift": ("default",),
     "time_embedding_type": ("positional",),
 }
-# `upcast_attention`: logits and softmax are float32 here always. The rest of these
-# speak of parts that other options, refused above, would bring.
-_IGNORED = frozenset(["upcast_attention", "addition_embed_type_num_heads"])
 
 
 @dataclasses.dataclass(frozen=True)
-class UNetConfig:
-    """The published config.json's fields; the defaults are Stable Diffusion 1.5's.
+class UNetConfig(EncoderConfig):
+    """The published config.json's fields; the defaults are Stable Diffusion 1.5's."""
 
-    `attention_head_dim` is the number of heads, one for all blocks or one each: a
-    misnomer that diffusers keeps.
-    """
-
-    in_channels: int = 4
     out_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    layers_per_block: int | tuple[int, ...] = 2
-    transformer_layers_per_block: int | tuple[int, ...] = 1
-    attention_head_dim: int | tuple[int, ...] = 8
-    cross_attention_dim: int = 768
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
-    use_linear_projection: bool = False
-    flip_sin_to_cos: bool = True
-    freq_shift: float = 0.0
     sample_size: int | tuple[int, int] | None = 64  # latent side it was trained at
 
     def __post_init__(self):
-        blocks = len(self.block_out_channels)
-        for field, known in (("down_block_types", _DOWN), ("up_block_types", _UP)):
-            types = getattr(self, field)
-            unknown = [name for name in types if name not in known]
-            if unknown:
-                raise ValueError(
-                    f"UNet block type {unknown[0]!r} is not one of {', '.join(known)}."
-                )
-            if len(types) != blocks:
-                raise ValueError(
-                    f"{field} has {len(types)} entries, block_out_channels {blocks}."
-                )
-        for field in (
-            "layers_per_block",
-            "transformer_layers_per_block",
-            "attention_head_dim",
-        ):
-            if len(self.per_block(field)) != blocks:
-                raise ValueError(f"{field} must be a number or {blocks} of them.")
-        if not isinstance(self.cross_attention_dim, int):
-            raise ValueError("cross_attention_dim must be one number for all blocks.")
+        super().__post_init__()
+        self.check_types("up_block_types", _UP)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "UNetConfig":
         """The config of a published unet/config.json; see `read_config` for errors."""
         return read_config(
-            cls, values, neutral=_NEUTRAL, ignored=_IGNORED, name="The UNet"
+            cls, values, neutral=_NEUTRAL, ignored=IGNORED, name="The UNet"
         )
 
     @property
@@ -111,12 +74,12 @@ class UNetConfig:
         """How often smaller the deepest block's side is than the latents'."""
         return 2 ** (len(self.block_out_channels) - 1)
 
-    def per_block(self, field: str) -> tuple[int, ...]:
-        """A field that may be one number for all blocks, as one number each."""
-        value = getattr(self, field)
-        if isinstance(value, int):
-            return (value,) * len(self.block_out_channels)
-        return tuple(value)
+
+class Residuals(NamedTuple):
+    """What a ControlNet adds: to what the way up sees again, and to the middle."""
+
+    down: tuple[Array, ...]  # "b h w c", each of its own size
+    mid: Array
 
 
 def unet(
@@ -128,38 +91,22 @@ def unet(
     *,
     controls: tuple[Control, ...] = (),
     context: Context = Context(),
+    residuals: Residuals | None = None,
     compute: Compute = Compute(),
 ) -> tuple[Float[Array, "b h w o"], Kept]:
     """(the prediction for latents `x` at timesteps `t`, what controls kept).
 
     `text` is an encoded prompt per image, or a function of the `Site` that gives the
-    text which that site reads. What is predicted, noise or velocity, is the base's
-    affair. The result is float32.
+    text which that site reads. `residuals` are a ControlNet's. What is predicted, noise
+    or velocity, is the base's affair. The result is float32.
     """
-    time = time_embedding(
-        t,
-        config.block_out_channels[0],
-        flip=config.flip_sin_to_cos,
-        shift=config.freq_shift,
+    layers = make_layers(
+        params, config, t, text, controls=controls, context=context, compute=compute
     )
-    temb = dense(params["time_embedding"]["linear_1"], compute.cast(time))
-    temb = dense(params["time_embedding"]["linear_2"], jax.nn.silu(temb))
-    if not callable(text):
-        text = compute.cast(text)
-    layers = _Layers(config, temb, text, controls, context, compute)
-
     y = conv(params["conv_in"], compute.cast(x), compute=compute)
-    skips, kept = [y], {}
-    for i, kind in enumerate(config.down_block_types):
-        block = layers.recompute(
-            functools.partial(_down_block, layers, i, _DOWN[kind]), "block"
-        )
-        y, passed, maps = block(params["down_blocks"][str(i)], y)
-        skips += passed
-        kept |= maps
-    mid = layers.recompute(functools.partial(_mid_block, layers), "block")
-    y, maps = mid(params["mid_block"], y)
-    kept |= maps
+    skips, y, kept = encode(layers, params, y)
+    if residuals is not None:
+        skips, y = _add_residuals(skips, y, residuals)
     for i, kind in enumerate(config.up_block_types):
         block_params = params["up_blocks"][str(i)]
         n = len(block_params["resnets"])
@@ -200,7 +147,7 @@ def map_sides(
     last = len(config.block_out_channels) - 1
     depths = {last} if "mid" in places else set()
     if "down" in places:
-        depths |= {i for i, kind in enumerate(config.down_block_types) if _DOWN[kind]}
+        depths |= {i for i, kind in enumerate(config.down_block_types) if DOWN[kind]}
     if "up" in places:
         depths |= {
             last - i for i, kind in enumerate(config.up_block_types) if _UP[kind]
@@ -211,43 +158,16 @@ def map_sides(
 def init_unet(key: Key, config: UNetConfig) -> Params:
     """Random parameters under diffusers' names; `eval_shape` of it is the manifest."""
     channels = config.block_out_channels
-    time_width = 4 * channels[0]
     keys = keys_for(key, "conv_in", "linear_1", "linear_2", "down", "mid", "up", "out")
     params = {
-        "conv_in": init_conv(keys["conv_in"], 3, config.in_channels, channels[0]),
-        "time_embedding": {
-            "linear_1": init_dense(keys["linear_1"], channels[0], time_width),
-            "linear_2": init_dense(keys["linear_2"], time_width, time_width),
-        },
-        "down_blocks": {},
+        **init_encoder(keys, config),
         "up_blocks": {},
         "conv_norm_out": init_norm(channels[0]),
         "conv_out": init_conv(keys["out"], 3, channels[0], config.out_channels),
     }
     layers = config.per_block("layers_per_block")
     depths = config.per_block("transformer_layers_per_block")
-    last = len(channels) - 1
-
-    skips, width = [channels[0]], channels[0]
-    down_keys = jax.random.split(keys["down"], len(channels))
-    for i, outputs in enumerate(channels):
-        inputs = [width] + [outputs] * (layers[i] - 1)
-        cross = _DOWN[config.down_block_types[i]]
-        block = _init_block(
-            down_keys[i], config, inputs, outputs, depths[i] if cross else 0
-        )
-        skips += [outputs] * layers[i]
-        if i < last:
-            key = jax.random.fold_in(down_keys[i], 1)
-            block["downsamplers"] = {"0": {"conv": init_conv(key, 3, outputs, outputs)}}
-            skips.append(outputs)
-        params["down_blocks"][str(i)] = block
-        width = outputs
-
-    params["mid_block"] = _init_block(
-        keys["mid"], config, [width, width], width, depths[-1], transformers=1
-    )
-
+    last, skips, width = len(channels) - 1, skip_channels(config), channels[-1]
     up_keys = jax.random.split(keys["up"], len(channels))
     for i, outputs in enumerate(reversed(channels)):
         inputs = []
@@ -255,7 +175,7 @@ def init_unet(key: Key, config: UNetConfig) -> Params:
             inputs.append(width + skips.pop())
             width = outputs
         cross = _UP[config.up_block_types[i]]
-        block = _init_block(
+        block = init_block(
             up_keys[i], config, inputs, outputs, depths[last - i] if cross else 0
         )
         if i < last:
@@ -265,78 +185,15 @@ def init_unet(key: Key, config: UNetConfig) -> Params:
     return params
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layers:
-    """What every block of a forward pass needs beside its parameters and input."""
-
-    config: UNetConfig
-    temb: Float[Array, "b t"]
-    text: Text | TextOf
-    controls: tuple[Control, ...]
-    context: Context
-    compute: Compute
-
-    def resnet(self, params: Params, x: Array) -> Array:
-        def run(params, x, temb):
-            return resnet(
-                params,
-                x,
-                temb,
-                groups=self.config.norm_num_groups,
-                eps=self.config.norm_eps,
-                compute=self.compute,
-            )
-
-        return self.recompute(run, "layer")(params, x, self.temb)
-
-    def transformer(
-        self, params: Params, x: Array, block: int, name: str, place: str
-    ) -> tuple[Array, Kept]:
-        def run(params, x):
-            return transformer(
-                params,
-                x,
-                self.text,
-                heads=self.config.per_block("attention_head_dim")[block],
-                groups=self.config.norm_num_groups,
-                name=name,
-                place=place,
-                controls=self.controls,
-                context=self.context,
-                compute=self.compute,
-            )
-
-        return self.recompute(run, "layer")(params, x)
-
-    def recompute(self, f: Callable, level: str) -> Callable:
-        return jax.checkpoint(f) if self.compute.remat == level else f
-
-
-def _down_block(layers: _Layers, i: int, cross: bool, params: Params, x: Array):
-    skips, kept = [], {}
-    for j in _indices(params["resnets"]):
-        x = layers.resnet(params["resnets"][j], x)
-        if cross:
-            name = f"down_blocks/{i}/attentions/{j}"
-            x, maps = layers.transformer(params["attentions"][j], x, i, name, "down")
-            kept |= maps
-        skips.append(x)
-    if "downsamplers" in params:
-        sampler = params["downsamplers"]["0"]["conv"]
-        x = conv(sampler, x, stride=2, padding=1, compute=layers.compute)
-        skips.append(x)
-    return x, skips, kept
-
-
-def _mid_block(layers: _Layers, params: Params, x: Array):
-    x = layers.resnet(params["resnets"]["0"], x)
-    name = "mid_block/attentions/0"
-    x, kept = layers.transformer(params["attentions"]["0"], x, -1, name, "mid")
-    return layers.resnet(params["resnets"]["1"], x), kept
+def _add_residuals(
+    skips: Sequence[Array], y: Array, residuals: Residuals
+) -> tuple[list[Array], Array]:
+    added = zip(skips, residuals.down, strict=True)
+    return [skip + residual for skip, residual in added], y + residuals.mid
 
 
 def _up_block(
-    layers: _Layers,
+    layers: Layers,
     i: int,
     cross: bool,
     size: tuple[int, int] | None,
@@ -345,7 +202,7 @@ def _up_block(
     skips: tuple[Array, ...],
 ):
     kept = {}
-    for j in _indices(params["resnets"]):
+    for j in indices(params["resnets"]):
         x = jnp.concatenate([x, skips[-1 - int(j)]], axis=-1)
         x = layers.resnet(params["resnets"][j], x)
         if cross:
@@ -356,41 +213,3 @@ def _up_block(
         sampler = params["upsamplers"]["0"]["conv"]
         x = conv(sampler, upsample(x, size), compute=layers.compute)
     return x, kept
-
-
-def _indices(params: Params) -> list[str]:
-    # Not the dict's own order: jax sorts keys as strings, "10" before "2".
-    return [str(j) for j in range(len(params))]
-
-
-def _init_block(
-    key: Key,
-    config: UNetConfig,
-    inputs: list[int],
-    outputs: int,
-    depth: int,
-    transformers: int | None = None,
-) -> Params:
-    """Resnets with `inputs` channels each and, if `depth` > 0, their transformers."""
-    resnet_key, attention_key = jax.random.split(key)
-    time_width = 4 * config.block_out_channels[0]
-    resnet_keys = jax.random.split(resnet_key, len(inputs))
-    block = {
-        "resnets": {
-            str(j): init_resnet(resnet_keys[j], width, outputs, time_width)
-            for j, width in enumerate(inputs)
-        }
-    }
-    if depth:
-        n = len(inputs) if transformers is None else transformers
-        block["attentions"] = {
-            str(j): init_transformer(
-                attention_keys,
-                outputs,
-                config.cross_attention_dim,
-                depth=depth,
-                linear=config.use_linear_projection,
-            )
-            for j, attention_keys in enumerate(jax.random.split(attention_key, n))
-        }
-    return block

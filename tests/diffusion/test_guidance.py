@@ -124,7 +124,7 @@ def test_terms_of_one_model_share_one_call(setting, monkeypatch):
     denoisers, (null, a, b), x, _ = setting
     calls = []
 
-    def counted(denoiser, x, t, prompt):
+    def counted(denoiser, x, t, prompt, hint=None):
         calls.append(x.shape[0])
         return x, {}
 

@@ -6,6 +6,7 @@ flow keeps (x - signal MEAN) / sqrt(V).
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import pytest
 from personax.diffusion.sampling import image_keys, sample, start_noise
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS, ddim
+from personax.diffusion.solvers.grid import rows_of, steps_of
 
 MEAN, STD = 0.7, 0.4
 SCHEDULE = ScheduleConfig(
@@ -174,3 +176,60 @@ def test_impossible_step_counts_are_refused(steps):
 def test_an_offset_beyond_the_last_time_is_refused():
     with pytest.raises(ValueError, match="steps_offset=1"):
         SOLVERS["ddim"].grid(SCHEDULE, 1000)
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def one_row(name, x, state, row, seen, mean, std, i):
+    """A row of the solver on the Gaussian N(mean, std²), x seen at these rates."""
+    signal, noise = seen
+    v = signal**2 * std**2 + noise**2
+    eps = noise * (x - signal * mean) / v
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys(), i)
+    return ALL[name].step(x, state, eps, row, own)
+
+
+def walk_rows(name, grid, x, mean, std):
+    """`sample` row by row, so that grids of any length share one compilation."""
+    again = np.asarray(getattr(grid, "again", np.zeros(grid.t.shape, bool)))
+    state = ALL[name].init(x)
+    for i in range(len(grid.t)):
+        row = rows_of(grid.replace(start=1.0), i)
+        seen = (row.signal, row.noise)
+        if again[i]:
+            seen = (row.next_signal, row.next_noise)
+        x, state = one_row(name, x, state, row, seen, mean, std, i)
+    return x
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_tail_begins_like_the_solver_itself(name):
+    """Where the network knows z0, a solver that begins rightly ends at it."""
+    whole = ALL[name].grid(SCHEDULE, 25)
+    levels = -np.unique(-np.asarray(whole.noise))
+    z0 = 0.3 * start() + 1
+    for steps in (1, 2, 6, 25):
+        grid = whole.tail(25 - steps)
+        assert grid.noise[0] == levels[25 - steps]
+        assert steps_of(grid).max() == steps - 1
+        x = grid.signal[0] * z0 + grid.noise[0] * start()[::-1]
+        found = walk_rows(name, grid, x, z0, 0.0)
+        spread = float(grid.next_noise[-1])  # what the schedule's end leaves
+        assert np.abs(found - grid.next_signal[-1] * z0).max() < 4 * spread + 1e-3
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "plms", "dpmpp_2m"])
+def test_a_tail_keeps_its_solver_s_order(name):
+    def distance(steps):
+        grid = SOLVERS[name].grid(SMOOTH, steps).tail(steps // 2)
+        grid = rows_of(grid, slice(-1))
+        found = walk_rows(name, grid, start(), jnp.float32(MEAN), STD)
+        return np.abs(found - flow(start(), grid)).max()
+
+    assert distance(40) / distance(80) > (1.6 if name == "ddim" else 3.0)
+
+
+def test_evaluations_at_one_noise_level_are_of_one_step():
+    of = {name: steps_of(SOLVERS[name].grid(SCHEDULE, 4)).tolist() for name in SOLVERS}
+    assert of["heun"] == [0, 1, 1, 2, 2, 3, 3]
+    assert of["plms"] == [0, 1, 1, 2, 3]
+    assert of["ddim"] == of["dpmpp_2m"] == [0, 1, 2, 3]

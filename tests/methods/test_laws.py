@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from personax import artifact, generate, methods
-from personax.denoiser import Denoiser, encode
+from personax.denoiser import CONTROLNET, Denoiser, encode
 from personax.diffusion.guidance import cfg
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
@@ -37,6 +37,9 @@ PLAIN = jnp.where(IDS == 64, 6, IDS)
 # Captions, for the methods that want to know what words are like.
 CORPUS = jax.random.randint(jax.random.key(5), (16, 12), 0, 62).at[:, -1].set(63)
 
+# What a ControlNet sees, of 8 pixels per latent cell; no other method looks.
+HINT = jax.random.uniform(jax.random.key(6), (2, 64, 64, 3))
+
 # What is tested: every method as it is, and arguments that bring other parts in.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in METHODS}
 CASES |= {
@@ -44,6 +47,7 @@ CASES |= {
         "lora",
         {"rank": 2, "alpha": 6.0, "targets": tuple(TARGETS), "words": True},
     ),
+    "controlnet": ("controlnet", {"channels": (4, 4, 4, 4)}),
     "low-rank custom_diffusion": ("custom_diffusion", {"rank": 4}),
     "custom_diffusion without words": ("custom_diffusion", {"words": False}),
     "dreambooth with text encoder": ("dreambooth", {"text_encoder": True}),
@@ -131,7 +135,9 @@ def spoken(method):
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
     pairs = jnp.stack([ids[:1], PLAIN[:1]], axis=1)
     where = (ids == own[0])[:, None]
-    batch = Batch(Posterior(mean, logvar), ids, plain=PLAIN, where=where, pairs=pairs)
+    batch = Batch(
+        Posterior(mean, logvar), ids, plain=PLAIN, where=where, pairs=pairs, hint=HINT
+    )
     return [CONCEPTS[0]._replace(ids=own)], batch
 
 
@@ -178,6 +184,8 @@ def painted(denoiser, ids, weight):
     prompt, null = encode(denoiser, ids[:1], marks), encode(denoiser, ids[1:])
     grid = _SOLVER.grid(denoiser.spec.schedule, 2)
     terms = cfg(prompt, null, weight)
+    if CONTROLNET in denoiser.params:
+        terms = [term.replace(hint=HINT) for term in terms]
     return _DRAW({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))
 
 

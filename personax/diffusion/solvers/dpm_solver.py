@@ -28,6 +28,12 @@ class DPMGrid(Grid):
 
     ahead: Float[Array, "*s"]
 
+    def tail(self, step: int) -> "DPMGrid":
+        cut = super().tail(step)
+        ahead = np.array(cut.ahead)
+        ahead[:1] = 0.0
+        return cut.replace(ahead=jnp.asarray(ahead))
+
 
 def dpmpp_2m() -> Solver:
     """The second-order multistep solver of the probability flow (Algorithm 2)."""

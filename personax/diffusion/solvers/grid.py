@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod, sigmas
 
@@ -30,6 +30,13 @@ class Grid:
     spread: Float[Array, "*s"]
     clip: Float[Array, "*s"]
     start: float = struct.field(pytree_node=False, default=1.0)
+
+    def tail(self, step: int) -> "Grid":
+        """The rows from solver step `step` on, as of a solver that begins there.
+
+        Its x is at the first row's rates, and `start` says nothing about it.
+        """
+        return rows_of(self, np.arange(step, self.t.shape[0]))
 
 
 def time_grid(
@@ -95,6 +102,21 @@ def reverse(grid: Grid) -> Grid:
         next_noise=back.noise,
         spread=jnp.zeros_like(back.spread),
     )
+
+
+def rows_of(grid: Grid, rows: Int[np.ndarray, " r"] | slice | int) -> Grid:
+    """The grid of these rows, or one row of it."""
+    # In numpy, which compiles nothing for every number of rows.
+    return jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[rows]), grid)
+
+
+def steps_of(grid: Grid) -> Int[np.ndarray, " s"]:
+    """For each evaluation of the network the step at whose start x stands there.
+
+    An `again` row sees x at the end of its step, which is where the next one starts.
+    """
+    again = np.asarray(getattr(grid, "again", np.zeros(grid.t.shape, bool)))
+    return np.cumsum(~again) - 1 + again
 
 
 def spacing(schedule: ScheduleConfig, default: str) -> str:

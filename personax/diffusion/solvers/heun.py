@@ -25,6 +25,9 @@ class HeunGrid(Grid):
 
     again: Bool[Array, "*s"]
 
+    def tail(self, step: int) -> "HeunGrid":
+        return super().tail(2 * step)
+
 
 class HeunState(NamedTuple):
     """Where the previous row began, and the slope there."""

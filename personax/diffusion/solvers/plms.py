@@ -9,7 +9,13 @@ from jaxtyping import Array, Bool, Float
 
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers.ddim import descend, final_bar, predict_z0
-from personax.diffusion.solvers.grid import Grid, spaced, spacing, time_grid
+from personax.diffusion.solvers.grid import (
+    Grid,
+    rows_of,
+    spaced,
+    spacing,
+    time_grid,
+)
 from personax.diffusion.solvers.solver import Solver
 from personax.typing import Latents
 
@@ -25,6 +31,18 @@ class PLMSGrid(Grid):
     weights: Float[Array, "*s 4"]
     again: Bool[Array, "*s"]
     in_v: Bool[Array, "*s"]
+
+    def tail(self, step: int) -> "PLMSGrid":
+        """The rows of the steps from `step` on, the first with its Heun-like twin."""
+        once = np.flatnonzero(~np.asarray(self.again))[step:]
+        told = np.insert(once, 1, once[1:2])
+        again = np.arange(len(told)) == 1
+        cut = rows_of(self, np.where(again, once[0], told))
+        return cut.replace(
+            t=rows_of(self, told).t,
+            weights=rows_of(self, np.arange(len(told))).weights,
+            again=jnp.asarray(again),
+        )
 
 
 class PLMSState(NamedTuple):

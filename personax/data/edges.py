@@ -1,0 +1,24 @@
+"""Edges of a picture, as a condition for a ControlNet."""
+
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from personax.images import Pixels
+
+
+def canny(pixels: Pixels, low: float = 100, high: float = 200) -> UInt8[ndarray, "h w"]:
+    """White edges on black, 255 and 0, as OpenCV finds them (Canny 1986).
+
+    A pixel is an edge where the gradient is above `high`, or above `low` and connected
+    to one that is; the thresholds are those of the published canny ControlNets. Of a
+    picture in colour the channel with the steepest gradient counts. Raises ValueError
+    where OpenCV is not installed.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError(
+            "Canny edges need OpenCV: pip install opencv-python-headless, or "
+            "personax[control]."
+        )
+    return cv2.Canny(pixels, low, high)

@@ -1,0 +1,283 @@
+"""The UNet's way down and its middle: what it and a ControlNet have in common."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+from jaxtyping import Array, Float
+
+from personax.networks.attention import Context, Control
+from personax.networks.compute import Compute
+from personax.networks.layers import (
+    conv,
+    dense,
+    init_conv,
+    init_dense,
+    time_embedding,
+)
+from personax.networks.resnet import init_resnet, resnet
+from personax.networks.transformer import init_transformer, transformer
+from personax.typing import Kept, Key, Latents, Params, Text, TextOf
+
+DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+
+# Published options that must have these values, because nothing else is computed here.
+NEUTRAL = {
+    "act_fn": ("silu",),
+    "downsample_padding": (1,),
+    "mid_block_scale_factor": (1, 1.0),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+    "resnet_time_scale_shift": ("default",),
+}
+# `upcast_attention`: logits and softmax are float32 here always. The rest of these
+# speak of parts that other options, refused above, would bring.
+IGNORED = frozenset(["upcast_attention", "addition_embed_type_num_heads"])
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """The published config.json's fields; the defaults are Stable Diffusion 1.5's.
+
+    `attention_head_dim` is the number of heads, one for all blocks or one each: a
+    misnomer that diffusers keeps.
+    """
+
+    in_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    layers_per_block: int | tuple[int, ...] = 2
+    transformer_layers_per_block: int | tuple[int, ...] = 1
+    attention_head_dim: int | tuple[int, ...] = 8
+    cross_attention_dim: int = 768
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    use_linear_projection: bool = False
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0.0
+
+    def __post_init__(self):
+        self.check_types("down_block_types", DOWN)
+        for field in (
+            "layers_per_block",
+            "transformer_layers_per_block",
+            "attention_head_dim",
+        ):
+            blocks = len(self.block_out_channels)
+            if len(self.per_block(field)) != blocks:
+                raise ValueError(f"{field} must be a number or {blocks} of them.")
+        if not isinstance(self.cross_attention_dim, int):
+            raise ValueError("cross_attention_dim must be one number for all blocks.")
+
+    def check_types(self, field: str, known: Mapping[str, bool]) -> None:
+        """ValueError where the field is not a known type for each block."""
+        types, blocks = getattr(self, field), len(self.block_out_channels)
+        unknown = [name for name in types if name not in known]
+        if unknown:
+            raise ValueError(
+                f"UNet block type {unknown[0]!r} is not one of {', '.join(known)}."
+            )
+        if len(types) != blocks:
+            raise ValueError(
+                f"{field} has {len(types)} entries, block_out_channels {blocks}."
+            )
+
+    def per_block(self, field: str) -> tuple[int, ...]:
+        """A field that may be one number for all blocks, as one number each."""
+        value = getattr(self, field)
+        if isinstance(value, int):
+            return (value,) * len(self.block_out_channels)
+        return tuple(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """What every block of a forward pass needs beside its parameters and input."""
+
+    config: EncoderConfig
+    temb: Float[Array, "b t"]
+    text: Text | TextOf
+    controls: tuple[Control, ...]
+    context: Context
+    compute: Compute
+
+    def resnet(self, params: Params, x: Array) -> Array:
+        def run(params, x, temb):
+            return resnet(
+                params,
+                x,
+                temb,
+                groups=self.config.norm_num_groups,
+                eps=self.config.norm_eps,
+                compute=self.compute,
+            )
+
+        return self.recompute(run, "layer")(params, x, self.temb)
+
+    def transformer(
+        self, params: Params, x: Array, block: int, name: str, place: str
+    ) -> tuple[Array, Kept]:
+        def run(params, x):
+            return transformer(
+                params,
+                x,
+                self.text,
+                heads=self.config.per_block("attention_head_dim")[block],
+                groups=self.config.norm_num_groups,
+                name=name,
+                place=place,
+                controls=self.controls,
+                context=self.context,
+                compute=self.compute,
+            )
+
+        return self.recompute(run, "layer")(params, x)
+
+    def recompute(self, f: Callable, level: str) -> Callable:
+        return jax.checkpoint(f) if self.compute.remat == level else f
+
+
+def make_layers(
+    params: Params,
+    config: EncoderConfig,
+    t: Float[Array, " b"],
+    text: Text | TextOf,
+    *,
+    controls: tuple[Control, ...] = (),
+    context: Context = Context(),
+    compute: Compute = Compute(),
+) -> Layers:
+    """The layers at timesteps `t`, which read `text`."""
+    time = time_embedding(
+        t,
+        config.block_out_channels[0],
+        flip=config.flip_sin_to_cos,
+        shift=config.freq_shift,
+    )
+    temb = dense(params["time_embedding"]["linear_1"], compute.cast(time))
+    temb = dense(params["time_embedding"]["linear_2"], jax.nn.silu(temb))
+    if not callable(text):
+        text = compute.cast(text)
+    return Layers(config, temb, text, controls, context, compute)
+
+
+def encode(
+    layers: Layers, params: Params, y: Latents
+) -> tuple[list[Array], Array, Kept]:
+    """(what the way up is to see again, what comes out of the middle, maps kept).
+
+    `y` is what `conv_in` has made of the latents.
+    """
+    skips, kept = [y], {}
+    for i, kind in enumerate(layers.config.down_block_types):
+        block = layers.recompute(
+            functools.partial(_down_block, layers, i, DOWN[kind]), "block"
+        )
+        y, passed, maps = block(params["down_blocks"][str(i)], y)
+        skips += passed
+        kept |= maps
+    mid = layers.recompute(functools.partial(_mid_block, layers), "block")
+    y, maps = mid(params["mid_block"], y)
+    return skips, y, kept | maps
+
+
+def init_encoder(keys: Mapping[str, Key], config: EncoderConfig) -> Params:
+    """Random parameters from the keys conv_in, linear_1, linear_2, down and mid."""
+    channels = config.block_out_channels
+    time_width = 4 * channels[0]
+    params = {
+        "conv_in": init_conv(keys["conv_in"], 3, config.in_channels, channels[0]),
+        "time_embedding": {
+            "linear_1": init_dense(keys["linear_1"], channels[0], time_width),
+            "linear_2": init_dense(keys["linear_2"], time_width, time_width),
+        },
+        "down_blocks": {},
+    }
+    layers = config.per_block("layers_per_block")
+    depths = config.per_block("transformer_layers_per_block")
+    width = channels[0]
+    down_keys = jax.random.split(keys["down"], len(channels))
+    for i, outputs in enumerate(channels):
+        inputs = [width] + [outputs] * (layers[i] - 1)
+        depth = depths[i] if DOWN[config.down_block_types[i]] else 0
+        block = init_block(down_keys[i], config, inputs, outputs, depth)
+        if i < len(channels) - 1:
+            key = jax.random.fold_in(down_keys[i], 1)
+            block["downsamplers"] = {"0": {"conv": init_conv(key, 3, outputs, outputs)}}
+        params["down_blocks"][str(i)] = block
+        width = outputs
+    params["mid_block"] = init_block(
+        keys["mid"], config, [width, width], width, depths[-1], transformers=1
+    )
+    return params
+
+
+def skip_channels(config: EncoderConfig) -> list[int]:
+    """The widths of what `encode` passes to the way up, in its order."""
+    channels = config.block_out_channels
+    widths = [channels[0]]
+    for i, depth in enumerate(config.per_block("layers_per_block")):
+        sampled = i < len(channels) - 1
+        widths += [channels[i]] * (depth + sampled)
+    return widths
+
+
+def indices(params: Params) -> list[str]:
+    # Not the dict's own order: jax sorts keys as strings, "10" before "2".
+    return [str(j) for j in range(len(params))]
+
+
+def init_block(
+    key: Key,
+    config: EncoderConfig,
+    inputs: list[int],
+    outputs: int,
+    depth: int,
+    transformers: int | None = None,
+) -> Params:
+    """Resnets with `inputs` channels each and, if `depth` > 0, their transformers."""
+    resnet_key, attention_key = jax.random.split(key)
+    time_width = 4 * config.block_out_channels[0]
+    resnet_keys = jax.random.split(resnet_key, len(inputs))
+    block = {
+        "resnets": {
+            str(j): init_resnet(resnet_keys[j], width, outputs, time_width)
+            for j, width in enumerate(inputs)
+        }
+    }
+    if depth:
+        n = len(inputs) if transformers is None else transformers
+        block["attentions"] = {
+            str(j): init_transformer(
+                attention_keys,
+                outputs,
+                config.cross_attention_dim,
+                depth=depth,
+                linear=config.use_linear_projection,
+            )
+            for j, attention_keys in enumerate(jax.random.split(attention_key, n))
+        }
+    return block
+
+
+def _down_block(layers: Layers, i: int, cross: bool, params: Params, x: Array):
+    skips, kept = [], {}
+    for j in indices(params["resnets"]):
+        x = layers.resnet(params["resnets"][j], x)
+        if cross:
+            name = f"down_blocks/{i}/attentions/{j}"
+            x, maps = layers.transformer(params["attentions"][j], x, i, name, "down")
+            kept |= maps
+        skips.append(x)
+    if "downsamplers" in params:
+        sampler = params["downsamplers"]["0"]["conv"]
+        x = conv(sampler, x, stride=2, padding=1, compute=layers.compute)
+        skips.append(x)
+    return x, skips, kept
+
+
+def _mid_block(layers: Layers, params: Params, x: Array):
+    x = layers.resnet(params["resnets"]["0"], x)
+    name = "mid_block/attentions/0"
+    x, kept = layers.transformer(params["attentions"]["0"], x, -1, name, "mid")
+    return layers.resnet(params["resnets"]["1"], x), kept
