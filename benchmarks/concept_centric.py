@@ -30,7 +30,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import attributes, edge_control, guidance_sweeps, portrait_runs
-from benchmarks.attributes import ATTRIBUTES, HEADS, NOUNS, Pictures
+from benchmarks.attributes import ATTRIBUTES, HEADS, NOUNS, Pictures, Share
 from benchmarks.batches import Ask, Drawer, make_drawer
 from benchmarks.concept_table import table
 from benchmarks.train_classifier import soften
@@ -56,8 +56,8 @@ class Row(NamedTuple):
 
     title: str
     config: str | None  # of configs/, what it trains
-    # (its phrase, weights, attribute or None) to the terms
-    asks: Callable[[str, Sequence[float], attributes.Attribute | None], list[Ask]]
+    # (its phrase, weights, attributes of the pictures or none) to the terms
+    asks: Callable[[str, Sequence[float], Sequence[attributes.Attribute]], list[Ask]]
     plain: Sequence[Sequence[float]]  # weights to choose from without a wish
     asked: Sequence[Sequence[float]]  # and with one
     over: bool = False  # whether the unconditional term is the base's
@@ -67,14 +67,16 @@ class Row(NamedTuple):
 
 def _joint(phrase, weights, asked):
     """One guidance by one text."""
-    text = (asked.joint if asked else "a photo of a {}").format(phrase)
-    return [Ask(text, weights[0], "concept")]
+    texts = [each.joint for each in asked] if asked else ["a photo of a {}"]
+    return [Ask([text.format(phrase) for text in texts], weights[0], "concept")]
 
 
 def _decoupled(phrase, weights, asked):
     """Generalised Classifier-free Guidance, eq. 7: (1 - w1 - w2), w1, w2."""
-    own = [Ask("", weights[0], "concept")]
-    return own + ([Ask(asked.control, weights[1], "base")] if asked else [])
+    asks = [Ask("", weights[0], "concept")]
+    if asked:
+        asks.append(Ask([each.control for each in asked], weights[1], "base"))
+    return asks
 
 
 ROWS = {
@@ -137,7 +139,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("count", 2000, "Pictures without a wish, and renders.")
     flags.DEFINE_integer("asked", 100, "Pictures of each attribute.")
     flags.DEFINE_integer("edges", 200, "Pictures along edges; 0: no ControlNet.")
-    flags.DEFINE_integer("searched", 256, "Pictures that choose each weight.")
+    flags.DEFINE_integer("searched", 250, "Pictures that choose each weight.")
     flags.DEFINE_integer("steps", 25, "Of DPM-Solver++(2M).")
     flags.DEFINE_integer("batch", 50, "Pictures at once.")
     flags.DEFINE_integer("train_steps", 0, "Of each training; 0: as configs say.")
@@ -208,15 +210,14 @@ def _row(bench: Bench, which: str, name: str) -> dict:
 
     chosen = _kept(folder / "weights.json", lambda: _search(bench, which, row, drawn))
     plain = _pictures(
-        folder / "plain.npy", lambda: drawn(chosen["plain"], None, FLAGS.count, _DRAWN)
+        folder / "plain.npy", lambda: drawn(chosen["plain"], (), FLAGS.count, _DRAWN)
     )
-    asked = [
-        _pictures(
-            folder / f"asked_{i}.npy",
-            lambda each=each: drawn(chosen["asked"], each, FLAGS.asked, _ASKED),
-        )
-        for i, each in enumerate(ATTRIBUTES)
-    ]
+    wishes = _wishes(FLAGS.asked)
+    asked = _pictures(
+        folder / "asked.npy",
+        lambda: drawn(chosen["asked"], wishes, len(wishes), _ASKED),
+    )
+    asked = np.split(asked, len(ATTRIBUTES))
     shown = min(10, FLAGS.count, FLAGS.asked)
     tiles = [picture for each in (plain, *asked) for picture in each[:shown]]
     labels = [row.title, *(each.control for each in ATTRIBUTES)]
@@ -249,7 +250,7 @@ def _along(bench: Bench, which: str, row: Row, models, folder: pathlib.Path) -> 
         return bench.drawer(models, row.along(phrase, weights, hint), len(wanted), seed)
 
     def search() -> dict:
-        few = min(FLAGS.searched // 8, FLAGS.edges)
+        few = max(FLAGS.searched // 5, 2)
         wanted = attributes.renders(bench.sprites, which, few, _SEARCHED)
 
         def score(pixels: Pictures) -> float:
@@ -298,18 +299,14 @@ def _search(bench: Bench, which: str, row: Row, drawn) -> dict:
     real = attributes.renders(bench.sprites, which, FLAGS.searched, _SEARCHED)
     wanted = _features(bench, real)
     distances = [
-        frechet(_features(bench, drawn(w, None, FLAGS.searched, _SEARCHED)), wanted)
+        frechet(_features(bench, drawn(w, (), FLAGS.searched, _SEARCHED)), wanted)
         for w in row.plain
     ]
-    each, shares = max(FLAGS.searched // 4 // len(ATTRIBUTES), 2), []
+    shares, wishes = [], _wishes(max(FLAGS.searched // 50, 1))
     for w in row.asked:
-        own = [
-            attributes.share(
-                bench.judge, bench.eye, which, asked, drawn(w, asked, each, _SEARCHED)
-            )
-            for asked in ATTRIBUTES
-        ]
-        shares.append(attributes.mean(own).both)
+        pixels = drawn(w, wishes, len(wishes), _SEARCHED)
+        parts = np.split(pixels, len(ATTRIBUTES))
+        shares.append(attributes.mean(_shares(bench, which, parts)).both)
     return {
         "plain": row.plain[int(np.argmin(distances))],
         "asked": row.asked[int(np.argmax(shares))],
@@ -330,10 +327,7 @@ def _judged(bench: Bench, which: str, plain: Pictures, asked: list[Pictures]) ->
             for i, (each, pixels) in enumerate(zip(ATTRIBUTES, asked, strict=True), 100)
         ]
     )
-    shares = [
-        attributes.share(bench.judge, bench.eye, which, each, pixels)
-        for each, pixels in zip(ATTRIBUTES, asked, strict=True)
-    ]
+    shares = _shares(bench, which, asked)
     by_head = {
         head: attributes.mean(
             [s for each, s in zip(ATTRIBUTES, shares, strict=True) if each.head == head]
@@ -353,6 +347,19 @@ def _judged(bench: Bench, which: str, plain: Pictures, asked: list[Pictures]) ->
         **by_head,
         "all": attributes.mean(shares)._asdict(),
     }
+
+
+def _wishes(each: int) -> list[attributes.Attribute]:
+    """Every attribute that many times: what each picture is asked for."""
+    return [asked for asked in ATTRIBUTES for _ in range(each)]
+
+
+def _shares(bench: Bench, which: str, asked: Sequence[Pictures]) -> list[Share]:
+    """Of each attribute's pictures."""
+    return [
+        attributes.share(bench.judge, bench.eye, which, each, pixels)
+        for each, pixels in zip(ATTRIBUTES, asked, strict=True)
+    ]
 
 
 def _features(bench: Bench, pixels: Pictures) -> np.ndarray:

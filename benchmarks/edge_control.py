@@ -5,11 +5,12 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from personax.data.edges import canny
 
 from benchmarks.attributes import Pictures
 from benchmarks.batches import Ask
 from benchmarks.portrait_runs import shortened
+from personax.data.edges import canny
+from personax.denoiser import CONTROLNET, with_controlnet
 from personax.loading import Base
 from personax.metrics.edges import edge_iou
 from personax.model import Model, from_base, with_concepts
@@ -29,9 +30,11 @@ def control(base: Base, out: pathlib.Path, steps: int) -> Model:
 
 def with_control(model: Model, control: Model) -> Model:
     """The model with the ControlNet of another, trained on the same base."""
-    denoiser, own = model.denoiser, control.denoiser
-    params = {**denoiser.params, "controlnet": own.params["controlnet"]}
-    return model._replace(denoiser=denoiser.replace(params=params, spec=own.spec))
+    own = control.denoiser
+    with_it = with_controlnet(
+        model.denoiser, own.params[CONTROLNET], own.spec.controlnet
+    )
+    return model._replace(denoiser=with_it)
 
 
 def hints(pixels: Pictures, control: Model) -> np.ndarray:
