@@ -30,7 +30,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import attributes, edge_control, guidance_sweeps, portrait_runs
-from benchmarks.attributes import ATTRIBUTES, HEADS, NOUNS, Pictures, Share
+from benchmarks.attributes import ATTRIBUTES, HEADS, NOUNS, Attribute, Pictures, Share
 from benchmarks.batches import Ask, Drawer, make_drawer
 from benchmarks.concept_table import table
 from benchmarks.train_classifier import soften
@@ -44,25 +44,11 @@ from personax.model import Model, from_base
 from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
-_DRAWN, _ASKED, _SEARCHED, _EDGES, _REAL, _FLOOR = 1, 2, 3, 4, 100, 200  # seeds
+_DRAWN, _ASKED, _SEARCHED, _EDGES, _REAL, _FLOOR = 1, 2, 3, 4, 100, 300  # seeds
 _TEXT_PLAIN = ((1.0,), (1.5,), (2.0,), (3.0,), (5.0,))
 _TEXT_ASKED = ((2.0,), (3.0,), (5.0,), (7.0,))
 _OWN_PLAIN = ((1.0,), (1.25,), (1.5,), (1.75,), (2.0,), (2.5,))
 _OWN_ASKED = tuple(itertools.product((1.0, 1.5, 2.0, 2.5), (1.5, 2.5, 3.5, 5.0)))
-
-
-class Row(NamedTuple):
-    """What a row of the table draws with, and how it asks."""
-
-    title: str
-    config: str | None  # of configs/, what it trains
-    # (its phrase, weights, attributes of the pictures or none) to the terms
-    asks: Callable[[str, Sequence[float], Sequence[attributes.Attribute]], list[Ask]]
-    plain: Sequence[Sequence[float]]  # weights to choose from without a wish
-    asked: Sequence[Sequence[float]]  # and with one
-    over: bool = False  # whether the unconditional term is the base's
-    # (phrase, weights, edges) to the terms
-    along: Callable[..., list[Ask]] = edge_control.joint_ask
 
 
 def _joint(phrase, weights, asked):
@@ -79,42 +65,35 @@ def _decoupled(phrase, weights, asked):
     return asks
 
 
+class Row(NamedTuple):
+    """What a row of the table draws with, and how it asks."""
+
+    title: str
+    config: str | None  # of configs/, what it trains
+    over: bool = False  # whether the unconditional term is the base's
+    # (its phrase, weights, attributes of the pictures or none) to the terms
+    asks: Callable[[str, Sequence[float], Sequence[Attribute]], list[Ask]] = _joint
+    # (phrase, weights, edges) to the terms
+    along: Callable[..., list[Ask]] = edge_control.joint_ask
+    plain: Sequence[Sequence[float]] = _TEXT_PLAIN  # weights to choose from
+    asked: Sequence[Sequence[float]] = _TEXT_ASKED
+
+
 ROWS = {
-    "base": Row("base, nearest text", None, _joint, _TEXT_PLAIN, _TEXT_ASKED),
-    "dreambooth": Row(
-        "full fine-tune, text", "emoji_dreambooth", _joint, _TEXT_PLAIN, _TEXT_ASKED
-    ),
-    "rectified": Row(
-        "the same, the base unconditional",
-        "emoji_dreambooth",
-        _joint,
-        _TEXT_PLAIN,
-        _TEXT_ASKED,
-        over=True,
-    ),
-    "custom_diffusion": Row(
-        "Custom Diffusion",
-        "emoji_custom_diffusion",
-        _joint,
-        _TEXT_PLAIN,
-        _TEXT_ASKED,
-    ),
-    "textual_inversion": Row(
-        "Textual Inversion",
-        "emoji_textual_inversion",
-        _joint,
-        _TEXT_PLAIN,
-        _TEXT_ASKED,
-    ),
-    "oft": Row("OFT", "emoji_oft", _joint, _TEXT_PLAIN, _TEXT_ASKED),
+    "base": Row("base, nearest text", None),
+    "dreambooth": Row("full fine-tune, text", "emoji_dreambooth"),
+    "rectified": Row("the same, guided by the base", "emoji_dreambooth", over=True),
+    "custom_diffusion": Row("Custom Diffusion", "emoji_custom_diffusion"),
+    "textual_inversion": Row("Textual Inversion", "emoji_textual_inversion"),
+    "oft": Row("OFT", "emoji_oft"),
     "null_text": Row(
         "null text, GCFG",
         "emoji_{}",
-        _decoupled,
-        _OWN_PLAIN,
-        _OWN_ASKED,
         over=True,
+        asks=_decoupled,
         along=edge_control.decoupled_ask,
+        plain=_OWN_PLAIN,
+        asked=_OWN_ASKED,
     ),
 }
 FLOORS = {"renders": "other renders", "autoencoder": "renders, through the autoencoder"}
@@ -349,7 +328,7 @@ def _judged(bench: Bench, which: str, plain: Pictures, asked: list[Pictures]) ->
     }
 
 
-def _wishes(each: int) -> list[attributes.Attribute]:
+def _wishes(each: int) -> list[Attribute]:
     """Every attribute that many times: what each picture is asked for."""
     return [asked for asked in ATTRIBUTES for _ in range(each)]
 
