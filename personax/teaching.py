@@ -93,6 +93,7 @@ def prepare(config: ConfigDict) -> Run:
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
+    sharding.check_rules(config.mesh.theta_rules, sharding.paths_of(theta))
     material = _material(config, base, size, mesh, found)
     pictures = []
     if material is None:
@@ -216,6 +217,7 @@ def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
         sharding=sharding.by_rules(mesh, config.mesh.base_rules),
         **options,
     )
+    sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
     plain = from_base(base, Compute(config.dtype, config.remat))
     return base, with_concepts(plain, base, config.before)
 

@@ -342,7 +342,8 @@ def _diverged(
 def _save(
     config: ConfigDict, run: Run, folder: pathlib.Path, state: TrainState
 ) -> None:
-    theta = sharding.fetch(trained(state))
+    theta = sharding.fetch(trained(state))  # by all processes
+    prepared = sharding.fetch(methods.saved(run.method, run.plain.denoiser))
     if not is_first():
         return
     artifact.save(
@@ -354,7 +355,7 @@ def _save(
         base=run.base.name,
         fingerprint=run.base.fingerprint,
         before=[pathlib.Path(each) for each in config.before],
-        prepared=sharding.fetch(methods.saved(run.method, run.plain.denoiser)),
+        prepared=prepared,
         step=int(state.step),
         prompts=[list(lesson.captions) for lesson in run.lessons],
         config=config.to_dict(),

@@ -219,6 +219,14 @@ def refusal(monkeypatch, capsys, emoji):
         ({"batch": 3}, "A batch of 6 examples does not divide by the 8 devices"),
         ({"mesh.shape.fsdp": 3}, "does not fit 8 devices"),
         ({"mesh.theta_rules": ((".*", "split"),)}, "replicate or shard"),
+        (
+            {"mesh.theta_rules": (("wieghts/.*", "shard"), (".*", "replicate"))},
+            "rule 'wieghts/.*' matches no path; nearest: ",
+        ),
+        (
+            {"mesh.base_rules": (("uent/.*", "shard"), (".*", "replicate"))},
+            "rule 'uent/.*' matches no path; nearest: ",
+        ),
         ({"validation.images": "dgo"}, "neither a folder nor a bundled subject"),
     ],
 )

@@ -1,17 +1,18 @@
 """Where arrays lie: a ("data", "fsdp") mesh, and rules from paths to shardings."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from personax.training.state import TrainState
+from personax.tree import nearest
 
 Rules = Sequence[tuple[str, str]]  # (regex over whole paths, "replicate" or "shard")
 
@@ -22,9 +23,11 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     """All devices as `data` times `fsdp`; -1 takes what the other axis leaves.
 
     The batch is split over both axes, parameters that a rule shards over "fsdp" alone.
-    Raises ValueError where the devices do not come out even.
+    Of several TPU slices each holds whole rows of "data". Raises ValueError where the
+    devices do not come out even.
     """
-    count = jax.device_count()
+    devices = jax.devices()
+    count = len(devices)
     shape = [data, fsdp]
     if -1 in shape:
         known = -data * fsdp if shape != [-1, -1] else 1
@@ -33,7 +36,22 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         raise ValueError(
             f"A mesh of data={data}, fsdp={fsdp} does not fit {count} devices."
         )
-    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(shape, names, axis_types=types)
+    # Between TPU slices the way is long: only a batch is split over them.
+    if shape[0] % slices:
+        raise ValueError(
+            f"A mesh of data={shape[0]}, fsdp={fsdp} does not fit {slices} slices: "
+            "data must divide by them."
+        )
+    inside = (shape[0] // slices, shape[1])
+    return Mesh(
+        mesh_utils.create_hybrid_device_mesh(inside, (slices, 1), devices),
+        names,
+        axis_types=types,
+    )
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
@@ -91,15 +109,28 @@ def by_rules(
     return sharding
 
 
+def check_rules(rules: Rules, paths: Iterable[str]) -> None:
+    """ValueError for a rule that no path matches: a mistyped one would do nothing."""
+    paths = list(paths)
+    for regex, _ in rules:
+        if not any(re.fullmatch(regex, path) for path in paths):
+            raise ValueError(
+                f"The sharding rule {regex!r} matches no path; nearest: "
+                f"{nearest(regex, paths)}."
+            )
+
+
 def of_tree(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     """The sharding of every leaf; of theta the paths are "weights/unet/…"."""
     sharding = by_rules(mesh, rules)
     return jax.tree.map_with_path(
-        lambda path, leaf: sharding(
-            jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape
-        ),
-        tree,
+        lambda path, leaf: sharding(_path(path), leaf.shape), tree
     )
+
+
+def paths_of(tree: Any) -> list[str]:
+    """The paths that rules speak of, "unet/conv_in/kernel"."""
+    return [_path(path) for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def of_state(
@@ -120,6 +151,10 @@ def of_state(
     )
     ema = None if state.ema is None else theta
     return state.replace(step=whole, theta=theta, opt=opt, key=whole, ema=ema)
+
+
+def _path(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _put(leaf: Any, sharding: Sharding) -> jax.Array:
