@@ -1,4 +1,4 @@
-"""The search over weights: its axes and cells, its best, and what the command writes."""
+"""The search over weights: its axes and cells, the best, what the command writes."""
 
 import json
 
