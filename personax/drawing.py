@@ -108,7 +108,9 @@ def set_up(given: Any) -> Drawing:
         given.base,
         given.concept,
         given.model,
-        compute=Compute(given.dtype or ("float32" if on_cpu else "bfloat16")),
+        compute=Compute(
+            given.dtype or ("float32" if on_cpu else "bfloat16"), mesh=mesh
+        ),
         sharding=NamedSharding(mesh, PartitionSpec()),
         **command.base_options(given),
     )

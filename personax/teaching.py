@@ -216,7 +216,7 @@ def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
         sharding=sharding.by_rules(mesh, config.mesh.base_rules),
         **options,
     )
-    plain = from_base(base, Compute(config.dtype, config.remat))
+    plain = from_base(base, Compute(config.dtype, config.remat, mesh=mesh))
     return base, with_concepts(plain, base, config.before)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import optax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from personax.training.state import TrainState
@@ -15,13 +16,17 @@ Rules = Sequence[tuple[str, str]]  # (regex over whole paths, "replicate" or "sh
 REPLICATE: Rules = ((".*", "replicate"),)
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+def make_mesh(
+    data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """All devices as `data` times `fsdp`; -1 takes what the other axis leaves.
 
     The batch is split over both axes, parameters that a rule shards over "fsdp" alone.
-    Raises ValueError where the devices do not come out even.
+    Slices of TPUs, between which the network is slow, lie along "data". Raises
+    ValueError where the devices do not come out even.
     """
-    count = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     shape = [data, fsdp]
     if -1 in shape:
         known = -data * fsdp if shape != [-1, -1] else 1
@@ -30,7 +35,18 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         raise ValueError(
             f"A mesh of data={data}, fsdp={fsdp} does not fit {count} devices."
         )
-    return jax.make_mesh(shape, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
+    slices = {device.slice_index for device in devices if _in_slices(device)}
+    if len(slices) < 2:
+        return jax.make_mesh(shape, names, axis_types=types, devices=devices)
+    if shape[0] % len(slices):
+        raise ValueError(
+            f"A mesh of data={shape[0]}, fsdp={shape[1]} does not fit {len(slices)} "
+            "slices, which lie along data."
+        )
+    inside = shape[0] // len(slices), shape[1]
+    found = mesh_utils.create_hybrid_device_mesh(inside, (len(slices), 1), devices)
+    return Mesh(found, names, axis_types=types)
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
@@ -99,3 +115,8 @@ def of_state(
     )
     ema = None if state.ema is None else theta
     return state.replace(step=whole, theta=theta, opt=opt, key=whole, ema=ema)
+
+
+def _in_slices(device: jax.Device) -> bool:
+    # GPUs have the number too, but no slices: any mesh may lie across their hosts.
+    return device.platform == "tpu" and hasattr(device, "slice_index")
