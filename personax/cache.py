@@ -17,13 +17,15 @@ from tqdm import tqdm
 from personax import command
 from personax.data.latents import About, Record, claim, missing, write_shard
 from personax.data.stream import Pictures, one_after_another
-from personax.denoiser import encode
+from personax.denoiser import Denoiser, encode
 from personax.loading import Base, load_base
 from personax.model import from_base
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
+from personax.training import distributed
 from personax.training.material import check_options, open_pictures
+from personax.typing import Ids, Text
 
 FLAGS = flags.FLAGS
 
@@ -62,6 +64,7 @@ def define_flags() -> None:
     flags.DEFINE_string("part", "", "I/N: this process writes shards I, I + N, …")
     flags.DEFINE_string("out", None, "The cache's folder.")
     flags.mark_flag_as_required("out")
+    distributed.define_flags()
 
 
 class Plan(NamedTuple):
@@ -71,17 +74,33 @@ class Plan(NamedTuple):
     reader: Pictures
     about: About
     folder: pathlib.Path
-    part: tuple[int, int]
+    part: tuple[int, int]  # this process's number, how many there are
     batch: int
     workers: int
 
 
 def main(argv: Sequence[str]) -> None:
     command.start()
+    with command.one_sentence():
+        together = distributed.join()
+    with together:
+        _run()
+
+
+def _run() -> None:
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
-        plan = prepare()
-        claim(plan.folder, plan.about)
+        base, settings = _base(), _settings()
+        part = _part(FLAGS.part)
+        plan = prepare(
+            load_base(**base, sharding=NamedSharding(_mesh(), PartitionSpec())),
+            settings,
+            pathlib.Path(FLAGS.out),
+            text=FLAGS.text,
+            shard=FLAGS.shard,
+            batch=FLAGS.batch,
+            part=part,
+        )
     with watch("encode"):
         skipped = write(plan)
     about, lacking = plan.about, missing(plan.folder, plan.about)
@@ -94,24 +113,31 @@ def main(argv: Sequence[str]) -> None:
     print(watch)
 
 
-def prepare() -> Plan:
-    """The plan that the flags ask for.
+def prepare(
+    base: Base,
+    settings: Mapping[str, Any],
+    out: pathlib.Path,
+    *,
+    text: bool = False,
+    shard: int = 4096,
+    batch: int = 32,
+    part: tuple[int, int] = (0, 1),
+) -> Plan:
+    """The plan of a set's cache, and its folder claimed.
 
-    Raises ValueError or FileNotFoundError in one sentence.
+    `settings` are a config's `stream` with its "size" and "dtype". Raises ValueError or
+    FileNotFoundError in one sentence.
     """
-    settings = _settings()
     if settings["crop"] == "random":
         raise ValueError(
             "A cache keeps one view of each picture: the crop may be centre or squash."
         )
-    base = load_base(**_base(), sharding=NamedSharding(_mesh(), PartitionSpec()))
-    factor, side = base.spec.vae.factor, settings["size"]
+    side = settings["size"]
     size = (side, side) if side else base.spec.size
     base.spec.latent_shape(*size)
-    check_options(settings, factor)
+    check_options(settings, base.spec.vae.factor)
     pictures, sizes, reader = open_pictures(settings, size)
-    dtype = Compute(settings["dtype"]).dtype
-    text = base.spec.text_encoder
+    width = base.spec.text_encoder.hidden_size
     about = About(
         source=settings["source"],
         split=settings["split"],
@@ -123,22 +149,15 @@ def prepare() -> Plan:
         crop=reader.crop,
         flip=settings["flip"],
         vae=base.vae_fingerprint,
-        dtype=dtype,
-        factor=factor,
+        dtype=Compute(settings["dtype"]).dtype,
+        factor=base.spec.vae.factor,
         channels=base.spec.vae.latent_channels,
-        shard=FLAGS.shard,
-        text_encoder=base.text_fingerprint if FLAGS.text else "",
-        text=(base.tokenizer.length, text.hidden_size) if FLAGS.text else (0, 0),
+        shard=shard,
+        text_encoder=base.text_fingerprint if text else "",
+        text=(base.tokenizer.length, width) if text else (0, 0),
     )
-    return Plan(
-        base,
-        reader,
-        about,
-        pathlib.Path(FLAGS.out),
-        _part(),
-        FLAGS.batch,
-        settings["workers"],
-    )
+    claim(out, about)
+    return Plan(base, reader, about, out, part, batch, settings["workers"])
 
 
 def write(plan: Plan) -> list[str]:
@@ -178,11 +197,10 @@ class _Encoder:
         even = plan.batch % devices.size == 0
         self.spread = NamedSharding(devices, PartitionSpec("data" if even else None))
         compute = Compute(plan.about.dtype)
-        self.encode = jax.jit(
-            functools.partial(_posteriors, config=plan.base.spec.vae, compute=compute)
+        self.encode = functools.partial(
+            _posteriors, config=plan.base.spec.vae, compute=compute
         )
         self.denoiser = from_base(plan.base, compute).denoiser
-        self.read = jax.jit(lambda denoiser, ids: encode(denoiser, ids).text)
         self._start()
 
     def _start(self) -> None:
@@ -236,19 +254,25 @@ class _Encoder:
         if self.plan.about.text_encoder:
             ids = tokenize(self.plan.base.tokenizer, captions)
             placed = jax.device_put(ids, self.spread)
-            text = np.asarray(self.read(self.denoiser, placed)).astype(np.float16)
+            text = np.asarray(_read(self.denoiser, placed))
         for i, (number, _, caption) in enumerate(rows):
             self.records[number] = Record(
                 bucket, posteriors[i], caption, text[i], ids[i]
             )
 
 
+@functools.partial(jax.jit, static_argnames=("config", "compute"))
 def _posteriors(
     params: Any, pixels: UInt8[Array, "b height width 3"], *, config, compute
 ) -> Float[Array, "b 2 h w c"]:
     images = pixels.astype(jnp.float32) / 127.5 - 1
     found = vae.encode(params, config, images, compute=compute)
     return jnp.stack([found.mean, found.logvar], axis=1).astype(jnp.float16)
+
+
+@jax.jit
+def _read(denoiser: Denoiser, ids: Ids) -> Text:
+    return encode(denoiser, ids).text.astype(jnp.float16)
 
 
 def _mesh() -> jax.sharding.Mesh:
@@ -277,13 +301,12 @@ def _base() -> dict[str, Any]:
     return {"source": config.base, **options}
 
 
-def _part() -> tuple[int, int]:
-    """(this process's number, how many there are)."""
-    if not FLAGS.part:
+def _part(text: str) -> tuple[int, int]:
+    if not text:
         return jax.process_index(), jax.process_count()
-    number, _, count = FLAGS.part.partition("/")
+    number, _, count = text.partition("/")
     if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
-        raise ValueError(f"--part {FLAGS.part} is not of the form I/N, such as 0/4.")
+        raise ValueError(f"--part {text} is not of the form I/N, such as 0/4.")
     return int(number), int(count)
 
 

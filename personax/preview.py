@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from personax import generate, images, prompts
 from personax.data.templates import without
@@ -15,6 +14,7 @@ from personax.methods import Concept
 from personax.model import Model
 from personax.prompts import Wish
 from personax.spec import Spec
+from personax.training.sharding import fetch
 
 _MOST = 8  # training pictures shown
 
@@ -82,7 +82,7 @@ def make_paint(
             )
             denoisers = {name: each.denoiser for name, each in models.items()}
             latents = draw(denoisers, terms, grid, key, indices)
-            rows.append(list(np.asarray(decode(base.params["vae"], latents))))
+            rows.append(list(fetch(decode(base.params["vae"], latents))))
         return rows
 
     return paint

@@ -31,6 +31,8 @@ from personax.model import Model
 from personax.networks.clip import text_features
 from personax.networks.tokenizer import tokenize
 from personax.prompts import Wish
+from personax.training import distributed
+from personax.training.sharding import fetch
 from personax.tree import nearest
 
 SOURCES = ("generated", "world", "folder", "retrieved")
@@ -247,7 +249,10 @@ def _kept(
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     place = pathlib.Path(prior.cache).expanduser() / digest
     paths = [place / f"{index:04d}.png" for index in range(prior.count)]
-    missing = [index for index, path in enumerate(paths) if not _is_whole(path)]
+    # Processes draw together: what any of them misses.
+    missing = distributed.union(
+        index for index, path in enumerate(paths) if not _is_whole(path)
+    )
     # The listing comes last: where it is, it names every picture that is there.
     listing = place / "metadata.jsonl"
     if missing:
@@ -255,7 +260,10 @@ def _kept(
         listing.unlink(missing_ok=True)
         (place / "settings.json").write_text(text)
         with tqdm(
-            desc="prior set", total=prior.count, initial=prior.count - len(missing)
+            desc="prior set",
+            total=prior.count,
+            initial=prior.count - len(missing),
+            disable=not distributed.is_first(),
         ) as progress:
             for index, pixels in draw(missing):
                 _write(paths[index], pixels)
@@ -276,7 +284,8 @@ def _is_whole(path: pathlib.Path) -> bool:
 def _write(path: pathlib.Path, pixels: Pixels) -> None:
     # A kill leaves either no picture or a whole one, and of two runs that draw the same
     # each writes its own file; readers of folders pass over a leading dot.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    own = f"{jax.process_index()}.{os.getpid()}"
+    unfinished = path.with_name(f".{path.name}.{own}")
     write_png(unfinished, pixels)
     unfinished.replace(path)
 
@@ -305,7 +314,7 @@ def _sampled(
         indices = np.arange(first, first + prior.batch)
         placed = jax.device_put(indices, sharding)
         latents = draw(denoisers, terms, grid, key, placed)
-        pictures = np.asarray(decode(base.params["vae"], latents))
+        pictures = fetch(decode(base.params["vae"], latents))
         for index in wanted:
             if index in indices:
                 yield index, pictures[index - first]

@@ -93,6 +93,7 @@ def prepare(config: ConfigDict) -> Run:
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
+    sharding.check_rules(config.mesh.theta_rules, sharding.paths_of(theta))
     material = _material(config, base, size, mesh, found)
     pictures = []
     if material is None:
@@ -216,6 +217,7 @@ def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
         sharding=sharding.by_rules(mesh, config.mesh.base_rules),
         **options,
     )
+    sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
     plain = from_base(base, Compute(config.dtype, config.remat, mesh=mesh))
     return base, with_concepts(plain, base, config.before)
 
@@ -231,6 +233,11 @@ def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
 def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | None:
     """What a method wants read before it begins: captions, the empty text, or none."""
     needs = {part.needs for part in method.parts.values()}
+    if "hints" in needs and not (config.stream.source and config.stream.hint):
+        raise ValueError(
+            f"The method {config.method} learns from hints, which a stream brings: "
+            "--config.stream.source scenes --config.stream.hint canny."
+        )
     if "captions" not in needs:
         return jnp.asarray(tokenize(tokenizer, [""])) if "null" in needs else None
     if not config.corpus:

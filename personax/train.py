@@ -1,5 +1,6 @@
 """The command that teaches: `python -m personax.train --config FILE`."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -18,13 +19,14 @@ from personax.denoiser import Denoiser
 from personax.methods.losses import Batch
 from personax.prior import prior_set
 from personax.teaching import Run, fixed_data, language, make_data, prepare
-from personax.training import sharding, stream, workdir
+from personax.training import distributed, sharding, stream, workdir
 from personax.training.checkpoint import Checkpoints
+from personax.training.distributed import is_first, say
 from personax.training.feed import Feed, batch, make_feed
 from personax.training.source import Source, few_shot
 from personax.training.state import TrainState, create
 from personax.training.step import Step, make_step
-from personax.training.stopping import stop_requested
+from personax.training.stopping import stop_agreed
 from personax.training.validation import make_validation
 from personax.training.writer import Writer
 from personax.tree import count
@@ -38,27 +40,39 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("workdir", None, "Default: runs/NAME of the config.")
     flags.mark_flag_as_required("config")
+    flags.DEFINE_integer(
+        "stopped_status", 0, "Exit status of a run told to stop, for schedulers."
+    )
+    distributed.define_flags()
 
 
 def main(argv: Sequence[str]) -> None:
     command.start()
     config = flags.FLAGS.config
     name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    train(config, pathlib.Path(flags.FLAGS.workdir or f"runs/{name}"))
+    folder = pathlib.Path(flags.FLAGS.workdir or f"runs/{name}")
+    with command.one_sentence():
+        together = distributed.join()
+    with together:
+        if not train(config, folder):
+            sys.exit(flags.FLAGS.stopped_status)
 
 
-def train(config: ConfigDict, folder: pathlib.Path) -> None:
-    """Teach the config's concepts, from wherever the work directory stands."""
+def train(config: ConfigDict, folder: pathlib.Path) -> bool:
+    """Teach the config's concepts, from wherever the work directory stands.
+
+    Returns whether that is done; False where the run was told to stop.
+    """
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
         run = prepare(config)
         _claim(config, run, folder)
-    if _is_finished(config, folder):
-        print(f"{folder} is finished after {config.steps} steps: {folder}/concept")
-        return
+    if distributed.agreed(lambda: _is_finished(config, folder)):
+        say(f"{folder} is finished after {config.steps} steps: {folder}/concept")
+        return True
     for part, leaves in run.theta.items():
         size = len(jax.tree.leaves(leaves))
-        print(f"training {part}: {count(leaves):,} numbers in {size} leaves")
+        say(f"training {part}: {count(leaves):,} numbers in {size} leaves")
     with watch("encode"), command.one_sentence():
         source, fixed = _source(config, run)
     with watch("draw"):
@@ -74,26 +88,29 @@ def train(config: ConfigDict, folder: pathlib.Path) -> None:
         ema_decay=config.ema_decay,
         shardings=placed,
     )
-    with Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints:
-        state = checkpoints.restore(jax.device_put(state, placed))
-        with Writer(folder, int(state.step)) as writer:
+    with (
+        contextlib.closing(source),
+        Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints,
+    ):
+        state = checkpoints.restore(sharding.put(state, placed), source)
+        with Writer(folder, int(state.step), writes=is_first()) as writer:
             looks = _make_look(config, run, folder, gallery, fixed, writer)
             with watch("train"):
                 state = _loop(
                     config, run, step, state, source, looks, writer, checkpoints
                 )
             if int(state.step) < config.steps:
-                print(f"Stopped at step {state.step}; the same command goes on.")
-                return
+                say(f"Stopped at step {state.step}; the same command goes on.")
+                return False
             with watch("draw"):
                 _draw_last(config, run, folder, state, gallery, writer)
     # The concept comes last: where it is, the run is finished.
     _save(config, run, folder, state)
-    size = (folder / "concept" / "theta.safetensors").stat().st_size
-    print(
-        f"concept in {folder}/concept ({size:,} bytes), pictures in {folder}/grid.png"
-    )
-    print(watch)
+    if is_first():
+        size = (folder / "concept" / "theta.safetensors").stat().st_size
+        print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
+        print(f"pictures in {folder}/grid.png\n{watch}")
+    return True
 
 
 def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
@@ -106,7 +123,7 @@ def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
             data[f"masks {i}"] = workdir.digest(run.masks[i])
     for i, earlier in enumerate(config.before):
         data[f"before {i}"] = artifact.digest(pathlib.Path(earlier))
-    workdir.claim(folder, config.to_dict(), data)
+    distributed.agreed(lambda: workdir.claim(folder, config.to_dict(), data))
 
 
 def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
@@ -117,7 +134,7 @@ def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
 def _source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     """What the steps see and what the validation loss sees, frozen work done."""
     if run.material is not None:
-        flow = _flow(run)
+        flow = _flow(run, frozen_text=_frozen_text(run))
         return stream.make_source(flow), stream.held_out(flow)
     priors = [
         prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
@@ -142,14 +159,14 @@ def _source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     return few_shot(make(data)), batches
 
 
-def _flow(run: Run) -> stream.Flow:
+def _flow(run: Run, frozen_text: Denoiser | None = None) -> stream.Flow:
     return stream.make_flow(
         run.material,
         run.base.params["vae"],
         run.plain.denoiser.spec,
         language(run),
         run.mesh,
-        frozen_text=_frozen_text(run),
+        frozen_text=frozen_text,
     )
 
 
@@ -229,7 +246,8 @@ def _make_look(
         if draws(step):
             title = f"{config.method}, step {step}"
             pixels = preview.sheet(gallery, run.bind(theta), title)
-            images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
+            if is_first():
+                images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
             writer.image(step, "samples", pixels)
 
     return Look(lambda step: validates(step) or draws(step), look)
@@ -251,11 +269,17 @@ def _loop(
     if start == 0:
         looks.look(0, state.theta)
     with (
-        stop_requested() as stopping,
-        tqdm(total=config.steps, initial=start, unit="step", desc="training") as bar,
+        stop_agreed() as stopping,
+        tqdm(
+            total=config.steps,
+            initial=start,
+            unit="step",
+            desc="training",
+            disable=not is_first(),
+        ) as bar,
     ):
         for i in range(start, config.steps):
-            if stopping():
+            if stopping(i):
                 break
             state, metrics = step(state, base, source.batch(i))
             pending.append((i + 1, metrics))
@@ -267,10 +291,10 @@ def _loop(
             if saves:
                 # All that is said of these steps is on disk before they are.
                 writer.flush()
-                checkpoints.save(state, done)
+                checkpoints.save(state, done, source)
             bar.update()
         _log(run, pending, bar, writer, checkpoints)
-        checkpoints.save(state, int(state.step))
+        checkpoints.save(state, int(state.step), source)
     return state
 
 
@@ -306,7 +330,7 @@ def _diverged(
 ) -> SystemExit:
     newest = checkpoints.newest()
     good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
-    print(
+    say(
         f"\npersonax: The loss is {values['loss']} at step {step}, and theta's norm "
         f"{values['theta_norm']}; the last good checkpoint is {good}. Lower the "
         "learning rate, in another --workdir.",
@@ -318,16 +342,20 @@ def _diverged(
 def _save(
     config: ConfigDict, run: Run, folder: pathlib.Path, state: TrainState
 ) -> None:
+    theta = sharding.fetch(trained(state))  # by all processes
+    prepared = sharding.fetch(methods.saved(run.method, run.plain.denoiser))
+    if not is_first():
+        return
     artifact.save(
         folder / "concept",
-        trained(state),
+        theta,
         run.concepts,
         method=config.method,
         method_args=config.method_args.to_dict(),
         base=run.base.name,
         fingerprint=run.base.fingerprint,
         before=[pathlib.Path(each) for each in config.before],
-        prepared=methods.saved(run.method, run.plain.denoiser),
+        prepared=prepared,
         step=int(state.step),
         prompts=[list(lesson.captions) for lesson in run.lessons],
         config=config.to_dict(),
@@ -350,7 +378,8 @@ def _draw_last(
     else:
         pixels = preview.sheet(gallery, run.bind(trained(state)), title)
     writer.image(config.steps, "samples", pixels)
-    images.write_png(folder / "grid.png", pixels)
+    if is_first():
+        images.write_png(folder / "grid.png", pixels)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
-from personax.teaching import make_data, prepare
+from personax.teaching import language, make_data, prepare
 from personax.training.state import create
 from personax.training.step import make_step
 
@@ -40,6 +40,8 @@ def build(tmp_path):
             path.write_text(json.dumps(entries))
             config.concepts_list = str(path)
         config.corpus = config.corpus and "world:64"
+        if config.stream.source.startswith(("tfds:", "cache:")):
+            config.stream.source = "scenes:64"  # what is no download
         config.mesh.shape.data = 1
         config.mesh.shape.fsdp = jax.device_count()
         rows = config.batch * (2 if config.prior.source else 1)
@@ -53,9 +55,10 @@ def build(tmp_path):
 def test_it_is_accepted_and_its_step_traces(name, build):
     config = build(name)
     run = prepare(config)
-    data = make_data(config, run, ())
-    assert len(data.sets) == len(run.lessons)
-    rows = data.rows * (2 if config.prior.source else 1)
+    if run.material is None:
+        assert len(make_data(config, run, ()).sets) == len(run.lessons)
+    spoken = language(run)
+    rows = config.batch * config.accumulate * (2 if config.prior.source else 1)
     spec = run.plain.denoiser.spec
     x = jnp.zeros((rows, *spec.latent_shape(*run.size)))
     length = spec.text_encoder.max_position_embeddings
@@ -64,8 +67,9 @@ def test_it_is_accepted_and_its_step_traces(name, build):
         jnp.zeros((rows, length), jnp.int32),
         weight=jnp.ones(rows),
         mask=None if config.data.augment == "none" else x[..., 0],
-        where=jnp.zeros((rows, len(data.handles), length), bool),
-        pairs=jnp.asarray(data.pairs),
+        where=jnp.zeros((rows, len(spoken.handles), length), bool),
+        pairs=jnp.asarray(spoken.pairs),
+        hint=jnp.zeros((rows, *run.size, 1)) if config.stream.hint else None,
     )
     state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
     step = make_step(run.method, run.tx, accumulate=config.accumulate)

@@ -219,11 +219,58 @@ def refusal(monkeypatch, capsys, emoji):
         ({"batch": 3}, "A batch of 6 examples does not divide by the 8 devices"),
         ({"mesh.shape.fsdp": 3}, "does not fit 8 devices"),
         ({"mesh.theta_rules": ((".*", "split"),)}, "replicate or shard"),
+        (
+            {"mesh.theta_rules": (("wieghts/.*", "shard"), (".*", "replicate"))},
+            "rule 'wieghts/.*' matches no path; nearest: ",
+        ),
+        (
+            {"mesh.base_rules": (("uent/.*", "shard"), (".*", "replicate"))},
+            "rule 'uent/.*' matches no path; nearest: ",
+        ),
         ({"validation.images": "dgo"}, "neither a folder nor a bundled subject"),
     ],
 )
 def test_a_config_is_refused_before_any_computation(refusal, changes, sentence):
     assert sentence in refusal(changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"source": "people"}, "no set 'people' of pictures; there are portraits:peop"),
+        ({"captions": "mine"}, "no captions 'mine'; there are: prompt, own, none"),
+        ({"crop": "center"}, "no crop 'center'"),
+        ({"source": "cache:/nowhere"}, "/nowhere holds no cache.json"),
+        (
+            {"prior.source": "world"},
+            "no regularisation set beside it: --config.prior.s",
+        ),
+        (
+            {"data.flip": True},
+            "data.flip is for few pictures; a stream has",
+        ),
+        ({"data.augment": "paper"}, "data.augment is for few pictures"),
+        ({"data.caption_dropout": 2.0}, "caption_dropout is 2.0"),
+        ({"validation.images": "cat"}, "holds out validation.count of its own"),
+        ({"validation.count": 50}, "Of 50 pictures 50 cannot be held out"),
+        ({"batch": 3}, "A batch of 3 examples does not divide by the 8 devices"),
+    ],
+)
+def test_a_stream_is_refused_before_any_computation(refusal, changes, sentence):
+    stream = {"source": "portraits:people:50", "prior.source": "", "batch": 8}
+    inner = ("source", "captions", "crop")
+    changed = {**stream, **changes}
+    assert sentence in refusal(
+        {f"stream.{k}" if k in inner else k: value for k, value in changed.items()}
+    )
+
+
+def test_a_stream_teaches_one_concept(refusal, tmp_path):
+    file = tmp_path / "concepts.json"
+    file.write_text(json.dumps([{}, {"placeholder": "<v2>", "class_word": "cat"}]))
+    changes = {"concepts_list": str(file), "prior.source": "", "batch": 8}
+    said = refusal({**changes, "stream.source": "portraits:people:50"})
+    assert "A stream teaches one concept" in said
 
 
 def test_pictures_that_are_none_or_tiny_are_refused_by_name(refusal, tmp_path):

@@ -211,7 +211,7 @@ def crop_box(
     """
     (height, width), (rows, columns) = shape, size
     if crop == "squash":
-        return 0, 0, width, height
+        return 0.0, 0.0, float(width), float(height)
     zoom = min(height / rows, width / columns)
     # Rounding must not reach past the picture: PIL refuses such a box.
     high, wide = min(rows * zoom, height), min(columns * zoom, width)
@@ -219,7 +219,8 @@ def crop_box(
     if crop == "random":
         # Whole pixels: a picture that is not resized keeps them.
         top, left = rng.integers([int(height - high), int(width - wide)], endpoint=True)
-    return left, top, min(left + wide, width), min(top + high, height)
+    right, bottom = min(left + wide, width), min(top + high, height)
+    return float(left), float(top), float(right), float(bottom)
 
 
 def _cells(soft: Float[np.ndarray, "h w"], factor: int) -> Float[np.ndarray, "y x"]:

@@ -17,17 +17,20 @@ def bucket_sizes(size: tuple[int, int], multiple: int) -> tuple[tuple[int, int],
     """
     budget = size[0] * size[1]
     sides = range(multiple, budget // multiple + 1, multiple)
-    pairs = {(side, budget // side // multiple * multiple) for side in sides}
-    fitting = {
-        pair for pair in pairs if min(pair) and max(pair) <= _LONGEST * min(pair)
-    }
+    longest = {side: budget // side // multiple * multiple for side in sides}
+    fitting = [
+        (height, width)
+        for height, width in longest.items()
+        if width
+        and longest[width] == height
+        and max(height, width) <= _LONGEST * min(height, width)
+    ]
     if not fitting:
         raise ValueError(
             f"No bucket of {size[1]}x{size[0]} pixels has sides in multiples of "
             f"{multiple}."
         )
-    both = fitting | {(width, height) for height, width in fitting}
-    return tuple(sorted(both, key=lambda pair: pair[0] / pair[1]))
+    return tuple(sorted(fitting, key=lambda pair: pair[0] / pair[1]))
 
 
 def bucket_of(

@@ -6,7 +6,9 @@ from numpy import ndarray
 from personax.images import Pixels
 
 
-def canny(pixels: Pixels, low: float = 100, high: float = 200) -> UInt8[ndarray, "h w"]:
+def canny(
+    pixels: Pixels, low: int | float = 100, high: int | float = 200
+) -> UInt8[ndarray, "h w"]:
     """White edges on black, 255 and 0, as OpenCV finds them (Canny 1986).
 
     A pixel is an edge where the gradient is above `high`, or above `low` and connected

@@ -125,7 +125,7 @@ def _in_folder(root: pathlib.Path) -> list[Entry]:
     found: dict[pathlib.Path, list[str]] = {}
     # Outer folders first, whose listings may speak for the ones below.
     for folder, names in sorted((folder, names) for folder, _, names in os.walk(root)):
-        if not any(_is_picture(name) or name in _LISTINGS for name in names):
+        if not any(is_picture(name) or name in _LISTINGS for name in names):
             continue
         own: dict[pathlib.Path, list[str]] = {}
         for path, caption in read_captioned(folder, caption=""):
@@ -141,7 +141,7 @@ def _in_folder(root: pathlib.Path) -> list[Entry]:
     return entries
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
     # A leading dot marks what a file system left behind, such as ._photo.jpg.
     path = pathlib.PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
@@ -150,7 +150,7 @@ def _is_picture(name: str) -> bool:
 def _in_zip(root: pathlib.Path) -> list[Entry]:
     with zipfile.ZipFile(root) as file:
         infos = {info.filename: info for info in file.infolist()}
-        names = sorted(name for name in infos if _is_picture(name))
+        names = sorted(name for name in infos if is_picture(name))
         captions = {}
         for name in infos:
             if pathlib.PurePosixPath(name).name == "metadata.jsonl":

@@ -8,6 +8,7 @@ import pathlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -68,7 +69,7 @@ def _header(name: str, open_file: Callable[[str], io.IOBase]) -> Header:
     return (width, height) if turned else (height, width)
 
 
-def _read(file: pathlib.Path) -> Mapping[str, tuple[str, Header]]:
+def _read(file: pathlib.Path) -> Mapping[str, Any]:
     try:
         return json.loads(zlib.decompress(file.read_bytes()))
     except (OSError, ValueError, zlib.error):  # none yet, or damaged

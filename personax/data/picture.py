@@ -1,6 +1,6 @@
 """What a large set of pictures is: random access, by number."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -15,6 +15,7 @@ class Picture(NamedTuple):
     caption: str
 
 
+@runtime_checkable
 class PictureSet(Protocol):
     """Picture `index` of `len(set)` is the same one in every process and at any time.
 

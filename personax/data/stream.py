@@ -1,7 +1,7 @@
 """An endless stream of batches from a large set, decoded ahead by Grain."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from absl import flags
@@ -20,6 +20,7 @@ Rows = dict[str, Any]
 _LAST = 1 << 40  # steps
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What becomes of the pictures of a batch's rows, each with dice of its own."""
 

@@ -37,16 +37,17 @@ class Part(NamedTuple):
     does once what each bind would do again, and keeps it in `denoiser.prepared`;
     `corpus` are tokenised captions, None when a trained concept is bound. `after(base,
     theta, batch)` is theta after what no gradient tells it, at the end of each step.
-    `needs` says what `corpus` must be for training: "captions", or the empty text alone
-    ("null"). `saves` names what of `prepared` goes along with a concept: that which
-    cannot be computed again where the concept is bound.
+    `needs` says what there must be for training: a `corpus` of "captions", or of the
+    empty text alone ("null"), or "hints" in the batches. `saves` names what of
+    `prepared` goes along with a concept: that which cannot be computed again where the
+    concept is bound.
     """
 
     init: Callable[[Key, Params, Sequence[Concept]], Any]
     bind: Callable[[Denoiser, Any], Denoiser]
     prepare: Callable[[Denoiser, Ids | None], Denoiser] = _same
     after: Callable[[Denoiser, Theta, Any], Theta] | None = None
-    needs: Literal["", "captions", "null"] = ""
+    needs: Literal["", "captions", "null", "hints"] = ""
     saves: str = ""
 
 

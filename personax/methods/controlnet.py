@@ -57,4 +57,4 @@ def _part(channels: tuple[int, ...]) -> Part:
         config = ControlNetConfig.of(denoiser.spec.unet, channels)
         return with_controlnet(denoiser, theta, config)
 
-    return Part(init, bind, prepare)
+    return Part(init, bind, prepare, needs="hints")

@@ -22,7 +22,8 @@ from personax.methods.losses import Batch
 from personax.networks import vae
 from personax.networks.tokenizer import Tokenizer, tokenize, where
 from personax.spec import Spec
-from personax.training.sharding import everywhere, over_batch
+from personax.training.distributed import is_first
+from personax.training.sharding import everywhere, over_batch, put
 from personax.typing import Params, Text
 
 
@@ -111,7 +112,14 @@ def make_feed(
     check(data)
     pictures = _stills(data)
     each = []
-    for shown in tqdm(pictures.values(), "encoding", unit="image", leave=False):
+    bar = tqdm(
+        pictures.values(),
+        "encoding",
+        unit="image",
+        leave=False,
+        disable=not is_first(),
+    )
+    for shown in bar:
         found = _encode(params, spec.vae, shown.pixels[None], compute=spec.compute)
         # One after the other: hundreds in flight would all hold their memory.
         each.append(jax.block_until_ready(found))
@@ -177,8 +185,8 @@ def batch(feed: Feed, step: int) -> Batch:
         weight = [share] * feed.data.rows
         weight += [share * feed.data.prior_weight] * (len(rows) - feed.data.rows)
         found = found._replace(weight=np.array(weight, np.float32))
-    found = jax.device_put(found, spread)
-    return found._replace(pairs=jax.device_put(feed.data.pairs, everywhere(feed.mesh)))
+    found = put(found, spread)
+    return found._replace(pairs=put(feed.data.pairs, everywhere(feed.mesh)))
 
 
 def rows_of(data: Data, step: int) -> Iterator[Row]:
@@ -297,7 +305,7 @@ def _posterior(feed: Feed, rows: Sequence[Row]) -> vae.Posterior:
         # With a prior's examples the batch divides by the devices; alone, they may not.
         uneven = len(varied) % feed.mesh.size
         place = (everywhere if uneven else over_batch)(feed.mesh)
-        images = jax.device_put(np.stack(varied), place)
+        images = put(np.stack(varied), place)
         parts.append(
             _encode(feed.vae, feed.spec.vae, images, compute=feed.spec.compute)
         )

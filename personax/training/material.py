@@ -114,9 +114,7 @@ def check_options(settings: Mapping[str, Any], factor: int) -> None:
             "autoencoder's factor, or 0 for one size."
         )
     if hint not in HINTS:
-        raise ValueError(
-            f'There is no hint {hint!r}; there is: canny, and "" for none.'
-        )
+        raise ValueError(f'There is no hint {hint!r}; there are: canny, and "".')
     if settings["workers"] < 0:
         raise ValueError(f"stream.workers is {settings['workers']}; 0 is the least.")
 

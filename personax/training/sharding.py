@@ -1,15 +1,18 @@
 """Where arrays lie: a ("data", "fsdp") mesh, and rules from paths to shardings."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils, multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from personax.training.state import TrainState
+from personax.tree import nearest
 
 Rules = Sequence[tuple[str, str]]  # (regex over whole paths, "replicate" or "shard")
 
@@ -22,8 +25,8 @@ def make_mesh(
     """All devices as `data` times `fsdp`; -1 takes what the other axis leaves.
 
     The batch is split over both axes, parameters that a rule shards over "fsdp" alone.
-    Slices of TPUs, between which the network is slow, lie along "data". Raises
-    ValueError where the devices do not come out even.
+    Of several TPU slices each holds whole rows of "data". Raises ValueError where the
+    devices do not come out even.
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
@@ -36,17 +39,21 @@ def make_mesh(
             f"A mesh of data={data}, fsdp={fsdp} does not fit {count} devices."
         )
     names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
-    slices = {device.slice_index for device in devices if _in_slices(device)}
-    if len(slices) < 2:
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
         return jax.make_mesh(shape, names, axis_types=types, devices=devices)
-    if shape[0] % len(slices):
+    # Between TPU slices the way is long: only a batch is split over them.
+    if shape[0] % slices:
         raise ValueError(
-            f"A mesh of data={shape[0]}, fsdp={shape[1]} does not fit {len(slices)} "
-            "slices, which lie along data."
+            f"A mesh of data={shape[0]}, fsdp={fsdp} does not fit {slices} slices: "
+            "data must divide by them."
         )
-    inside = shape[0] // len(slices), shape[1]
-    found = mesh_utils.create_hybrid_device_mesh(inside, (len(slices), 1), devices)
-    return Mesh(found, names, axis_types=types)
+    inside = (shape[0] // slices, shape[1])
+    return Mesh(
+        mesh_utils.create_hybrid_device_mesh(inside, (slices, 1), devices),
+        names,
+        axis_types=types,
+    )
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
@@ -57,6 +64,24 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 def everywhere(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """The tree on the devices of one sharding or of a tree of them.
+
+    Of several processes each must hold the whole tree, and gives its devices their
+    part; of arrays that lie on all devices already, the devices exchange it.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(_put, tree, shardings)
+
+
+def fetch(tree: Any) -> Any:
+    """The tree as whole numpy arrays, in every process; all must ask."""
+    return jax.tree.map(_fetch, tree)
 
 
 def by_rules(
@@ -86,15 +111,28 @@ def by_rules(
     return sharding
 
 
+def check_rules(rules: Rules, paths: Iterable[str]) -> None:
+    """ValueError for a rule that no path matches: a mistyped one would do nothing."""
+    paths = list(paths)
+    for regex, _ in rules:
+        if not any(re.fullmatch(regex, path) for path in paths):
+            raise ValueError(
+                f"The sharding rule {regex!r} matches no path; nearest: "
+                f"{nearest(regex, paths)}."
+            )
+
+
 def of_tree(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     """The sharding of every leaf; of theta the paths are "weights/unet/…"."""
     sharding = by_rules(mesh, rules)
     return jax.tree.map_with_path(
-        lambda path, leaf: sharding(
-            jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape
-        ),
-        tree,
+        lambda path, leaf: sharding(_path(path), leaf.shape), tree
     )
+
+
+def paths_of(tree: Any) -> list[str]:
+    """The paths that rules speak of, "unet/conv_in/kernel"."""
+    return [_path(path) for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def of_state(
@@ -117,6 +155,21 @@ def of_state(
     return state.replace(step=whole, theta=theta, opt=opt, key=whole, ema=ema)
 
 
-def _in_slices(device: jax.Device) -> bool:
-    # GPUs have the number too, but no slices: any mesh may lie across their hosts.
-    return device.platform == "tpu" and hasattr(device, "slice_index")
+def _path(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _put(leaf: Any, sharding: Sharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda at: whole[at])
+
+
+def _fetch(leaf: jax.Array) -> np.ndarray:
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

@@ -15,8 +15,9 @@ import yaml
 import personax
 from personax.images import Mask, Pixels
 
-# What may differ between two starts of one run: it changes no number that is trained.
-_FREE = ("log_every", "save_every", "keep", "preview", "validation")
+# What may differ between two starts of one run: it changes no number that is trained,
+# a mesh none but by rounding.
+_FREE = ("log_every", "save_every", "keep", "preview", "validation", "mesh")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 

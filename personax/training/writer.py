@@ -1,6 +1,7 @@
 """What a run writes while it trains: metrics.jsonl and TensorBoard's event files."""
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -14,15 +15,18 @@ class Writer:
     """The logs of one work directory, from step `start` on; a context manager.
 
     What an earlier process logged of later steps is taken back, since those steps are
-    about to be taken again; from step 0, everything.
+    about to be taken again; from step 0, everything. One that does not write, as of
+    every process but the first, takes all and keeps nothing.
     """
 
-    def __init__(self, workdir: pathlib.Path, start: int):
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: pathlib.Path, start: int, *, writes: bool = True):
+        path = workdir / "metrics.jsonl" if writes else pathlib.Path(os.devnull)
         first = start + 1 if start else 0  # what a run says before its first step
-        _keep_before(self._path, first)
-        self._lines = self._path.open("a")
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first)
+        _keep_before(path, first)
+        self._lines = path.open("a")
+        self._events = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first, write_to_disk=writes
+        )
 
     def __enter__(self) -> "Writer":
         return self

@@ -57,6 +57,22 @@ SCHEDULER = {
     "steps_offset": 1,
 }
 CONFIGS = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
+# One block of each, which a whole process compiles in seconds.
+SMALLEST = {
+    "unet": {
+        **UNET,
+        "block_out_channels": [8],
+        "down_block_types": ["CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D"],
+    },
+    "vae": {
+        **VAE,
+        "block_out_channels": [8],
+        "down_block_types": ["DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D"],
+    },
+    "text_encoder": {**TEXT, "num_hidden_layers": 1},
+}
 _NETWORKS = {
     "unet": (init_unet, UNetConfig),
     "vae": (init_vae, VAEConfig),
@@ -70,9 +86,10 @@ FILES = {
 
 
 @functools.cache
-def template(part: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """{path: shape} of a part of the small pipeline."""
-    return shapes(part, _NETWORKS[part][1].from_json(CONFIGS[part]))
+def template(part: str, *, smallest: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path: shape} of a part of the small pipeline, or of the smallest."""
+    config = (SMALLEST if smallest else CONFIGS)[part]
+    return shapes(part, _NETWORKS[part][1].from_json(config))
 
 
 def shapes(part: str, config: Any) -> dict[str, jax.ShapeDtypeStruct]:
@@ -81,18 +98,18 @@ def shapes(part: str, config: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return flat(jax.eval_shape(lambda: init(jax.random.key(0), config)))
 
 
-def state(part: str, seed: int = 0) -> dict[str, np.ndarray]:
+def state(part: str, seed: int = 0, *, smallest: bool = False) -> dict[str, np.ndarray]:
     """Random tensors under the names and in the shapes that torch has."""
     rng = np.random.default_rng(seed)
     return {
         torch_name(path): rng.normal(size=torch_shape(path, leaf.shape)).astype("f4")
-        for path, leaf in template(part).items()
+        for path, leaf in template(part, smallest=smallest).items()
     }
 
 
-def write_configs(directory: Path) -> None:
+def write_configs(directory: Path, *, smallest: bool = False) -> None:
     """Everything of the small pipeline but its weights."""
-    for part, config in CONFIGS.items():
+    for part, config in (SMALLEST if smallest else CONFIGS).items():
         (directory / part).mkdir(parents=True, exist_ok=True)
         (directory / part / "config.json").write_text(json.dumps(config))
     (directory / "scheduler").mkdir()
@@ -102,10 +119,12 @@ def write_configs(directory: Path) -> None:
     shutil.copytree(embedded("pipeline") / "tokenizer", directory / "tokenizer")
 
 
-def write_pipeline(directory: Path, seed: int = 0) -> dict[str, dict]:
+def write_pipeline(
+    directory: Path, seed: int = 0, *, smallest: bool = False
+) -> dict[str, dict]:
     """The small pipeline in `directory`; returns {part: its tensors}."""
-    write_configs(directory)
-    states = {part: state(part, seed) for part in FILES}
+    write_configs(directory, smallest=smallest)
+    states = {part: state(part, seed, smallest=smallest) for part in FILES}
     for part, tensors in states.items():
         save_file(tensors, directory / part / FILES[part])
     return states

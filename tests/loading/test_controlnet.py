@@ -36,12 +36,10 @@ def change(folder, **changed):
 
 def test_it_is_read_as_it_was_written(written):
     folder, params, config = written
-    loaded = load_controlnet(folder, param_dtype="bfloat16")
+    loaded = load_controlnet(folder)
     assert loaded.config == config
     for path, leaf in flat(params).items():
-        ours = flat(loaded.params)[path]
-        assert ours.dtype == "bfloat16"
-        np.testing.assert_array_equal(ours, leaf.astype("bfloat16"), err_msg=path)
+        np.testing.assert_array_equal(flat(loaded.params)[path], leaf, err_msg=path)
 
 
 def test_parameters_lie_where_they_are_told_to(written):
@@ -71,13 +69,13 @@ def test_what_is_no_controlnet_is_refused_in_one_sentence(written, tmp_path):
     with pytest.raises(ValueError, match="of a UNet2DConditionModel, not of a Contr"):
         load_controlnet(written[0])
     config.unlink()
-    with pytest.raises(FileNotFoundError, match="holds no config.json"):
+    with pytest.raises(FileNotFoundError, match="holds no config"):
         load_controlnet(written[0])
     with pytest.raises(FileNotFoundError, match="'nowhere' does not exist"):
         load_controlnet("nowhere")
+    config.write_text(json.dumps(values))
+    (written[0] / WEIGHTS).unlink()
     with pytest.raises(FileNotFoundError, match=WEIGHTS):
-        config.write_text(json.dumps(values))
-        (written[0] / WEIGHTS).unlink()
         load_controlnet(written[0])
 
 

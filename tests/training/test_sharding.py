@@ -1,5 +1,7 @@
 """Meshes over eight devices, and rules from paths to places."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,11 +11,13 @@ from jax.sharding import PartitionSpec
 from personax.training.sharding import (
     REPLICATE,
     by_rules,
+    check_rules,
     everywhere,
     make_mesh,
     of_state,
     of_tree,
     over_batch,
+    paths_of,
 )
 from personax.training.state import create
 
@@ -41,6 +45,37 @@ def test_a_mesh_takes_every_device(arguments, shape):
 def test_a_mesh_that_does_not_come_out_even_is_refused(data, fsdp):
     with pytest.raises(ValueError, match=f"data={data}, fsdp={fsdp} does not fit 8 d"):
         make_mesh(data, fsdp)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a mesh asks of a device."""
+
+    platform: str
+    device_kind: str
+    id: int
+    process_index: int
+    slice_index: int
+
+
+@pytest.fixture
+def two_slices(monkeypatch):
+    """Eight devices as two TPU slices describe themselves."""
+    devices = [Described("a", "a", i, i // 2, i // 4) for i in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (4, 2), (2, 4)])
+def test_between_slices_only_the_batch_is_split(two_slices, data, fsdp):
+    mesh = make_mesh(data, fsdp)
+    assert mesh.devices.shape == (data, fsdp)
+    for i, row in enumerate(mesh.devices):
+        assert {device.slice_index for device in row} == {2 * i // data}
+
+
+def test_parameters_are_not_split_between_slices(two_slices):
+    with pytest.raises(ValueError, match="data=1, fsdp=8 does not fit 2 slices: data"):
+        make_mesh(1, 8)
 
 
 def test_a_batch_is_split_over_both_axes():
@@ -80,6 +115,15 @@ def test_a_path_without_a_rule_is_an_error():
 def test_an_unknown_rule_is_refused_before_any_path_is_seen():
     with pytest.raises(ValueError, match="'split': replicate or shard"):
         by_rules(make_mesh(), (("vae/.*", "split"),))
+
+
+def test_a_rule_that_no_path_matches_is_a_mistake():
+    paths = paths_of({"unet": {"attn2": {"kernel": 0}, "conv_in": {"kernel": 1}}})
+    check_rules((("unet/.*attn2.*", "shard"), (".*", "replicate")), paths)
+    with pytest.raises(
+        ValueError, match=r"'unet/.\*atn2.\*' matches no path; nearest: u"
+    ):
+        check_rules((("unet/.*atn2.*", "shard"), (".*", "replicate")), paths)
 
 
 def test_the_paths_of_theta_begin_with_the_part():

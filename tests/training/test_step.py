@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from personax import methods
@@ -10,6 +11,7 @@ from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
 from personax.training import sharding
 from personax.training.checkpoint import Checkpoints
+from personax.training.source import Source
 from personax.training.state import create
 from personax.training.step import make_step
 from personax.training.validation import make_validation
@@ -17,6 +19,7 @@ from personax.tree import flat
 from tests.methods.test_laws import CONCEPTS, IDS, PLAIN, TX, small_denoiser
 
 TOLERANCE = 1e-5  # of theta after a step of 1e-2
+STEPS = 10
 DECAY = 0.99
 
 
@@ -61,10 +64,26 @@ def step(method):
     return make_step(method, TX, ema_decay=DECAY)
 
 
+def run(step, state, base, batch):
+    """[(state's theta and average, metrics)] after each of some steps."""
+    found = []
+    for _ in range(STEPS):
+        state, metrics = step(state, base, batch)
+        kept = jax.tree.map(np.array, (state.theta, state.ema))
+        found.append((state.replace(theta=kept[0], ema=kept[1]), metrics))
+    return found
+
+
 @pytest.fixture(scope="module")
-def whole(step, fresh, base, batch):
+def ten(step, fresh, base, batch):
+    """[(state, metrics)] after each of ten steps on one device."""
+    return run(step, fresh(ema=True), base, batch)
+
+
+@pytest.fixture(scope="module")
+def whole(ten):
     """(state, metrics) after one step on one device."""
-    return step(fresh(ema=True), base, batch)
+    return ten[0]
 
 
 def assert_close(ours, want, atol):
@@ -92,8 +111,8 @@ def test_a_batch_in_pieces_gives_the_step_of_the_whole(
         ({"data": 2, "fsdp": 4}, ((r".*attn2.*", "shard"), (".*", "replicate"))),
     ],
 )
-def test_a_step_on_eight_devices_equals_a_step_on_one(
-    method, fresh, base, batch, whole, shape, rules
+def test_ten_steps_on_eight_devices_equal_ten_on_one(
+    method, fresh, base, batch, ten, shape, rules
 ):
     mesh = sharding.make_mesh(**shape)
     state = fresh(ema=True)
@@ -103,15 +122,19 @@ def test_a_step_on_eight_devices_equals_a_step_on_one(
         batch._replace(pairs=None), sharding.over_batch(mesh)
     )._replace(pairs=jax.device_put(batch.pairs, sharding.everywhere(mesh)))
     params = jax.device_put(base.params, sharding.of_tree(base.params, mesh, rules))
-    sharded, metrics = step(
-        jax.device_put(state, places), base.replace(params=params), spread
-    )
-    np.testing.assert_allclose(metrics["loss"], whole[1]["loss"], rtol=1e-5)
-    assert_close(sharded.theta, whole[0].theta, TOLERANCE)
-    assert_close(sharded.ema, whole[0].ema, TOLERANCE)
-    assert jax.tree.map(lambda x: x.sharding, sharded.theta) == places.theta
-    split = [x for x in jax.tree.leaves(sharded.opt) if not x.is_fully_replicated]
-    assert bool(split) == bool(shape)
+    frozen = base.replace(params=params)
+    placed, losses = jax.device_put(state, places), []
+    for i in range(STEPS):
+        placed, metrics = step(placed, frozen, spread)
+        losses.append(float(metrics["loss"]))
+        if i == 0:
+            assert_close(placed.theta, ten[0][0].theta, TOLERANCE)
+            assert_close(placed.ema, ten[0][0].ema, TOLERANCE)
+    np.testing.assert_allclose(losses, [m["loss"] for _, m in ten], rtol=1e-5)
+    assert jax.tree.map(lambda x: x.sharding, placed.theta) == places.theta
+    for tree in (placed.opt, placed.ema, params):
+        split = [x for x in jax.tree.leaves(tree) if not x.is_fully_replicated]
+        assert bool(split) == bool(shape)
 
 
 def test_the_average_is_the_recurrence_with_its_warm_up(step, fresh, base, batch):
@@ -158,6 +181,49 @@ def test_a_restored_run_goes_on_bit_for_bit(step, fresh, base, batch, tmp_path):
         if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
             one, other = jax.random.key_data(one), jax.random.key_data(other)
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_state_goes_on_upon_another_mesh(fresh, tmp_path):
+    rules, state = ((".*", "shard"),), fresh(ema=True)
+    for i, shape in enumerate(({"data": 2, "fsdp": 4}, {"data": 4, "fsdp": 2}, {})):
+        places = sharding.of_state(state, TX, sharding.make_mesh(**shape), rules)
+        placed = jax.device_put(fresh(ema=True), places)
+        with Checkpoints(tmp_path) as checkpoints:
+            found = checkpoints.restore(placed)
+            checkpoints.save(found, i + 1)
+        assert jax.tree.map(lambda x: x.sharding, found.theta) == places.theta
+        assert_close(found.theta, state.theta, 0)
+
+
+def test_a_source_s_place_is_kept_beside_the_state(fresh, tmp_path):
+    told = []
+    source = Source(
+        lambda step: None,
+        state=lambda: {"next": 7},
+        restore=lambda place, step: told.append((place, step)),
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.restore(fresh(), source)
+        assert told == []
+        checkpoints.save(fresh(), 3, source)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.restore(fresh(), source)
+    assert told == [({"next": 7}, 3)]
+
+
+def test_a_checkpoint_from_before_there_were_sources_is_restored(fresh, tmp_path):
+    state, told = fresh(), []
+    plain = {"step": state.step, "theta": state.theta, "opt": state.opt}
+    plain["key"] = jax.random.key_data(state.key)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(5, args=ocp.args.StandardSave(plain))
+    source = Source(lambda step: None, restore=lambda *place: told.append(place))
+    with Checkpoints(tmp_path) as checkpoints:
+        found = checkpoints.restore(fresh(), source)
+        assert checkpoints.newest() == 5
+        checkpoints.save(found, 6, source)
+    assert_close(found.theta, state.theta, 0)
+    assert told == [({}, 5)]
 
 
 def test_only_the_newest_checkpoints_are_kept(fresh, tmp_path):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from personax.training.stopping import stop_requested
+from personax.training.stopping import stop_agreed, stop_requested
 
 pytestmark = pytest.mark.quick
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -28,6 +28,14 @@ def test_the_first_signal_is_noted_and_held_back(number, heard):
         os.kill(os.getpid(), number)
         assert stopping()
         assert stopping()
+    assert heard == []
+
+
+def test_a_process_on_its_own_agrees_with_itself(heard):
+    with stop_agreed() as stopping:
+        assert not stopping(3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping(3)
     assert heard == []
 
 

@@ -1,0 +1,38 @@
+"""ControlNet (Zhang et al. 2023) on the embedded base: edges of rendered scenes.
+
+    python -m personax.train --config configs/emoji_controlnet.py
+
+4,531,408 numbers; 18 MB on disk. Draw with a hint: the Canny edges of a picture.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import emoji
+
+
+def get_config() -> ConfigDict:
+    config = emoji.get_config()
+    config.method = "controlnet"
+    config.method_args = ConfigDict(
+        {
+            "channels": (16, 32, 64),  # two halvings, as the autoencoder has
+            "min_snr": 0.0,
+            "offset_noise": 0.0,
+        }
+    )
+    # It is no word's meaning: this is only what it is called.
+    config.concept.images = ""
+    config.concept.placeholder = ""
+    config.concept.class_word = "scene"
+    config.stream.source = "scenes"
+    config.stream.captions = "own"
+    config.stream.hint = "canny"
+    config.data.caption_dropout = 0.5  # sec. 3.3: or it would not look for shapes
+    config.prior.source = ""
+    config.optimizer.learning_rate = 2e-4
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup = 50
+    config.batch = 16
+    config.steps = 1500
+    config.preview.prompts = ()  # without a hint they are the base's
+    return config

@@ -1,0 +1,74 @@
+"""The command that prepares a data set: `python -m personax.build ffhq --from DIR`."""
+
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from personax import command
+
+FLAGS = flags.FLAGS
+NAMES = ("ffhq", "afhqv2")
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    flags.DEFINE_string("from", None, "The downloaded folder or zip.")
+    flags.DEFINE_string("data_dir", None, "Where to; default: ~/tensorflow_datasets.")
+    flags.mark_flag_as_required("from")
+
+
+def main(argv: Sequence[str]) -> None:
+    watch = command.Stopwatch()
+    with watch("build"), command.one_sentence():
+        if len(argv) != 2:
+            raise ValueError(f"Name one data set of {', '.join(NAMES)}.")
+        builder = build(argv[1], FLAGS["from"].value, FLAGS.data_dir)
+    for name, split in builder.info.splits.items():
+        print(f"{name}: {split.num_examples} pictures")
+    where = f" --config.stream.data_dir {FLAGS.data_dir}" if FLAGS.data_dir else ""
+    print(f"{builder.data_path}; --config.stream.source tfds:{argv[1]}{where}")
+    print(watch)
+
+
+def build(name: str, source: str, data_dir: str | None = None) -> Any:
+    """The prepared builder of "ffhq" or "afhqv2", from a folder or a zip, in place.
+
+    Pictures are kept as they are, in array_record; TensorFlow is not needed. Raises
+    ValueError or FileNotFoundError in one sentence.
+    """
+    if name not in NAMES:
+        raise ValueError(f"There is no builder {name!r}; there are {', '.join(NAMES)}.")
+    path = pathlib.Path(source).expanduser().absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"There is no folder or zip {source}.")
+    try:
+        import tensorflow_datasets as tfds
+
+        from personax.data.tfds.afhqv2 import Afhqv2
+        from personax.data.tfds.ffhq import Ffhq
+    except ImportError as error:
+        raise ValueError(f"{name} needs pip install 'personax[data]': {error}.")
+    builder = {"ffhq": Ffhq, "afhqv2": Afhqv2}[name](
+        data_dir=data_dir, file_format="array_record"
+    )
+    if builder.is_prepared():
+        return builder
+    with tempfile.TemporaryDirectory() as folder:
+        manual = path
+        if path.is_file():
+            # A manual_dir is a folder; the builder takes a zip that is alone in one.
+            manual = pathlib.Path(folder)
+            (manual / f"{path.stem}.zip").symlink_to(path)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=str(manual)),
+            file_format="array_record",
+        )
+    return builder
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

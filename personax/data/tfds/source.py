@@ -1,0 +1,123 @@
+"""Any prepared TensorFlow Datasets data set as a picture set, without TensorFlow."""
+
+import functools
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from personax.data.headers import read_headers
+from personax.data.picture import Picture
+from personax.images import decode
+
+_CAPTIONS = ("caption", "text")  # features that say what a picture shows
+
+
+class Tfds:
+    """The pictures of a split, called by their captions or else by their labels."""
+
+    skipped = ()
+
+    def __init__(self, name: str, data_dir: str, split: str):
+        self.name, self.data_dir, self.split = name, data_dir, split
+        features = self._builder.info.features
+        self._image = _image_key(name, features)
+        self._words = next((key for key in _CAPTIONS if key in features), None)
+        label = dict(features.items()).get("label")
+        self._labels: Sequence[str] = getattr(label, "names", None) or ()
+        self._count = len(self._source)
+
+    def __reduce__(self):
+        # Each process opens the files for itself.
+        return type(self), (self.name, self.data_dir, self.split)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def captioned(self) -> bool:
+        return bool(self._words or self._labels)
+
+    def picture(self, index: int) -> Picture:
+        example = self._source[index]
+        said = ""
+        if self._words:
+            said = example[self._words].decode()
+        elif self._labels:
+            said = self._labels[int(example["label"])].replace("_", " ")
+        return Picture(decode(example[self._image], self._called(index)), said)
+
+    def sizes(self) -> Int[np.ndarray, "n 2"]:
+        headers = read_headers(
+            [str(index) for index in range(len(self))],
+            [self.digest()] * len(self),
+            lambda name: io.BytesIO(self._source[int(name)][self._image]),
+            key=f"tfds {self.digest()}",
+        )
+        # What cannot be read is replaced when it is looked at, whatever its size.
+        sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
+        return np.array(sizes)
+
+    def digest(self) -> str:
+        info = self._builder.info
+        said = [info.full_name, self.split, len(self)]
+        said += [info.splits[name].num_bytes for name in info.splits]
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+    def _called(self, index: int) -> str:
+        return f"picture {index} of tfds:{self.name}, {self.split},"
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        try:
+            return tfds.builder(self.name, data_dir=self.data_dir or None)
+        except tfds.core.DatasetNotFoundError:
+            raise ValueError(
+                f"There is no data set tfds:{self.name} in "
+                f"{self.data_dir or 'the default data_dir'}; python -m personax.build "
+                "makes ffhq and afhqv2."
+            )
+
+    @functools.cached_property
+    def _source(self) -> Sequence[Any]:
+        import tensorflow_datasets as tfds
+
+        builder = self._builder
+        if not builder.is_prepared():
+            raise ValueError(
+                f"tfds:{self.name} is not prepared in {self.data_dir or 'data_dir'}."
+            )
+        decoders = {self._image: tfds.decode.SkipDecoding()}
+        try:
+            return builder.as_data_source(split=self.split, decoders=decoders)
+        except NotImplementedError:
+            raise ValueError(
+                f"tfds:{self.name} is not stored as array_record, which alone can be "
+                "read by number; prepare it again with file_format='array_record'."
+            )
+
+
+def open_tfds(name: str, *, data_dir: str = "", split: str = "train") -> Tfds:
+    """The prepared data set's split, such as "train+test" or "train[:1000]".
+
+    Raises ValueError in one sentence where it, or the extra that reads it, is missing.
+    """
+    try:
+        import tensorflow_datasets  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"tfds:{name} needs pip install 'personax[data]': {error}.")
+    return Tfds(name, data_dir, split)
+
+
+def _image_key(name: str, features: Any) -> str:
+    import tensorflow_datasets as tfds
+
+    for key, feature in features.items():
+        if isinstance(feature, tfds.features.Image):
+            return key
+    raise ValueError(f"tfds:{name} has no picture; it has {', '.join(features)}.")

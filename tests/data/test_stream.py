@@ -1,0 +1,196 @@
+"""A stream's batches: one order, bad pictures replaced, sizes, mirrors, captions."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from personax.data.buckets import bucket_of, bucket_sizes
+from personax.data.order import Order
+from personax.data.picture import Picture
+from personax.data.sets import open_set
+from personax.data.stream import Pictures, Stream, Words, one_after_another
+
+SIZE = (32, 32)
+
+
+class Numbered:
+    """Picture i is of colour i, red to the right; the `bad` ones cannot be read."""
+
+    skipped, captioned = (), True
+
+    def __init__(self, count, shapes=((20, 20),), bad=()):
+        self.count, self.shapes, self.bad = count, shapes, bad
+
+    def __len__(self):
+        return self.count
+
+    def shape(self, index):
+        return self.shapes[index % len(self.shapes)]
+
+    def picture(self, index):
+        if index in self.bad:
+            raise ValueError(f"{index} cannot be read")
+        pixels = np.full((*self.shape(index), 3), index, np.uint8)
+        pixels[:, self.shape(index)[1] // 2 :, 0] = 255
+        return Picture(pixels, f"number {index}")
+
+    def sizes(self):
+        return np.array([self.shape(i) for i in range(self.count)])
+
+    def digest(self):
+        return "numbered"
+
+
+def stream(pictures, rows=4, words=Words(), own=None, sizes=(SIZE,), **options):
+    held_out = options.pop("held_out", 0)
+    buckets = options.get("bucket_of")
+    order = Order(len(pictures), rows, 0, held_out=held_out, buckets=buckets)
+    reader = Pictures(pictures, sizes, **options)
+    return Stream(reader, order, words, rows=own or range(rows))
+
+
+def numbers(rows):
+    """Which pictures a batch shows."""
+    return [int(pixels[0, 0, 1]) for pixels in rows["pixels"]]
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_processes_share_one_order():
+    words, pictures = Words(("a", "b", "c"), 0.3), Numbered(30)
+    options = {"words": words, "flip": True, "crop": "random"}
+    whole = stream(pictures, **options)
+    halves = [stream(pictures, own=range(a, a + 2), **options) for a in (0, 2)]
+    for step in range(12):
+        rows, (first, second) = whole.step(step), [half.step(step) for half in halves]
+        joined = np.concatenate([first["pixels"], second["pixels"]])
+        np.testing.assert_array_equal(rows["pixels"], joined)
+        assert rows["caption"] == first["caption"] + second["caption"]
+        assert numbers(rows) == whole.order.step(step).tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_goes_on_at_any_step_however_it_is_read(workers):
+    found = stream(open_set("portraits:people:20"), words=Words(("a", "b"), 0.2))
+    batches = found.batches(7, workers=workers, then=lambda rows: {**rows, "then": 1})
+    for step in range(7, 12):
+        assert batches.next_step == step
+        assert_same(next(batches), {**found.step(step), "then": 1})
+    batches.close()
+
+
+def test_a_bad_picture_is_replaced_by_the_next_good_one_and_named():
+    bad, whole = (3, 4, 9), stream(Numbered(10))
+    found = stream(Numbered(10, bad=bad))
+    said = set()
+    for step in range(10):
+        rows, wanted = found.step(step), numbers(whole.step(step))
+        instead = {3: 5, 4: 5, 9: 0}
+        assert numbers(rows) == [instead.get(i, i) for i in wanted]
+        assert len(rows["skipped"]) == sum({3: 2, 4: 1, 9: 1}.get(i, 0) for i in wanted)
+        said |= set(rows["skipped"])
+    assert said == {f"{i} cannot be read" for i in bad}
+
+
+def test_a_set_of_bad_pictures_alone_is_an_error_in_the_end():
+    found = stream(Numbered(5, bad=range(5)))
+    with pytest.raises(ValueError, match="5 pictures in a row cannot be read: "):
+        found.step(0)
+
+
+def test_half_of_the_pictures_are_mirrored_where_flip_says_so():
+    plain, found = stream(Numbered(50)), stream(Numbered(50), flip=True)
+    turned = []
+    for step in range(50):
+        for one, other in zip(
+            plain.step(step)["pixels"], found.step(step)["pixels"], strict=True
+        ):
+            mirrored = (one[:, ::-1] == other).all()
+            assert mirrored or (one == other).all()
+            turned.append(mirrored)
+    assert 0.4 < np.mean(turned) < 0.6
+
+
+def test_crops_keep_the_middle_any_part_or_everything():
+    # 20 x 60: black, then red from the middle on.
+    def edges(crop):
+        pixels = [stream(wide, crop=crop).step(i)["pixels"] for i in range(10)]
+        return [
+            int((each[16, :, 0] > 128).argmax()) for step in pixels for each in step
+        ]
+
+    wide = Numbered(8, shapes=((20, 60),))
+    assert set(edges("centre")) == set(edges("squash")) == {16}
+    assert len(set(edges("random"))) > 5
+    green = stream(Numbered(1, shapes=((20, 60),)), crop="squash", rows=1)
+    assert green.step(0)["pixels"].shape == (1, 32, 32, 3)
+
+
+def test_a_batch_is_of_one_bucket_whose_size_it_has():
+    shapes = ((20, 20), (20, 40), (40, 20), (20, 20))
+    pictures, sizes = Numbered(40, shapes), bucket_sizes(SIZE, 8)
+    buckets = bucket_of(pictures.sizes(), sizes)
+    found = stream(pictures, sizes=sizes, bucket_of=buckets, rows=8)
+    seen = set()
+    for step in range(found.order.steps_of_epoch):
+        rows = found.step(step)
+        size = rows["pixels"].shape[1:3]
+        assert {sizes[buckets[i]] for i in numbers(rows)} == {size}
+        seen.add(size)
+    assert seen == {(32, 32), (24, 40), (40, 24)}
+
+
+def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
+    prompts = stream(Numbered(20), words=Words(("a <v1> dog", "my <v1> dog")))
+    said = [c for step in range(30) for c in prompts.step(step)["caption"]]
+    assert 0.3 < said.count("a <v1> dog") / len(said) < 0.7
+    assert set(said) == {"a <v1> dog", "my <v1> dog"}
+    own = stream(Numbered(20), words=Words(dropout=0.25))
+    counts = []
+    for step in range(50):
+        rows = own.step(step)
+        for number, caption in zip(numbers(rows), rows["caption"], strict=True):
+            assert caption in ("", f"number {number}")
+            counts.append(caption == "")
+    assert 0.15 < np.mean(counts) < 0.35
+
+
+def test_what_is_held_out_comes_without_chance():
+    words = Words(("first", "second"), 0.5)
+    found = stream(
+        Numbered(20), words=words, flip=True, crop="random", held_out=6, rows=4
+    )
+    batches = found.held_out()
+    assert [len(rows["pixels"]) for rows in batches] == [4, 4]
+    assert {i for rows in batches for i in numbers(rows)} == set(found.order.held_out)
+    for rows in batches:
+        assert rows["caption"] == ["first"] * 4
+        assert (rows["pixels"][:, :, -1, 0] == 255).all()
+    for one, other in zip(batches, found.held_out(), strict=True):
+        assert_same(one, other)
+
+
+def test_a_hint_is_drawn_of_what_is_seen(monkeypatch):
+    edges = types.ModuleType("personax.data.edges")
+    edges.canny = lambda pixels: np.where(pixels[..., 0] > 128, 255, 0).astype(np.uint8)
+    monkeypatch.setitem(sys.modules, "personax.data.edges", edges)
+    rows = stream(Numbered(20), flip=True, hint="canny").step(0)
+    assert rows["hint"].shape == (4, 32, 32, 1)
+    expected = np.where(rows["pixels"][..., :1] > 128, 255, 0)
+    np.testing.assert_array_equal(rows["hint"], expected)
+
+
+def test_for_a_cache_pictures_come_in_order_and_bad_ones_as_sentences():
+    reader = Pictures(Numbered(7, bad=(2,)), [SIZE], crop="squash", flip=True)
+    chunks = [[0, 1, 2], [5]]
+    (first, second) = one_after_another(reader, chunks)
+    assert [look.get("caption") for look in first] == ["number 0", "number 1", None]
+    assert first[2] == {"skipped": "2 cannot be read"}
+    assert second[0]["pixels"].shape == (32, 32, 3)
+    assert (second[0]["pixels"][:, -1, 0] == 255).all()

@@ -1,0 +1,165 @@
+"""Real processes over loopback that train as one; told to stop, killed, and resumed."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from personax.training.writer import read_metrics
+from tests.loading.make import write_pipeline
+from tests.test_resume import stop_when
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS = 60
+HEARTBEAT = 6  # seconds
+# Kernels, moments and averages over both processes, and the frozen base as well.
+SHARDED = [
+    "--config.mesh.shape.fsdp=2",
+    '--config.mesh.theta_rules=((".*", "shard"),)',
+    '--config.mesh.base_rules=((".*attn.*", "shard"), (".*", "replicate"))',
+]
+
+
+class Host:
+    """One process of a run; what it says goes to files."""
+
+    def __init__(self, process, said):
+        self.process, self._said = process, said
+
+    def finish(self):
+        """(status, stdout, stderr) once it has ended."""
+        status = self.process.wait(timeout=300)
+        return status, *[
+            self._said.with_suffix(x).read_text() for x in (".out", ".err")
+        ]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts the command in a work directory, by so many processes and devices."""
+    place = tmp_path_factory.mktemp("hosts")
+    write_pipeline(place / "base", smallest=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        # The numbers are compared: no fast kernels, which take long to compile.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": str(place / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [
+        *(sys.executable, "-m", "personax.train"),
+        "--config=configs/emoji_custom_diffusion.py",
+        f"--config.base={place / 'base'}",
+        "--config.size=8",
+        "--config.batch=4",
+        f"--config.steps={STEPS}",
+        "--config.ema_decay=0.9",
+        "--config.log_every=1",
+        "--config.prior.source=",
+        "--config.preview.prompts=()",
+        f"--heartbeat={HEARTBEAT}",
+    ]
+
+    def begin(workdir, *arguments, processes=1, devices=1):
+        port, hosts = _free_port(), []
+        for i in range(processes):
+            said = place / f"{workdir.parent.name}-{processes}-{i}"
+            where = {"JAX_NUM_CPU_DEVICES": str(devices)}
+            if processes > 1:
+                where["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{port}"
+                where["JAX_NUM_PROCESSES"] = str(processes)
+                where["JAX_PROCESS_ID"] = str(i)
+            with (
+                said.with_suffix(".out").open("w") as out,
+                said.with_suffix(".err").open("w") as err,
+            ):
+                process = subprocess.Popen(
+                    [*command, f"--workdir={workdir}", *arguments],
+                    stdout=out,
+                    stderr=err,
+                    cwd=ROOT,
+                    env={**environment, **where},
+                )
+            hosts.append(Host(process, said))
+        return hosts
+
+    return begin
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def lines(workdir):
+    file = workdir / "metrics.jsonl"
+    return file.read_text().count('"loss"') if file.is_file() else 0
+
+
+def test_two_processes_train_as_one_and_stop_together_and_go_on_as_another_mesh(
+    start, tmp_path_factory
+):
+    whole = tmp_path_factory.mktemp("whole") / "run"
+    (alone,) = start(whole, "--config.save_every=1000")
+    workdir = tmp_path_factory.mktemp("pair") / "run"
+    # A checkpoint a step is slow enough for the news to get about before the last.
+    slowly = ["--config.save_every=1", "--stopped_status=75"]
+    pair = start(workdir, *SHARDED, *slowly, processes=2)
+    stop_when(pair[1].process, lambda: lines(workdir) >= 3, signal.SIGTERM)
+    (first, out, err), (second, silent, more) = (host.finish() for host in pair)
+    assert (first, second) == (75, 75), err + more
+    reached = lines(workdir)
+    assert 3 <= reached < STEPS
+    assert f"Stopped at step {reached};" in out
+    assert (
+        max(int(path.name) for path in (workdir / "checkpoints").iterdir()) == reached
+    )
+    assert "Stopped" not in silent
+    assert "training" not in silent + more
+
+    (resumed,) = start(workdir, *SHARDED, "--config.save_every=1000", devices=4)
+    for host in (alone, resumed):
+        status, out, err = host.finish()
+        assert status == 0, err
+        assert "concept in" in out
+    ours, want = read_metrics(workdir), read_metrics(whole)
+    assert [line["step"] for line in ours] == [*range(1, STEPS + 1)]
+    np.testing.assert_allclose(
+        [line["loss"] for line in ours], [line["loss"] for line in want], rtol=1e-5
+    )
+    theta, same = (
+        load_file(folder / "concept" / "theta.safetensors")
+        for folder in (workdir, whole)
+    )
+    assert theta.keys() == same.keys()
+    for name, leaf in same.items():
+        np.testing.assert_allclose(theta[name], leaf, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_a_killed_process_ends_the_other_within_the_heartbeat(start, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("killed") / "run"
+    # The programs of the test before, where it has run.
+    pair = start(workdir, *SHARDED, "--config.save_every=1", processes=2)
+    stop_when(pair[1].process, lambda: lines(workdir) >= 2)
+    assert pair[1].process.wait() == -signal.SIGKILL
+    begin = time.monotonic()
+    status, out, err = pair[0].finish()
+    # jax looks every half a heartbeat or so; the rest is for a busy machine.
+    assert time.monotonic() - begin < 2 * HEARTBEAT
+    assert status == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("personax: Process 1 of this run has ended or cannot be rea")
+    assert "goes on from the last checkpoint." in last
+    for noise in ("Traceback", "absl::", "coordination_service"):
+        assert noise not in err
+    assert "concept in" not in out

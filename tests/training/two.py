@@ -1,0 +1,70 @@
+"""One of two processes that `test_distributed.py` starts: `two.py WHAT --process=…`."""
+
+import os
+import signal
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app
+
+from personax.training import distributed
+from personax.training.sharding import everywhere, fetch, make_mesh, over_batch, put
+
+
+def share() -> None:
+    """What both hold and know, said by the first."""
+    mesh, own = make_mesh(), jax.process_index()
+    rows = np.arange(8.0, dtype=np.float32).reshape(4, 2)
+    spread = put({"rows": rows, "key": jax.random.key(3)}, everywhere(mesh))
+    split = put(spread["rows"], over_batch(mesh))
+    assert {shard.data.shape for shard in split.addressable_shards} == {(2, 2)}
+    direct = put(jnp.asarray(rows), over_batch(mesh))
+    for found in (split, direct):
+        np.testing.assert_array_equal(fetch({"a": found})["a"], rows)
+    same = jax.random.key_data(spread["key"]) == jax.random.key_data(jax.random.key(3))
+    assert np.all(fetch(same))
+    assert distributed.agreed(lambda: {"told by": own}) == {"told by": 0}
+    assert distributed.union([3 - own, 7]) == [2, 3, 7]
+    distributed.say("said once")
+
+
+def refuse() -> None:
+    """Process 0 alone sees what is wrong."""
+
+    def look():
+        assert distributed.is_first()
+        raise ValueError("the disk is full of eels")
+
+    try:
+        distributed.agreed(look)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def fail() -> None:
+    """Process 1 alone fails, and the other waits for it."""
+    if jax.process_index() == 1:
+        raise KeyError("nothing here")
+    distributed.agreed(lambda: None)
+
+
+def first_dies() -> None:
+    """The process that coordinates is killed while the other waits for it."""
+    if distributed.is_first():
+        print(f"dies at {time.time()}", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.agreed(lambda: None)
+
+
+def main(argv) -> None:
+    with distributed.join():
+        globals()[argv[1]]()
+
+
+if __name__ == "__main__":
+    distributed.define_flags()
+    app.run(main)
