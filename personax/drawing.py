@@ -114,7 +114,9 @@ def set_up(given: Any) -> Drawing:
         given.concept,
         command.named_values("model", given.model),
         command.named_values("control", given.control),
-        compute=Compute(given.dtype or ("float32" if on_cpu else "bfloat16")),
+        compute=Compute(
+            given.dtype or ("float32" if on_cpu else "bfloat16"), mesh=mesh
+        ),
         sharding=NamedSharding(mesh, PartitionSpec()),
         **command.base_options(given),
     )

@@ -228,7 +228,7 @@ def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
         **options,
     )
     sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
-    plain = from_base(base, Compute(config.dtype, config.remat))
+    plain = from_base(base, Compute(config.dtype, config.remat, mesh=mesh))
     return base, with_concepts(plain, base, config.before)
 
 
