@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from personax import images, preview
 from personax.data import concepts
 from personax.loading import Base, load_clip
-from personax.networks.clip import image_features, text_features
-from personax.networks.tokenizer import tokenize
+from personax.metrics import clip
 
 # Places that no subject was photographed in.
 _EVERYONE = (
@@ -40,27 +37,18 @@ IMAGES, STEPS, GUIDANCE, SEED = 4, 25, 3.0, 1
 
 
 class Judge:
-    """The embedded CLIP, compiled once."""
+    """The embedded CLIP."""
 
     def __init__(self):
         self.clip = load_clip()
-        self._image = jax.jit(
-            lambda x: image_features(self.clip.params, self.clip.config, x)
-        )
-        self._text = jax.jit(
-            lambda ids: text_features(self.clip.params, self.clip.config, ids)
-        )
 
     def images(self, pixels: Sequence[images.Pixels]) -> np.ndarray:
         """Unit image features, a row each."""
-        x = np.stack(pixels).astype(np.float32) / 255
-        x = (x - np.array(self.clip.mean)) / np.array(self.clip.std)
-        return _unit(self._image(jnp.asarray(x, jnp.float32)))
+        return clip.of_images(self.clip, pixels)
 
     def text(self, prompt: str) -> np.ndarray:
         """The unit feature of a prompt, "1 d"."""
-        ids = tokenize(self.clip.tokenizer, [prompt])
-        return _unit(self._text(jnp.asarray(ids)))
+        return clip.of_texts(self.clip, [prompt])
 
     def score(self, drawn, asked: Sequence[str], subjects: Sequence[str]) -> "Score":
         """Mean cosines of each prompt's pictures with the subjects and the prompts."""
@@ -92,8 +80,3 @@ def make_painter(base: Base) -> preview.Paint:
         guidance=GUIDANCE,
         seed=SEED,
     )
-
-
-def _unit(x) -> np.ndarray:
-    x = np.asarray(x)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -31,8 +31,11 @@ def report(
     ours: str = "personax",
     theirs: str = "torch",
     **about: Any,
-) -> None:
-    """One JSON line: medians, the ratio ours / theirs, and where it was measured."""
+) -> float:
+    """One JSON line: medians, the ratio ours / theirs, and where it was measured.
+
+    The ratio is returned, too.
+    """
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     pairs = list(zip(seconds[ours], seconds[theirs], strict=True))
     line = {
@@ -47,3 +50,4 @@ def report(
         "load": round(os.getloadavg()[0], 2),
     }
     print(json.dumps(line), flush=True)
+    return line["ratio"]

@@ -2,7 +2,7 @@
 
     python -m personax.train --config configs/emoji_controlnet.py
 
-4,531,408 numbers; 18 MB on disk. Draw with a hint, such as the Canny edges of a picture.
+4,531,408 numbers; 18 MB on disk. Draw with a hint: the Canny edges of a picture.
 """
 
 from ml_collections import ConfigDict

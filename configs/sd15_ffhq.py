@@ -1,6 +1,6 @@
 """Concept-centric personalization (Cao et al. 2023) on Stable Diffusion 1.5: FFHQ.
 
-    python -m personax.build ffhq --source images1024x1024 --data_dir DATA
+    python -m personax.build ffhq --from images1024x1024
     python -m personax.cache --config configs/sd15_ffhq.py --config.base DIR --out CACHE
     python -m personax.train --config configs/sd15_ffhq.py --config.base DIR \
         --config.stream.source cache:CACHE

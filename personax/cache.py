@@ -23,6 +23,7 @@ from personax.model import from_base
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
+from personax.training import distributed
 from personax.training.material import check_options, open_pictures
 from personax.typing import Ids, Text
 
@@ -63,6 +64,7 @@ def define_flags() -> None:
     flags.DEFINE_string("part", "", "I/N: this process writes shards I, I + N, …")
     flags.DEFINE_string("out", None, "The cache's folder.")
     flags.mark_flag_as_required("out")
+    distributed.define_flags()
 
 
 class Plan(NamedTuple):
@@ -79,6 +81,13 @@ class Plan(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     command.start()
+    with command.one_sentence():
+        together = distributed.join()
+    with together:
+        _run()
+
+
+def _run() -> None:
     watch = command.Stopwatch()
     with watch("load"), command.one_sentence():
         base, settings = _base(), _settings()

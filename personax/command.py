@@ -70,6 +70,17 @@ def settings(
     return found
 
 
+def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """{NAME: VALUE} of a flag's "NAME=VALUE" texts; ValueError for another form."""
+    out: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value) or name in out:
+            raise ValueError(f"--{flag} {text!r} is not NAME=VALUE with a new NAME.")
+        out[name] = value
+    return out
+
+
 def listed(text: str) -> tuple[str, ...]:
     """The words of a flag such as "dog,top hat"."""
     return tuple(word.strip() for word in text.split(",") if word.strip())

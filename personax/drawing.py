@@ -12,11 +12,13 @@ import numpy as np
 from absl import flags
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from personax import command, prompts
+from personax import command, hints, prompts
 from personax.diffusion.solvers import SOLVERS, Grid, Solver, ddim
+from personax.hints import Shown
 from personax.loading import Base
+from personax.methods.null_text import reads_text
 from personax.model import Model
-from personax.model_sources import load_models, reads_no_text
+from personax.model_sources import load_models
 from personax.networks.compute import Compute
 from personax.prompts import Wish
 from personax.spec import Spec
@@ -45,6 +47,7 @@ def define_flags() -> None:
         "checkpoint: --model mine=DIR --term 'mine@3:a dog'. A third one's style: "
         "--model face=DIR --model art=DIR --term 'face@1.5:' --term 'art@2:'.",
     )
+    hints.define_flags()
     text("negative", "", "Stands for the unconditional term's empty prompt.")
     text("unconditional", "base", "The model of the unconditional term.")
     flags.DEFINE_enum("solver", None, list(SOLVERS), "Default: the base's own.")
@@ -70,12 +73,14 @@ class Drawing(NamedTuple):
 
     base: Base
     models: dict[str, Model]
+    marks: dict[str, str]  # see `Loaded`
     height: int
     width: int
     solver: Solver
     solver_name: str  # the one that was asked for, or of the base's scheduler
     grid: Grid
     mesh: Mesh
+    shown: dict[str, Shown]  # what models with a ControlNet follow
 
     @property
     def spec(self) -> Spec:
@@ -107,8 +112,11 @@ def set_up(given: Any) -> Drawing:
     loaded = load_models(
         given.base,
         given.concept,
-        given.model,
-        compute=Compute(given.dtype or ("float32" if on_cpu else "bfloat16")),
+        command.named_values("model", given.model),
+        command.named_values("control", given.control),
+        compute=Compute(
+            given.dtype or ("float32" if on_cpu else "bfloat16"), mesh=mesh
+        ),
         sharding=NamedSharding(mesh, PartitionSpec()),
         **command.base_options(given),
     )
@@ -125,15 +133,24 @@ def set_up(given: Any) -> Drawing:
         schedule = dataclasses.replace(schedule, timestep_spacing=given.spacing)
     solver = ddim(given.eta) if given.eta else SOLVERS[name]
     grid = solver.grid(schedule, given.steps)
-    return Drawing(*loaded, height, width, solver, name, grid, mesh)
+    shown = hints.read_hints(given, (height, width))
+    return Drawing(*loaded, height, width, solver, name, grid, mesh, shown)
 
 
 def check(given: Any, drawing: Drawing, wishes: Sequence[Wish]) -> None:
-    """ValueError for what `prompts.check` refuses; a line for a prompt nobody reads."""
+    """ValueError for what `prompts.check` refuses, and for a hint that nobody sees.
+
+    A prompt that its model does not read gets a line on stderr.
+    """
     prompts.check(drawing.models, wishes, given.unconditional)
-    deaf = {name for name, model in drawing.models.items() if reads_no_text(model)}
     null = Wish(given.negative, 1.0, given.unconditional)
-    for name in deaf:
+    for name in drawing.shown.keys() - {wish.model for wish in (*wishes, null)}:
+        raise ValueError(
+            f"No term is of the model {name!r}, which --hint is for: --term {name}@1:…"
+        )
+    for name, model in drawing.models.items():
+        if reads_text(model.denoiser.params):
+            continue
         unread = [w.prompt for w in (*wishes, null) if w.model == name and w.prompt]
         if unread:
             quoted = ", ".join(map(repr, dict.fromkeys(unread)))
@@ -154,6 +171,7 @@ def make_terms(
             unconditional=given.unconditional,
             grid=drawing.grid,
         )
+        encoded = hints.give(encoded, drawing.shown, drawing.grid)
         return jax.device_put(encoded, drawing.everywhere)
 
     return terms

@@ -122,7 +122,7 @@ def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
 
 def _bind(model: Model, base: Base, source: str) -> Model:
     """The model with one concept, and with those that it was trained on top of."""
-    name, path = _named(source)
+    name, path = named(source)
     loaded = artifact.load(path, model.denoiser.params, base.fingerprint)
     concepts = loaded.concepts
     if name:
@@ -196,7 +196,7 @@ def _check_handles(source: str, concepts: Sequence[Concept]) -> None:
             )
 
 
-def _named(source: str) -> tuple[str, pathlib.Path]:
+def named(source: str) -> tuple[str, pathlib.Path]:
     """("<v2>", FOLDER) of "<v2>=FOLDER"; a folder's own name may have a "=" in it."""
     name, equals, folder = source.partition("=")
     if not equals or pathlib.Path(source).exists():

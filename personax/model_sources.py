@@ -9,10 +9,9 @@ import numpy as np
 from personax import artifact
 from personax.diffusion.schedule import alphas_cumprod
 from personax.loading import Base, load_base
-from personax.model import Model, from_base, with_concepts
+from personax.model import Model, from_base, named, with_concepts, with_control
 from personax.networks.compute import Compute
 from personax.spec import Spec
-from personax.tree import flat
 
 
 class Loaded(NamedTuple):
@@ -20,21 +19,24 @@ class Loaded(NamedTuple):
 
     base: Base
     models: dict[str, Model]  # "base" first, with its concepts bound
+    marks: dict[str, str]  # {model: what changes when its weights do}
 
 
 def load_models(
     base: str,
     concepts: Sequence[str] = (),
-    named: Sequence[str] = (),
+    others: Mapping[str, str] = {},
+    controls: Mapping[str, str] = {},
     *,
     compute: Compute = Compute(),
     **options: Any,
 ) -> Loaded:
-    """The models of the flags --base, --concept and --model ("NAME=SOURCE" each).
+    """The base with its concepts bound, and the models of {name: source}.
 
     A source is what `load_base` reads, or a concept's folder, which comes with the base
     that it names. Equal weights are on device once, and two names of one base are one
-    model. `options` go to `load_base`.
+    model. `controls` are {name: ControlNet}, see `with_control`. `options` go to
+    `load_base`.
 
     Raises FileNotFoundError or ValueError in one sentence, also for a model whose
     latents or schedule are not the base's.
@@ -42,16 +44,27 @@ def load_models(
     options = {"param_dtype": compute.dtype, **options}
     first = load_base(base, **options)
     shelf = _Shelf([first], [from_base(first, compute)])
-    models = {"base": with_concepts(shelf.models[0], first, concepts)}
-    for text in named:
-        name, equals, source = text.partition("=")
-        if not (name and equals and source) or name in models:
-            raise ValueError(f"--model {text!r} is not NAME=SOURCE with a new NAME.")
-        if any(mark in name for mark in "@:"):
-            raise ValueError(f"--model {text!r}: a NAME has no @ and no colon in it.")
-        models[name] = _load(shelf, source, compute, options)
-        check_agreement(name, models[name].denoiser.spec, first.spec)
-    return Loaded(first, models)
+    model = with_concepts(shelf.models[0], first, concepts)
+    folders = [named(concept)[1] for concept in concepts]
+    found = {"base": _Found(model, first, folders)}
+    for name, source in others.items():
+        if name == "base" or any(mark in name for mark in "@:"):
+            raise ValueError(
+                f"--model {name}={source}: a NAME is not base and has no @ and no "
+                "colon in it."
+            )
+        found[name] = _load(shelf, source, compute, options)
+        check_agreement(name, found[name].model.denoiser.spec, first.spec)
+    for name, source in controls.items():
+        if name not in found:
+            raise ValueError(
+                f"--control {name}={source}: there is no model {name!r}, only "
+                f"{', '.join(found)}."
+            )
+        found[name] = _control(found[name], source, options)
+    models = {name: each.model for name, each in found.items()}
+    marks = {name: _mark(each) for name, each in found.items()}
+    return Loaded(first, models, marks)
 
 
 def check_agreement(name: str, spec: Spec, base: Spec) -> None:
@@ -82,11 +95,6 @@ def check_agreement(name: str, spec: Spec, base: Spec) -> None:
         )
 
 
-def reads_no_text(model: Model) -> bool:
-    """Whether the model draws the same whatever it is told, as a null-text one does."""
-    return not any("/attn2/to_k/" in path for path in flat(model.denoiser.params))
-
-
 class _Shelf(NamedTuple):
     """The bases that are loaded, and each as a model."""
 
@@ -94,14 +102,23 @@ class _Shelf(NamedTuple):
     models: list[Model]
 
 
+class _Found(NamedTuple):
+    """A model, its base, and the folders of what was bound to that."""
+
+    model: Model
+    base: Base
+    folders: Sequence[pathlib.Path] = ()
+
+
 def _load(
     shelf: _Shelf, source: str, compute: Compute, options: Mapping[str, Any]
-) -> Model:
+) -> _Found:
     folder = pathlib.Path(source)
     if not (folder / "concept.json").is_file():
         if (folder / "concept" / "concept.json").is_file():
             artifact.origin(folder)  # its error says where the concept is
-        return shelf.models[_find(shelf, source, compute, options)]
+        place = _find(shelf, source, compute, options)
+        return _Found(shelf.models[place], shelf.bases[place])
     name, fingerprint = artifact.origin(folder)
     own = [base.fingerprint for base in shelf.bases]
     if fingerprint in own:
@@ -111,7 +128,22 @@ def _load(
             place = _find(shelf, name, compute, options)
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"{source} names its base {name!r}: {error}")
-    return with_concepts(shelf.models[place], shelf.bases[place], [source])
+    base = shelf.bases[place]
+    return _Found(with_concepts(shelf.models[place], base, [source]), base, [folder])
+
+
+def _control(found: _Found, source: str, options: Mapping[str, Any]) -> _Found:
+    wanted = ("param_dtype", "sharding", "variant", "allow_pickle")
+    options = {name: value for name, value in options.items() if name in wanted}
+    model = with_control(found.model, found.base, source, **options)
+    folder = pathlib.Path(source)
+    trained = [folder] if (folder / "concept.json").is_file() else []
+    return found._replace(model=model, folders=[*found.folders, *trained])
+
+
+def _mark(found: _Found) -> str:
+    digests = map(artifact.digest, found.folders)
+    return " ".join([found.base.fingerprint[:16], *digests])
 
 
 def _find(

@@ -121,6 +121,8 @@ def main(argv: Sequence[str]) -> None:
     with watch("write"):
         out = pathlib.Path(FLAGS.out)
         _write(out, cells, drawn, _settings(plan))
+        for name, shown in plan.shown.items():
+            images.write_png(out / f"hint_{name}.png", shown.picture)
         if words:
             maps = np.concatenate(heats, axis=1)
             attention_sheet.write(out, drawn[0], maps, words)
@@ -186,8 +188,16 @@ def _settings(plan: Drawing) -> dict[str, Any]:
         more["Schedule type"] = FLAGS.spacing
     if FLAGS.eta:
         more["Eta"] = FLAGS.eta
-    if FLAGS.model:
-        more["Models"] = " ".join(FLAGS.model)
+    for title, given in (
+        ("Models", FLAGS.model),
+        ("ControlNets", FLAGS.control),
+        ("Hints", FLAGS.hint),
+        ("Control strengths", FLAGS.control_strength),
+    ):
+        if given:
+            more[title] = " ".join(given)
+    if FLAGS.hint:
+        more["Preprocess"] = FLAGS.preprocess
     more |= picture_inputs.settings(FLAGS)
     return command.settings(FLAGS, plan.base, **plan.settings, **more)
 

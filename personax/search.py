@@ -89,7 +89,8 @@ def make_paint(
             term.replace(weight=jnp.asarray(weight, jnp.float32))
             for term, weight in zip(others[:searched], weights, strict=True)
         ]
-        own = complete([*own, *others[searched:]], null.prompt, null.denoiser)
+        rest, *own = complete([*own, *others[searched:]], null.prompt, null.denoiser)
+        own = [null.replace(weight=rest.weight), *own]  # with its hint
         return jax.device_put(own, plan.everywhere)
 
     batches = drawing.batches(FLAGS, plan.mesh)
@@ -146,7 +147,7 @@ def _record(
         "axes": [str(axis) for axis in axes],
         "terms": [str(wish) for wish in others],
         **{name: getattr(FLAGS, name) for name in _RECORDED},
-        "fingerprint": plan.base.fingerprint,
+        "weights": plan.marks,
         "solver": plan.solver_name,
         "size": [plan.width, plan.height],
         "dtype": plan.spec.compute.dtype,
@@ -157,6 +158,7 @@ def _record(
 
 _RECORDED = (
     *("base", "model", "concept", "unconditional", "negative"),
+    *("control", "hint", "preprocess", "control_strength"),
     *("spacing", "eta", "steps", "num_images", "seed"),
 )
 

@@ -134,7 +134,7 @@ def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
 def _source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     """What the steps see and what the validation loss sees, frozen work done."""
     if run.material is not None:
-        flow = _flow(run)
+        flow = _flow(run, frozen_text=_frozen_text(run))
         return stream.make_source(flow), stream.held_out(flow)
     priors = [
         prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
@@ -159,14 +159,14 @@ def _source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     return few_shot(make(data)), batches
 
 
-def _flow(run: Run) -> stream.Flow:
+def _flow(run: Run, frozen_text: Denoiser | None = None) -> stream.Flow:
     return stream.make_flow(
         run.material,
         run.base.params["vae"],
         run.plain.denoiser.spec,
         language(run),
         run.mesh,
-        frozen_text=_frozen_text(run),
+        frozen_text=frozen_text,
     )
 
 

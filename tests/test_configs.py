@@ -40,6 +40,8 @@ def build(tmp_path):
             path.write_text(json.dumps(entries))
             config.concepts_list = str(path)
         config.corpus = config.corpus and "world:64"
+        if config.stream.source.startswith(("tfds:", "cache:")):
+            config.stream.source = "scenes:64"  # what is no download
         config.mesh.shape.data = 1
         config.mesh.shape.fsdp = jax.device_count()
         rows = config.batch * (2 if config.prior.source else 1)

@@ -53,9 +53,11 @@ def test_a_method_s_step_traces_on_a_stream_s_batch(streaming, name):
 
 
 def test_its_sheet_shows_the_set_and_its_digest_stands_in_the_record(
-    streaming, tmp_path
+    streaming, tmp_path, monkeypatch
 ):
     config, run = streaming("dreambooth", captions="none")
+    # At the last sheet the first theta is no more: the step has donated it.
+    monkeypatch.setattr(train, "_frozen_text", None)
     tiles = train._tiles(run)
     assert len(tiles) == 8
     numbers = run.material.stream.order.step(0).tolist()

@@ -1,7 +1,6 @@
-"""The forward pass and the sampler compile for a TPU, spread over devices not here."""
+"""A training step and the sampler compile for a TPU, spread over devices not here."""
 
 import dataclasses
-import fcntl
 import importlib.util
 import json
 import os
@@ -12,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tpu_compile import LOCK, held
 from personax.networks.compute import Compute
 
 ROOT = Path(__file__).parents[1]
-LOCK = Path("/tmp/libtpu_lockfile")  # libtpu's own: one process at a time
-TIMEOUT = 80  # seconds; about 12 on two idle cores
+TIMEOUT = 300  # seconds; about 30 on two idle cores
+PROGRAMS = ("step", "sampler")
 
 
 @pytest.fixture(scope="module")
-def compiled(tiny_spec):
-    """{"platforms", "forward", "sampler"}: what tpu_compile says of the tiny model."""
+def found(tiny_spec):
+    """{program: what tpu_compile says of it}, of the tiny model."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu, the TPU's compiler, is not installed")
-    if _held(LOCK):
+    if held(LOCK):
         pytest.skip(f"another process holds libtpu's lock, {LOCK}")
     spec = dataclasses.replace(tiny_spec, compute=Compute("bfloat16", platform="tpu"))
     # A process of its own: libtpu is loaded once per process and keeps the lock.
@@ -40,25 +40,27 @@ def compiled(tiny_spec):
     return json.loads(run.stdout)
 
 
-def test_forward_and_sampler_compile_for_a_tpu(compiled):
-    assert compiled["platforms"] == ["tpu"]
-    for part in ("forward", "sampler"):
-        assert compiled[part]["argument_bytes"] > 0
-        assert compiled[part]["output_bytes"] > 0
-        assert compiled[part]["flops"] > 0
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_compiles_for_a_tpu(found, program):
+    assert found[program]["platforms"] == ["tpu"]
+    compiled = found[program]["compiled"]
+    assert compiled["flops"] > 0
+    assert 0 < compiled["argument_bytes"] <= compiled["total_bytes"]
 
 
-@pytest.mark.parametrize("part", ["forward", "sampler"])
-def test_images_on_different_devices_exchange_nothing(compiled, part):
-    assert compiled[part]["collectives"] == {}
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_compilers_files_say_the_same_before_there_is_code(found, program):
+    compiled, placed = found[program]["compiled"], found[program]["placed"]
+    for name in ("argument_bytes", "flops", "collectives"):
+        assert placed[name] == compiled[name]
+    assert placed["total_bytes"] == pytest.approx(compiled["total_bytes"], rel=0.01)
 
 
-def _held(lock: Path) -> bool:
-    if not lock.exists():
-        return False
-    with lock.open("r+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # POSIX, as libtpu's is
-        except OSError:
-            return True
-    return False
+def test_pictures_on_different_devices_exchange_nothing(found):
+    assert found["sampler"]["compiled"]["collectives"] == {}
+
+
+def test_of_sharded_parameters_the_parameters_travel_and_not_the_pictures(found):
+    kinds = set(found["step"]["compiled"]["collectives"])
+    assert kinds <= {"all-gather", "all-reduce", "reduce-scatter", "collective-permute"}
+    assert "all-gather" in kinds

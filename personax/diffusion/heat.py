@@ -71,14 +71,16 @@ def make_post(
 ) -> tuple[Post, Heat]:
     """(a `walk` post that adds each row's maps to a mean, what it starts with).
 
-    A term's map is the mean over sites and heads.
+    A term's map is the mean over sites and heads, and 0 of a model that reads no text.
     """
     first, last = round(look.steps[0] * rows), round(look.steps[1] * rows)
     count = max(1, last - first)
 
     def post(i: Int[Array, ""], x: Latents, maps: Mapping[Any, Any], heat: Heat):
         counts = (i >= first) & (i < first + count)
-        seen = jnp.stack([mean_map(maps[j], look) for j in sorted(maps)])
+        seen = jnp.stack(
+            [mean_map(maps[j], look) if maps[j] else heat[j] * 0 for j in sorted(maps)]
+        )
         return x, heat + jnp.where(counts, seen / count, 0)
 
     return post, jnp.zeros((terms, images, *look.side, tokens))

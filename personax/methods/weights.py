@@ -1,5 +1,6 @@
 """Theta in the weights: a part that rewrites the parameters which a pattern selects."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,33 @@ def weights(pattern: str, form: Form | None = None) -> Part:
         return denoiser.replace(params=overwrite(denoiser.params, leaves))
 
     return Part(init, bind)
+
+
+def drawn(pattern: str) -> Part:
+    """The selected parameters themselves, trained from a random draw: from scratch.
+
+    Kernels are uniform within 1 / sqrt(fan in), biases 0, scales 1, as
+    torch's layers start but for the biases.
+    """
+
+    def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
+        leaves = select(params, pattern)
+        keys = jax.random.split(key, len(leaves))
+        return {
+            path: _drawn(keys[i], path, leaf.shape)
+            for i, (path, leaf) in enumerate(leaves.items())
+        }
+
+    return weights(pattern)._replace(init=init)
+
+
+def _drawn(key: Key, path: str, shape: tuple[int, ...]) -> Leaf:
+    if path.endswith("/scale"):
+        return jnp.ones(shape)
+    if len(shape) < 2:
+        return jnp.zeros(shape)
+    bound = 1 / math.sqrt(math.prod(shape[:-1]))
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def replace() -> Form:

@@ -10,14 +10,16 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from personax.networks import flash
 from personax.networks.compute import Compute
 from personax.networks.layers import dense, init_dense, keys_for
 from personax.typing import Key, Keys, Params, Probs, Text, Where
 
-# Above this many bytes of float32 logits a site is computed in chunks, and a chunk's
-# logits have this many: a CPU's should stay in its cache.
+# Above this many bytes of a device's float32 logits a site is computed in chunks, and a
+# chunk's logits have this many: a CPU's should stay in its cache.
 _CHUNK_ABOVE = {"cpu": 16 * 2**20, "gpu": 256 * 2**20, "tpu": 256 * 2**20}
 _CHUNK_LOGITS = {"cpu": 8 * 2**20, "gpu": 128 * 2**20, "tpu": 128 * 2**20}
 
@@ -114,25 +116,40 @@ def attention_probs(q: Queries, k: Keys) -> Probs:
 def attend(q: Queries, k: Keys, v: Keys, *, compute: Compute = Compute()) -> Queries:
     """softmax(q k' / sqrt(e)) v by the kernel that suits the site."""
     kernel, platform = compute.attention, compute.target()
-    if kernel == "auto":
+    fits = flash.fits(q.shape, k.shape[1], compute.mesh)
+    if kernel == "auto" or (kernel == "flash" and not fits):
         kernel = pick_kernel(
-            q.shape, k.shape[1], q.dtype, platform, capability=_capability()
+            q.shape,
+            k.shape[1],
+            q.dtype,
+            platform,
+            mesh=compute.mesh,
+            capability=_capability(),
         )
+    if kernel == "flash":
+        return flash.flash(q, k, v, mesh=compute.mesh)
     if kernel == "cudnn":
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     if kernel == "chunked":
-        by_head = platform == "cpu"
-        return _attend_chunked(q, k, v, _CHUNK_LOGITS[platform], by_head=by_head)
+        limit = _CHUNK_LOGITS[platform] * _devices(compute.mesh)
+        return _attend_chunked(q, k, v, limit, by_head=platform == "cpu")
     return _read(attention_probs(q, k), v)
 
 
 def pick_kernel(
-    shape: tuple[int, ...], n: int, dtype, platform: str, *, capability: float = 8.0
-) -> Literal["cudnn", "chunked", "xla"]:
-    """The kernel for queries "b q m e" over n keys.
+    shape: tuple[int, ...],
+    n: int,
+    dtype,
+    platform: str,
+    *,
+    mesh: Mesh | None = None,
+    capability: float = 8.0,
+) -> Literal["flash", "cudnn", "chunked", "xla"]:
+    """The kernel for queries "b q m e" over n keys, images spread over the mesh.
 
     cuDNN's flash attention takes bfloat16 and float16 with a head width that is a
-    multiple of 8 and at most 128, or 256 from compute `capability` 9.0 on.
+    multiple of 8 and at most 128, or 256 from compute `capability` 9.0 on. A TPU's is
+    taken where the mesh is known, which it cannot do without, and where it cuts memory.
     Cross-attention's 77 keys never need more than XLA.
     """
     b, q, m, e = shape
@@ -142,7 +159,15 @@ def pick_kernel(
     widest = 256 if capability >= 9 else 128
     if platform == "gpu" and half and e % 8 == 0 and e <= widest:
         return "cudnn"
-    return "chunked" if 4 * b * m * q * n > _CHUNK_ABOVE[platform] else "xla"
+    if platform == "tpu" and mesh is not None and flash.fits(shape, n, mesh):
+        return "flash"
+    logits = 4 * b * m * q * n / _devices(mesh)
+    return "chunked" if logits > _CHUNK_ABOVE[platform] else "xla"
+
+
+def _devices(mesh: Mesh | None) -> int:
+    """How many devices share the images."""
+    return 1 if mesh is None else mesh.size
 
 
 def _capability() -> float:

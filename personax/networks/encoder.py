@@ -104,7 +104,7 @@ class Layers:
     def resnet(self, params: Params, x: Array) -> Array:
         def run(params, x, temb):
             return resnet(
-                params,
+                self.compute.gather(params),
                 x,
                 temb,
                 groups=self.config.norm_num_groups,
@@ -119,7 +119,7 @@ class Layers:
     ) -> tuple[Array, Kept]:
         def run(params, x):
             return transformer(
-                params,
+                self.compute.gather(params),
                 x,
                 self.text,
                 heads=self.config.per_block("attention_head_dim")[block],
@@ -154,8 +154,9 @@ def make_layers(
         flip=config.flip_sin_to_cos,
         shift=config.freq_shift,
     )
-    temb = dense(params["time_embedding"]["linear_1"], compute.cast(time))
-    temb = dense(params["time_embedding"]["linear_2"], jax.nn.silu(temb))
+    embedding = compute.gather(params["time_embedding"])
+    temb = dense(embedding["linear_1"], compute.cast(time))
+    temb = dense(embedding["linear_2"], jax.nn.silu(temb))
     if not callable(text):
         text = compute.cast(text)
     return Layers(config, temb, text, controls, context, compute)
@@ -270,7 +271,7 @@ def _down_block(layers: Layers, i: int, cross: bool, params: Params, x: Array):
             kept |= maps
         skips.append(x)
     if "downsamplers" in params:
-        sampler = params["downsamplers"]["0"]["conv"]
+        sampler = layers.compute.gather(params["downsamplers"]["0"]["conv"])
         x = conv(sampler, x, stride=2, padding=1, compute=layers.compute)
         skips.append(x)
     return x, skips, kept

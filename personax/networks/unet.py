@@ -103,7 +103,7 @@ def unet(
     layers = make_layers(
         params, config, t, text, controls=controls, context=context, compute=compute
     )
-    y = conv(params["conv_in"], compute.cast(x), compute=compute)
+    y = conv(compute.gather(params["conv_in"]), compute.cast(x), compute=compute)
     skips, y, kept = encode(layers, params, y)
     if residuals is not None:
         skips, y = _add_residuals(skips, y, residuals)
@@ -121,7 +121,7 @@ def unet(
     y = group_norm(
         params["conv_norm_out"], y, groups=config.norm_num_groups, eps=config.norm_eps
     )
-    y = conv(params["conv_out"], jax.nn.silu(y), compute=compute)
+    y = conv(compute.gather(params["conv_out"]), jax.nn.silu(y), compute=compute)
     return y.astype(jnp.float32), kept
 
 
@@ -210,6 +210,6 @@ def _up_block(
             x, maps = layers.transformer(params["attentions"][j], x, -1 - i, name, "up")
             kept |= maps
     if "upsamplers" in params:
-        sampler = params["upsamplers"]["0"]["conv"]
+        sampler = layers.compute.gather(params["upsamplers"]["0"]["conv"])
         x = conv(sampler, upsample(x, size), compute=layers.compute)
     return x, kept

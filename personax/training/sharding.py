@@ -19,14 +19,16 @@ Rules = Sequence[tuple[str, str]]  # (regex over whole paths, "replicate" or "sh
 REPLICATE: Rules = ((".*", "replicate"),)
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+def make_mesh(
+    data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """All devices as `data` times `fsdp`; -1 takes what the other axis leaves.
 
     The batch is split over both axes, parameters that a rule shards over "fsdp" alone.
     Of several TPU slices each holds whole rows of "data". Raises ValueError where the
     devices do not come out even.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     count = len(devices)
     shape = [data, fsdp]
     if -1 in shape:
@@ -39,7 +41,7 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return jax.make_mesh(shape, names, axis_types=types)
+        return jax.make_mesh(shape, names, axis_types=types, devices=devices)
     # Between TPU slices the way is long: only a batch is split over them.
     if shape[0] % slices:
         raise ValueError(

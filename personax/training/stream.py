@@ -29,6 +29,7 @@ from personax.training.source import Source
 from personax.typing import Params, Text
 
 _MEMORY = 1 << 16  # captions whose ids are remembered
+_SAID = 20  # bad pictures that are named before the first step
 
 
 class Language(NamedTuple):
@@ -132,6 +133,10 @@ class _Running:
     def __init__(self, flow: Flow):
         self.flow, self.skipped = flow, dict.fromkeys(flow.material.pictures.skipped)
         self.ahead: Batches | None = None
+        for sentence in list(self.skipped)[:_SAID]:
+            print(f"skipped: {sentence}", file=sys.stderr)
+        if self.skipped:
+            print(f"{len(self.skipped)} pictures were skipped", file=sys.stderr)
 
     def batch(self, step: int) -> Batch:
         if self.ahead is None or self.ahead.next_step != step:

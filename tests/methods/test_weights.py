@@ -8,7 +8,7 @@ import pytest
 from personax import methods
 from personax.denoiser import Denoiser
 from personax.methods.base import Concept
-from personax.methods.weights import lora, replace, weights
+from personax.methods.weights import drawn, lora, replace, weights
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
 from personax.tree import count
@@ -94,6 +94,28 @@ def test_only_what_the_pattern_selects_is_rewritten():
     assert not np.asarray(bound.params["unet"]["a"]["kernel"]).any()
     assert bound.params["unet"]["b"]["bias"] is params["unet"]["b"]["bias"]
     assert np.asarray(params["unet"]["a"]["kernel"]).all()
+
+
+def test_from_scratch_nothing_of_the_base_is_left():
+    config = UNetConfig(
+        block_out_channels=(8, 16),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+    )
+    shapes = jax.eval_shape(lambda: init_unet(jax.random.key(0), config))
+    params = {"unet": jax.tree.map(lambda x: jnp.full(x.shape, 7.0), shapes)}
+    theta = drawn("unet").init(jax.random.key(0), params, [])
+    assert count(theta) == count(params)
+    assert not any((leaf == 7).any() for leaf in theta.values())
+    kernel = theta["unet/time_embedding/linear_1/kernel"]
+    assert float(kernel.std()) == pytest.approx((1 / 8 / 3) ** 0.5, rel=0.15)
+    assert (theta["unet/conv_norm_out/scale"] == 1).all()
+    bound = drawn("unet").bind(Denoiser(params), theta)
+    assert bound.params["unet"]["conv_in"]["bias"] is theta["unet/conv_in/bias"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""Pictures that follow the edges of a portrait, and how well they do."""
+
+import importlib
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks.attributes import Pictures
+from benchmarks.batches import Ask
+from benchmarks.portrait_runs import shortened
+from personax.data.edges import canny
+from personax.denoiser import CONTROLNET, with_controlnet
+from personax.loading import Base
+from personax.metrics.edges import edge_iou
+from personax.model import Model, from_base, with_concepts
+from personax.train import train
+
+_CONFIG = "configs.emoji_controlnet"
+
+
+def control(base: Base, out: pathlib.Path, steps: int) -> Model:
+    """The base with the ControlNet of OUT/controlnet, trained where it is not."""
+    folder = out / "controlnet"
+    if not (folder / "concept").is_dir():
+        config = importlib.import_module(_CONFIG).get_config()
+        train(shortened(config, steps), folder)
+    return with_concepts(from_base(base), base, [str(folder / "concept")])
+
+
+def with_control(model: Model, control: Model) -> Model:
+    """The model with the ControlNet of another, trained on the same base."""
+    own = control.denoiser
+    with_it = with_controlnet(
+        model.denoiser, own.params[CONTROLNET], own.spec.controlnet
+    )
+    return model._replace(denoiser=with_it)
+
+
+def hints(pixels: Pictures, control: Model) -> np.ndarray:
+    """The Canny maps of pictures as hints in [0, 1]."""
+    maps = np.stack([canny(np.ascontiguousarray(each)) for each in pixels])
+    channels = control.denoiser.spec.controlnet.conditioning_channels
+    return np.repeat(maps[..., None] / np.float32(255), channels, axis=-1)
+
+
+def edge_agreement(drawn: Pictures, wanted: Pictures) -> float:
+    """The mean IoU of the Canny maps of pictures with those of others."""
+    pairs = zip(drawn, wanted, strict=True)
+    found = [
+        edge_iou(*(canny(np.ascontiguousarray(each)) for each in pair))
+        for pair in pairs
+    ]
+    return round(float(np.mean(found)), 4)
+
+
+def best(
+    weights: Sequence[Sequence[float]],
+    draw: Callable[[Sequence[float]], Pictures],
+    score: Callable[[Pictures], float],
+) -> tuple[Sequence[float], list[list]]:
+    """(the weights of the largest score, [weights, score] of all)."""
+    found = [[each, round(score(draw(each)), 4)] for each in weights]
+    return max(found, key=lambda pair: pair[1])[0], found
+
+
+def joint_ask(phrase: str, weights: Sequence[float], hint: np.ndarray) -> list[Ask]:
+    """One guidance by a text and edges."""
+    return [Ask(f"a photo of a {phrase}", weights[0], "control", hint)]
+
+
+def decoupled_ask(phrase: str, weights: Sequence[float], hint: np.ndarray) -> list[Ask]:
+    """The concept without text, and the base by edges alone."""
+    return [Ask("", weights[0], "concept"), Ask("", weights[1], "control", hint)]

@@ -1,0 +1,117 @@
+"""What the input costs: steps with pictures of a stream, and with one batch again.
+
+    python -m benchmarks.input_feed --batch 16
+
+Both sides encode what they are given and take the same optimisation step; the one waits
+for its stream, the other has had its batch on the device all along. Ends with status 1
+where the stream makes a step more than 5 % longer. See README.md.
+"""
+
+import importlib
+import pathlib
+import tempfile
+
+import jax
+from absl import app, flags
+
+from benchmarks import timing
+from personax import cache, command
+from personax.teaching import Run, language, prepare
+from personax.training import stream
+from personax.training.state import create
+from personax.training.step import make_step
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("source", "portraits:people", "Also cached, and read so.")
+    flags.DEFINE_string("method", "dreambooth", "configs/emoji_METHOD.py.")
+    flags.DEFINE_integer("batch", 16, "Pictures a step.", 1)
+    flags.DEFINE_integer("steps", 10, "Steps a run.", 1)
+    flags.DEFINE_integer("runs", 5, "Counted runs of each side.", 1)
+    flags.DEFINE_integer("cached", 512, "Pictures in the cache.", 1)
+    flags.DEFINE_integer("workers", 0, "Processes that read.")
+    flags.DEFINE_float("most", 1.05, "The largest ratio that passes.")
+
+
+def main(_):
+    command.start()
+    with tempfile.TemporaryDirectory() as folder:
+        out, ratios = pathlib.Path(folder) / "cache", []
+        ratios.append(measure(FLAGS.source))
+        run = prepared(f"{FLAGS.source}:{FLAGS.cached}")
+        settings = {**config_of("").stream.to_dict(), "size": 0, "dtype": "float32"}
+        settings |= {"source": f"{FLAGS.source}:{FLAGS.cached}", "flip": True}
+        cache.write(cache.prepare(run.base, settings, out))
+        ratios.append(measure(f"cache:{out}"))
+    if max(ratios) > FLAGS.most:
+        raise SystemExit(f"The input makes a step {max(ratios)} times as long.")
+
+
+def measure(source: str) -> float:
+    """The ratio of both sides' times, reported."""
+    run = prepared(source)
+    denoiser = run.plain.denoiser
+    frozen = denoiser if "tokens" not in run.theta else None
+    flow = stream.make_flow(
+        run.material,
+        run.base.params["vae"],
+        denoiser.spec,
+        language(run),
+        run.mesh,
+        frozen_text=frozen,
+    )
+    fed = stream.make_source(flow)
+    placed = stream.place(flow, run.material.stream.step(0))
+    state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
+    step = make_step(run.method, run.tx)
+    taken = 0
+
+    def take(batch) -> None:
+        nonlocal state
+        state, _ = step(state, denoiser, batch)
+
+    def with_data() -> None:
+        nonlocal taken
+        for _ in range(FLAGS.steps):
+            take(fed.batch(taken))
+            taken += 1
+        jax.block_until_ready(state)
+
+    def without() -> None:
+        for _ in range(FLAGS.steps):
+            take(stream.encoded(flow, placed))
+        jax.block_until_ready(state)
+
+    sides = {"fed": with_data, "held": without}
+    seconds = timing.alternate(sides, FLAGS.runs)
+    fed.close()
+    return timing.report(
+        "input_feed",
+        {name: [x / FLAGS.steps for x in times] for name, times in seconds.items()},
+        ours="fed",
+        theirs="held",
+        source=source.split(":")[0],
+        method=FLAGS.method,
+        batch=FLAGS.batch,
+        workers=FLAGS.workers,
+    )
+
+
+def prepared(source: str) -> Run:
+    return prepare(config_of(source))
+
+
+def config_of(source: str):
+    config = importlib.import_module(f"configs.emoji_{FLAGS.method}").get_config()
+    config.prior.source, config.preview.prompts = "", ()
+    config.concept.class_word, config.batch = "man", FLAGS.batch
+    config.stream.source, config.stream.workers = source, FLAGS.workers
+    config.stream.flip = source.startswith("cache:")
+    return config
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,82 @@
+"""The trainings behind the rows of `benchmarks.concept_centric`."""
+
+import importlib
+import pathlib
+
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file
+
+from benchmarks.attributes import NOUNS
+from personax.loading import Base
+from personax.model import Model, from_base, with_concepts
+from personax.train import train
+
+# What a row has in common with the null-text model of its set.
+_SHARED = (
+    *("stream", "data", "seed", "batch", "accumulate", "steps", "ema_decay"),
+    *("dtype", "size", "log_every", "save_every"),
+)
+
+
+def model(
+    base: Base, name: str | None, which: str, out: pathlib.Path, steps: int
+) -> Model:
+    """The base with what configs/NAME.py learns of the set, trained where it is not.
+
+    Without a name it is the base itself; "{}" in the name is the set. Killed, a
+    training goes on.
+    """
+    if name is None:
+        return from_base(base)
+    folder = _folder(out, name, which)
+    if not (folder / "concept").is_dir():
+        train(recipe(name, which, steps), folder)
+    return with_concepts(from_base(base), base, [str(folder / "concept")])
+
+
+def numbers(out: pathlib.Path, name: str | None, which: str) -> int:
+    """How many numbers a row has trained."""
+    if name is None:
+        return 0
+    path = _folder(out, name, which) / "concept" / "theta.safetensors"
+    return sum(leaf.size for leaf in load_file(path).values())
+
+
+def recipe(name: str, which: str, steps: int = 0) -> ConfigDict:
+    """The config of a row: as many pictures of the set as the null-text model sees.
+
+    A text stands for the set: "a photo of a <v1> face"; the placeholder is left out
+    where no word trains (sec. 4.5 of the methods, Cao et al. 2023, D.2).
+    """
+    own = importlib.import_module(f"configs.{name.format(which)}").get_config()
+    shared = importlib.import_module(f"configs.emoji_{which}").get_config()
+    if "{}" not in name:
+        for key in _SHARED:
+            own[key] = shared[key]
+        own.stream.captions = "prompt"
+        own.prior.source = ""
+        own.concept.images, own.concept.class_word = "", NOUNS[which]
+        own.method_args.min_snr = shared.method_args.min_snr
+        if name == "emoji_dreambooth":
+            own.optimizer = shared.optimizer  # the whole UNet, as there
+        else:
+            own.optimizer.schedule = shared.optimizer.schedule
+        if name == "emoji_custom_diffusion":
+            own.method_args.train = "cross_attention"  # the paper's 44 M
+        if name in ("emoji_dreambooth", "emoji_oft"):
+            own.concept.placeholder = ""
+    return shortened(own, steps)
+
+
+def shortened(config: ConfigDict, steps: int) -> ConfigDict:
+    """The config for that many steps (0: its own), without sheets and validation."""
+    if steps:
+        config.steps = steps
+        config.save_every = min(config.save_every, steps)
+        config.optimizer.warmup = min(config.optimizer.warmup, steps // 2)
+    config.preview.prompts, config.validation.every = (), 0
+    return config
+
+
+def _folder(out: pathlib.Path, name: str, which: str) -> pathlib.Path:
+    return out / which / "trained" / name.format(which)

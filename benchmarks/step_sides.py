@@ -1,0 +1,228 @@
+"""The two sides of benchmarks.train_step: a step of personax and one of torch's."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import personax
+
+# Neither jax nor torch is imported up here: a side has its own library only, or the
+# other one would count in its memory and in its time to the first step.
+
+LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 1e-2, 1.0
+
+# Of one image at 512x512: Stable Diffusion 1.5's forward and backward pass.
+SD15_FLOPS = {"custom_diffusion": 1.669e12, "dreambooth": 2.407e12}
+SD15_UNET = 859_520_964
+# bfloat16, dense, per second.
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12}
+
+def folder() -> pathlib.Path:
+    if FLAGS.model == "emoji":
+        return pathlib.Path(personax.__file__).parent / "assets/emoji/pipeline"
+    return pathlib.Path(FLAGS.model)
+
+
+def examples(side: int, channels: int, tokens: int, vocabulary: int) -> dict[str, Any]:
+    """The same cached latents (channels last), captions and masks on both sides."""
+    rng = np.random.default_rng(0)
+    b = FLAGS.batch
+    ids = rng.integers(3, 1000, (b, tokens)).astype(np.int32)
+    ids[:, 4] = vocabulary if FLAGS.method == "custom_diffusion" else 7
+    mask = np.ones((b, side, side), np.float32)
+    mask[:, : side // 4] = 0
+    return {
+        "mean": 5 * rng.standard_normal((b, side, side, channels), np.float32),
+        "logvar": np.full((b, side, side, channels), -10, np.float32),
+        "ids": ids,
+        "mask": mask if FLAGS.method == "custom_diffusion" else None,
+    }
+
+
+def personax_side() -> tuple[Step, Callable[[list[float]], dict]]:
+    """personax's step, and what there is to say of it in the end."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from personax import methods
+    from personax.denoiser import encode
+    from personax.loading import load_base
+    from personax.methods.losses import Batch, draws
+    from personax.model import from_base
+    from personax.networks.compute import Compute
+    from personax.networks.vae import Posterior
+    from personax.training.optimizer import make_optimizer
+    from personax.training.state import create
+    from personax.training.step import make_step
+    from personax.tree import count
+
+    gpu = jax.default_backend() == "gpu"
+    compute = Compute("bfloat16" if gpu else "float32", FLAGS.remat)
+    base = load_base(folder(), param_dtype=FLAGS.param_dtype)
+    denoiser = from_base(base, compute).denoiser
+    del base  # and with it the autoencoder
+    spec = denoiser.spec
+    height, width = (FLAGS.size, FLAGS.size) if FLAGS.size else spec.size
+    side, _, channels = spec.latent_shape(height, width)
+    text = spec.text_encoder
+    x = examples(side, channels, text.max_position_embeddings, text.vocab_size)
+    batch = Batch(
+        Posterior(jnp.asarray(x["mean"]), jnp.asarray(x["logvar"])),
+        jnp.asarray(x["ids"]),
+        mask=None if x["mask"] is None else jnp.asarray(x["mask"]),
+    )
+    if FLAGS.method == "dreambooth" and FLAGS.cache_text:
+        batch = batch._replace(text=jax.jit(encode)(denoiser, batch.ids).text)
+    method = methods.make(FLAGS.method)
+    concept = methods.Concept("<v1>", "dog", (text.vocab_size,), (7,), "<v1> dog")
+    key = jax.random.key(0)
+    theta = methods.init(method, key, denoiser.params, [concept])
+    options = {"weight_decay": WEIGHT_DECAY} if FLAGS.optimizer == "adamw" else {}
+    tx = make_optimizer(
+        optax.constant_schedule(LEARNING_RATE),
+        theta,
+        name=FLAGS.optimizer,
+        clip=CLIP,
+        **options,
+    )
+    state = create(theta, tx.init(theta), key)
+    del theta  # the step donates it
+    drawn = pathlib.Path(FLAGS.exchange) / "draws.npz"
+    if not drawn.exists():
+        keys = jax.random.split(jax.random.fold_in(key, 0), FLAGS.batch)
+        np.savez(drawn, **draws(spec, batch.posterior, keys)._asdict())
+    compiled = make_step(method, tx).lower(state, denoiser, batch).compile()
+
+    def step():
+        nonlocal state
+        state, metrics = jax.block_until_ready(compiled(state, denoiser, batch))
+        return {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
+
+    def about(seconds):
+        memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
+        found = {"temp_gib": round(memory, 2)}
+        if gpu:
+            device = jax.local_devices()[0]
+            peak = device.memory_stats()["peak_bytes_in_use"] / 2**30
+            found["device_gib"] = round(peak, 2)
+            flops = compiled.cost_analysis()["flops"]
+            if count(denoiser.params["unet"]) == SD15_UNET and side == 64:
+                flops = SD15_FLOPS[FLAGS.method] * FLAGS.batch
+            found |= utilisation(flops, device.device_kind, seconds)
+        return found
+
+    return step, about
+
+
+def utilisation(flops: float, device: str, seconds: list[float]) -> dict[str, float]:
+    """Model-FLOP utilisation; FLOPs that recomputation adds count for nothing.
+
+    Of a base other than SD 1.5 they are the compiler's count, recomputation included.
+    """
+    peak = next((peak for name, peak in PEAK_FLOPS.items() if name in device), None)
+    if peak is None or not seconds:
+        return {}
+    return {"flops": flops, "mfu": round(flops / np.median(seconds) / peak, 3)}
+
+
+def torch_side() -> tuple[Step, Callable[[list[float]], dict]]:
+    """The step of diffusers' train_custom_diffusion.py or train_dreambooth.py."""
+    import torch
+    from diffusers import DDPMScheduler, UNet2DConditionModel
+    from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
+    from torch.nn import functional as F
+    from transformers import CLIPTextModel
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    float32 = {"torch_dtype": torch.float32}
+    unet = UNet2DConditionModel.from_pretrained(folder() / "unet", **float32)
+    encoder = CLIPTextModel.from_pretrained(folder() / "text_encoder").float()
+    scheduler = DDPMScheduler.from_pretrained(folder() / "scheduler")
+    words = FLAGS.method == "custom_diffusion"
+    unet.requires_grad_(not words).to(device).train()
+    encoder.requires_grad_(False).to(device).train()
+    trained = list(unet.parameters())
+    vocabulary = encoder.config.vocab_size
+    if words:
+        encoder.resize_token_embeddings(vocabulary + 1, mean_resizing=False)
+        table = encoder.get_input_embeddings().weight
+        table.data[vocabulary] = table.data[7]
+        cross = [m for name, m in unet.named_modules() if name.endswith("attn2")]
+        for module in cross:
+            # Its own layers are for saving; without them it only stops the gradient.
+            module.set_processor(
+                CustomDiffusionAttnProcessor2_0(train_kv=False, train_q_out=False)
+            )
+        trained = [w for m in cross for w in (m.to_k.weight, m.to_v.weight)] + [table]
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    if FLAGS.remat != "none":
+        unet.enable_gradient_checkpointing()
+        if words:
+            encoder.gradient_checkpointing_enable()
+    if FLAGS.optimizer == "adamw":
+        options = {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
+        optimizer = torch.optim.AdamW(trained, **options)
+    else:
+        optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE)
+
+    with np.load(pathlib.Path(FLAGS.exchange) / "draws.npz") as file:
+        first = {name: _to_torch(torch, file[name], device) for name in file}
+    _, channels, side, _ = first["x0"].shape
+    tokens = encoder.config.max_position_embeddings
+    x = examples(side, channels, tokens, vocabulary)
+    x = {k: None if v is None else _to_torch(torch, v, device) for k, v in x.items()}
+    scaling = json.loads((folder() / "vae/config.json").read_text())["scaling_factor"]
+    deviation, ids, mask = torch.exp(0.5 * x["logvar"]), x["ids"].long(), x["mask"]
+    text = None
+    if FLAGS.method == "dreambooth" and FLAGS.cache_text:
+        with torch.no_grad():
+            text = encoder(ids)[0]
+
+    def draw():
+        x0 = scaling * (x["mean"] + deviation * torch.randn_like(deviation))
+        t = torch.randint(0, 1000, (FLAGS.batch,), device=device)
+        return {"x0": x0, "eps": torch.randn_like(x0), "t": t}
+
+    def loss_of(x0, eps, t):
+        noisy = scheduler.add_noise(x0, eps, t.long())
+        hidden = encoder(ids)[0] if text is None else text
+        predicted = unet(noisy, t, hidden).sample
+        if mask is None:
+            return F.mse_loss(predicted.float(), eps)
+        squares = F.mse_loss(predicted.float(), eps, reduction="none")
+        over = (squares * mask[:, None]).sum([1, 2, 3])
+        return (over / (channels * mask.sum([1, 2]))).mean()
+
+    def step():
+        nonlocal first
+        drawn, first = first or draw(), None
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = loss_of(**drawn)
+        loss.backward()
+        if words:
+            table.grad[:vocabulary] = 0  # only the new word's row trains
+        norm = torch.nn.utils.clip_grad_norm_(trained, CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return {"loss": loss.item(), "gradient_norm": norm.item()}
+
+    def about(seconds):
+        if device == "cpu":
+            return {"threads": torch.get_num_threads()}
+        return {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+
+    return step, about
+
+
+def _to_torch(torch: Any, array: np.ndarray, device: str) -> Any:
+    """A tensor, its channels first where it has any."""
+    if array.ndim == 4:
+        array = array.transpose(0, 3, 1, 2)
+    return torch.tensor(np.ascontiguousarray(array), device=device)
+
+

@@ -1,0 +1,143 @@
+"""What a picture of the emoji world shows, said by a small network of its own.
+
+It has seen renders only, so it knows nothing of the base or of its CLIP, and can judge
+both. Its accuracy stands beside its weights, in assets/emoji/classifier.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, UInt8
+from safetensors.numpy import load_file
+
+from personax.images import Pixels
+from personax.loading.files import embedded
+from personax.networks.layers import (
+    conv,
+    dense,
+    group_norm,
+    init_conv,
+    init_dense,
+    init_norm,
+    keys_for,
+)
+from personax.tree import nest
+from personax.typing import Images, Key, Params
+
+NONE = "none"  # no accessory, no tint
+_WIDTHS = (48, 96, 192)  # at a half, a quarter and an eighth of the picture's side
+_GROUPS, _EPS = 8, 1e-5
+_BATCH = 256
+
+
+@struct.dataclass
+class Classifier:
+    """The network's parameters, and the words that each head chooses from."""
+
+    params: Params
+    heads: Mapping[str, tuple[str, ...]] = struct.field(pytree_node=False)
+
+
+def load_classifier(folder: pathlib.Path | None = None) -> Classifier:
+    """The classifier in a folder, or the package's own.
+
+    Raises FileNotFoundError for a folder without one.
+    """
+    folder = folder or embedded("classifier")
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    for path in (weights, config):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no classifier in {folder}: no {path.name}."
+            )
+    heads = json.loads(config.read_text())["heads"]
+    leaves = {
+        path: jnp.asarray(x, jnp.float32) for path, x in load_file(weights).items()
+    }
+    return Classifier(
+        nest(leaves), {head: tuple(words) for head, words in heads.items()}
+    )
+
+
+def probabilities(
+    classifier: Classifier, pixels: Sequence[Pixels] | UInt8[np.ndarray, "b 32 32 3"]
+) -> dict[str, Float[np.ndarray, "b _"]]:
+    """{head: the chance of each of its words} for uint8 pictures of 32x32."""
+    found = [
+        jax.device_get(
+            _probabilities(classifier.params, np.stack(pixels[i : i + _BATCH]))
+        )
+        for i in range(0, len(pixels), _BATCH)
+    ]
+    return {head: np.concatenate([each[head] for each in found]) for head in found[0]}
+
+
+def classify(
+    classifier: Classifier, pixels: Sequence[Pixels] | UInt8[np.ndarray, "b 32 32 3"]
+) -> dict[str, list[str]]:
+    """{head: the likeliest word of each picture}: class, place, accessory, style, tint.
+
+    In a picture of two sprites, class and style are those of the left one.
+    """
+    chances = probabilities(classifier, pixels)
+    return {
+        head: [words[i] for i in chances[head].argmax(axis=1)]
+        for head, words in classifier.heads.items()
+    }
+
+
+def logits(params: Params, images: Images) -> dict[str, Float[Array, "b _"]]:
+    """Each head's logits for pictures in [-1, 1], 32x32.
+
+    Pixels come in blocks of 2x2; then one residual block at each of three resolutions,
+    and the mean and the maximum over what is left.
+    """
+    x = _blocks(images)
+    for level in range(len(_WIDTHS)):
+        own = params[f"level_{level}"]
+        x = conv(own["conv"], x, stride=1 if level == 0 else 2)
+        y = conv(own["first"], _normed(own["norm_1"], x))
+        x = x + conv(own["second"], _normed(own["norm_2"], y))
+    x = _normed(params["norm"], x)
+    pooled = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], axis=-1)
+    return {head: dense(own, pooled) for head, own in params["heads"].items()}
+
+
+def init_classifier(key: Key, heads: Mapping[str, Sequence[str]]) -> Params:
+    """Random parameters for heads of these words."""
+    params, inputs = {}, 12
+    for level, width in enumerate(_WIDTHS):
+        key, own = jax.random.split(key)
+        keys = keys_for(own, "conv", "first", "second")
+        params[f"level_{level}"] = {
+            "conv": init_conv(keys["conv"], 3, inputs, width),
+            "norm_1": init_norm(width),
+            "first": init_conv(keys["first"], 3, width, width),
+            "norm_2": init_norm(width),
+            "second": init_conv(keys["second"], 3, width, width),
+        }
+        inputs = width
+    keys = keys_for(key, *heads)
+    own = {head: init_dense(keys[head], 2 * inputs, len(heads[head])) for head in heads}
+    return {**params, "norm": init_norm(inputs), "heads": own}
+
+
+def _normed(params: Params, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    return jax.nn.relu(group_norm(params, x, groups=_GROUPS, eps=_EPS))
+
+
+def _blocks(x: Float[Array, "b y x c"]) -> Float[Array, "b h w d"]:
+    b, height, width, c = x.shape
+    x = x.reshape(b, height // 2, 2, width // 2, 2, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // 2, width // 2, 4 * c)
+
+
+@jax.jit
+def _probabilities(params: Params, pixels: UInt8[Array, "b 32 32 3"]):
+    found = logits(params, pixels.astype(jnp.float32) / 127.5 - 1)
+    return jax.tree.map(lambda x: jax.nn.softmax(x, axis=-1), found)

@@ -1,0 +1,61 @@
+"""Pictures and texts as a CLIP sees them: features, alignment, choice by words."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from personax import images
+from personax.loading.clip import Clip
+from personax.networks.clip import image_features, text_features
+from personax.networks.tokenizer import tokenize
+
+_BATCH = 256
+
+
+def of_images(
+    clip: Clip, pixels: Sequence[images.Pixels], *, unit: bool = True
+) -> Float[np.ndarray, "n d"]:
+    """Each uint8 picture's feature, of length 1 unless told.
+
+    Pictures of another size are fitted to the tower's. Fréchet distances are taken of
+    features as they are (`unit=False`), as clean-fid does with CLIP.
+    """
+    side = clip.config.vision_config.image_size
+    mean, std = np.array(clip.mean, np.float32), np.array(clip.std, np.float32)
+    found = []
+    for i in range(0, len(pixels), _BATCH):
+        x = np.stack([_fitted(each, side) for each in pixels[i : i + _BATCH]])
+        x = (x.astype(np.float32) / 255 - mean) / std
+        found.append(np.asarray(_image(clip.params, clip.config, jnp.asarray(x))))
+    features = np.concatenate(found)
+    return _unit(features) if unit else features
+
+
+def of_texts(clip: Clip, prompts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+    """The feature of length 1 of each prompt."""
+    ids = jnp.asarray(tokenize(clip.tokenizer, list(prompts)))
+    return _unit(np.asarray(_text(clip.params, clip.config, ids)))
+
+
+def zero_shot(
+    clip: Clip, pixels: Sequence[images.Pixels], prompts: Sequence[str]
+) -> Int[np.ndarray, " n"]:
+    """Which of the prompts is nearest to each picture, by number."""
+    return (of_images(clip, pixels) @ of_texts(clip, prompts).T).argmax(axis=1)
+
+
+def _fitted(pixels: images.Pixels, side: int) -> images.Pixels:
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    return images.to_uint8(images.fit(pixels, side))
+
+
+def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+_image = jax.jit(image_features, static_argnames="config")
+_text = jax.jit(text_features, static_argnames="config")

@@ -1,0 +1,67 @@
+"""The Fréchet distance between two sets of features (Heusel et al. 2017)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+Features = Shaped[np.ndarray, "_ _"]  # a row for each picture
+
+
+class Gaussian(NamedTuple):
+    """What a set of features is summed up as, float64."""
+
+    mean: Float[np.ndarray, " d"]
+    covariance: Float[np.ndarray, "d d"]
+
+
+def frechet(one: Features, other: Features) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2) of both sets' Gaussians.
+
+    Not its root, as FID is reported; at least 0. It is biased upwards by the number of
+    rows: compare only what was estimated from equally many. Raises what `fit` raises
+    and ValueError for features of two widths.
+    """
+    return distance(fit(one), fit(other))
+
+
+def fit(features: Features) -> Gaussian:
+    """Mean and unbiased covariance of the rows.
+
+    Raises ValueError for fewer than two rows and for numbers that are not finite.
+    """
+    x = np.asarray(features, np.float64)
+    if len(x) < 2:
+        raise ValueError(
+            f"A Fréchet distance needs at least 2 pictures of each set, not {len(x)}."
+        )
+    wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"The features of {len(wrong)} of {len(x)} pictures are not finite, the "
+            f"first of them number {wrong[0]}."
+        )
+    mean = x.mean(axis=0)
+    centred = x - mean
+    return Gaussian(mean, centred.T @ centred / (len(x) - 1))
+
+
+def distance(one: Gaussian, other: Gaussian) -> float:
+    """The squared 2-Wasserstein distance of two Gaussians (Dowson & Landau 1982)."""
+    if one.mean.shape != other.mean.shape:
+        raise ValueError(
+            f"The features have {len(one.mean)} numbers in one set and "
+            f"{len(other.mean)} in the other."
+        )
+    root = _root(one.covariance)
+    # S1^1/2 S2 S1^1/2 has the eigenvalues of S1 S2, and is symmetric: they are real.
+    between = np.linalg.eigvalsh(root @ other.covariance @ root)
+    shift = one.mean - other.mean
+    traces = np.trace(one.covariance) + np.trace(other.covariance)
+    both = np.sqrt(between.clip(min=0)).sum()
+    return max(float(shift @ shift + traces - 2 * both), 0.0)
+
+
+def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
