@@ -127,8 +127,7 @@ def test_two_processes_train_as_one_and_stop_together_and_go_on_as_another_mesh(
     assert "Stopped" not in silent
     assert "training" not in silent + more
 
-    elsewhere = [*SHARDED, "--config.mesh.shape.fsdp=4", "--config.save_every=1000"]
-    (resumed,) = start(workdir, *elsewhere, devices=4)
+    (resumed,) = start(workdir, *SHARDED, "--config.save_every=1000", devices=4)
     for host in (alone, resumed):
         status, out, err = host.finish()
         assert status == 0, err
