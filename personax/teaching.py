@@ -73,6 +73,7 @@ def prepare(config: ConfigDict) -> Run:
     _check_numbers(config)
     mesh = sharding.make_mesh(**config.mesh.shape)
     method = methods.make(config.method, **config.method_args)
+    _check_hints(config, method)
     base, plain = _load(config, mesh)
     size = (config.size, config.size) if config.size else base.spec.size
     base.spec.latent_shape(*size)
@@ -210,6 +211,15 @@ def _check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"optimizer.learning_rate is {rate}; it must be positive.")
 
 
+def _check_hints(config: ConfigDict, method: Method) -> None:
+    needed = any(part.needs == "hints" for part in method.parts.values())
+    if needed and not (config.stream.source and config.stream.hint):
+        raise ValueError(
+            f"The method {config.method} learns from hints, which a stream brings: "
+            "--config.stream.source scenes --config.stream.hint canny."
+        )
+
+
 def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
     options = {name: value for name, value in config.loading.items() if value}
     base = load_base(
@@ -233,11 +243,6 @@ def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
 def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | None:
     """What a method wants read before it begins: captions, the empty text, or none."""
     needs = {part.needs for part in method.parts.values()}
-    if "hints" in needs and not (config.stream.source and config.stream.hint):
-        raise ValueError(
-            f"The method {config.method} learns from hints, which a stream brings: "
-            "--config.stream.source scenes --config.stream.hint canny."
-        )
     if "captions" not in needs:
         return jnp.asarray(tokenize(tokenizer, [""])) if "null" in needs else None
     if not config.corpus:

@@ -1,11 +1,14 @@
 """A ControlNet in a model: a trained one or a published one, among other concepts."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from personax import artifact, methods
+from configs import emoji_controlnet
+from personax import artifact, export, methods, teaching
 from personax.loading.write import write_controlnet
 from personax.methods import Concept
 from personax.model import from_base, with_concepts, with_control
@@ -128,6 +131,26 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
     method = methods.make("controlnet", channels=CHANNELS[1:])
     with pytest.raises(ValueError, match=r"1 times, to 1/2; .* makes 1/4 of"):
         methods.prepare(method, plain.denoiser)
+
+
+def test_the_export_command_writes_it_as_diffusers_has_it(
+    emoji, params, trained, tmp_path, monkeypatch
+):
+    given = {"base": "emoji", "out": str(tmp_path / "out"), "dtype": "float32"}
+    more = {"base_config": None, "variant": None, "allow_pickle": False}
+    monkeypatch.setattr(export, "FLAGS", SimpleNamespace(**given, **more))
+    monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
+    monkeypatch.setattr(export.command, "start", lambda: None)
+    export.main(["export", trained])
+    assert not (tmp_path / "out" / "unet").exists()
+    check(with_control(from_base(emoji), emoji, given["out"]), params)
+
+
+def test_a_run_without_hints_is_refused_before_it_begins():
+    config = emoji_controlnet.get_config()
+    config.stream.hint = ""
+    with pytest.raises(ValueError, match="controlnet learns from hints, which a str"):
+        teaching.prepare(config)
 
 
 def test_a_batch_without_hints_teaches_nothing_and_is_refused():

@@ -65,29 +65,29 @@ def test_a_sheet_of_prompts_and_weights_from_two_models(disk, tmp_path):
         f"--model=face={disk / 'face'}",
         f"--prompts={disk / 'prompts.txt'}",
         "--term=face@1>0:",
-        "--unconditional=face",
-        "--grid=weights=0,1000",
+        "--grid=weights=0,100",
         "--num_images=2",
         "--solver=heun",
         "--steps=3",
         f"--out={tmp_path}",
     )
     record = json.loads((tmp_path / "samples.json").read_text())
-    assert record["unconditional"] == "face"
+    assert record["unconditional"] == "base"
     assert record["settings"]["Models"] == f"face={disk / 'face'}"
     drawn = pictures(tmp_path)
     assert len(record["samples"]) == len(drawn) == 2 * 2 * 2
     asked = [sample["terms"] for sample in record["samples"]]
     said = [terms[0]["prompt"] for terms in asked]
     assert said == ["a dog"] * 4 + ["a cat at night"] * 4
-    assert [terms[0]["weight"] for terms in asked[:4]] == [0, 0, 1000, 1000]
+    assert [terms[0]["weight"] for terms in asked[:4]] == [0, 0, 100, 100]
     assert asked[0][1] == {"prompt": "", "weight": "1>0", "model": "face"}
-    # Without weight a prompt says nothing, and both draw the same; a random network
-    # hears it so little that the other weight must be large.
+    # Without weight a prompt says nothing, and both draw the same. A random network
+    # hears it so little that the other weight is large, and that beside another model
+    # as the unconditional one it would be drowned.
     np.testing.assert_array_equal(drawn[0], drawn[4])
     assert np.abs(drawn[2].astype(int) - drawn[6]).max() > 2
     with Image.open(tmp_path / "0002.png") as image:
-        assert "CFG scale: 1000" in image.text["parameters"]
+        assert "CFG scale: 100" in image.text["parameters"]
 
 
 def test_a_mask_repaints_a_picture_and_a_hint_is_shown(disk, tmp_path):

@@ -1,5 +1,9 @@
 """An endless stream of batches from a large set, decoded ahead by Grain."""
 
+import functools
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -109,7 +113,19 @@ def _ahead(steps: Any, workers: int) -> Any:
         # Grain asks its own flags, and a notebook has parsed none.
         flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
-    return found.mp_prefetch(options)
+    live = functools.partial(_live_with, os.getpid())
+    return found.mp_prefetch(options, worker_init_fn=live)
+
+
+def _live_with(parent: int, worker: int, workers: int) -> None:
+    """Ends this worker where its parent was killed, who then told it nothing."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _say(words: Words, rng: np.random.Generator) -> str | None:

@@ -1,5 +1,6 @@
 """A stream's batches: one order, bad pictures replaced, sizes, mirrors, captions."""
 
+import subprocess
 import sys
 import types
 
@@ -83,6 +84,29 @@ def test_it_goes_on_at_any_step_however_it_is_read(workers):
         assert batches.next_step == step
         assert_same(next(batches), {**found.step(step), "then": 1})
     batches.close()
+
+
+def test_a_worker_ends_with_a_parent_that_was_killed():
+    script = """
+import os, signal, multiprocessing as mp
+from personax.data.stream import _live_with
+
+def work(parent, ready):
+    _live_with(parent, 0, 1)
+    ready.put(os.getpid())
+    __import__("time").sleep(60)
+
+if __name__ == "__main__":
+    context = mp.get_context("fork")
+    ready = context.SimpleQueue()
+    context.Process(target=work, args=(os.getpid(), ready)).start()
+    print(ready.get(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    # It holds the pipe: this waits for its end, which is not for a minute otherwise.
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=40)
+    assert done.returncode == -9
 
 
 def test_a_bad_picture_is_replaced_by_the_next_good_one_and_named():
