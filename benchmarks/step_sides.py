@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,34 +15,67 @@ import personax
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 1e-2, 1.0
 
 # Of one image at 512x512: Stable Diffusion 1.5's forward and backward pass.
-SD15_FLOPS = {"custom_diffusion": 1.669e12, "dreambooth": 2.407e12}
+SD15_FLOPS = {
+    "custom_diffusion": 1.669e12,
+    "dreambooth": 2.407e12,
+    "concept_centric": 2.313e12,
+}
 SD15_UNET = 859_520_964
 # bfloat16, dense, per second.
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12}
 
-def folder() -> pathlib.Path:
-    if FLAGS.model == "emoji":
-        return pathlib.Path(personax.__file__).parent / "assets/emoji/pipeline"
-    return pathlib.Path(FLAGS.model)
+Step = Callable[[], dict[str, float]]
+About = Callable[[list[float]], dict[str, float]]
 
 
-def examples(side: int, channels: int, tokens: int, vocabulary: int) -> dict[str, Any]:
+class Asked(NamedTuple):
+    """What is measured: the command's flags that a side reads."""
+
+    model: str
+    method: str
+    batch: int
+    size: int
+    remat: str
+    optimizer: str
+    cache_text: bool
+    param_dtype: str
+    compile: bool
+    exchange: str
+
+    @property
+    def folder(self) -> pathlib.Path:
+        if self.model == "emoji":
+            return pathlib.Path(personax.__file__).parent / "assets/emoji/pipeline"
+        return pathlib.Path(self.model)
+
+    @property
+    def draws(self) -> pathlib.Path:
+        return pathlib.Path(self.exchange) / "draws.npz"
+
+    @property
+    def frozen_text(self) -> bool:
+        return self.method != "custom_diffusion" and self.cache_text
+
+
+def examples(
+    asked: Asked, side: int, channels: int, tokens: int, vocabulary: int
+) -> dict[str, Any]:
     """The same cached latents (channels last), captions and masks on both sides."""
     rng = np.random.default_rng(0)
-    b = FLAGS.batch
+    b, words = asked.batch, asked.method == "custom_diffusion"
     ids = rng.integers(3, 1000, (b, tokens)).astype(np.int32)
-    ids[:, 4] = vocabulary if FLAGS.method == "custom_diffusion" else 7
+    ids[:, 4] = vocabulary if words else 7
     mask = np.ones((b, side, side), np.float32)
     mask[:, : side // 4] = 0
     return {
         "mean": 5 * rng.standard_normal((b, side, side, channels), np.float32),
         "logvar": np.full((b, side, side, channels), -10, np.float32),
         "ids": ids,
-        "mask": mask if FLAGS.method == "custom_diffusion" else None,
+        "mask": mask if words else None,
     }
 
 
-def personax_side() -> tuple[Step, Callable[[list[float]], dict]]:
+def personax_side(asked: Asked) -> tuple[Step, About]:
     """personax's step, and what there is to say of it in the end."""
     import jax
     import jax.numpy as jnp
@@ -61,40 +94,41 @@ def personax_side() -> tuple[Step, Callable[[list[float]], dict]]:
     from personax.tree import count
 
     gpu = jax.default_backend() == "gpu"
-    compute = Compute("bfloat16" if gpu else "float32", FLAGS.remat)
-    base = load_base(folder(), param_dtype=FLAGS.param_dtype)
+    compute = Compute("bfloat16" if gpu else "float32", asked.remat)
+    base = load_base(asked.folder, param_dtype=asked.param_dtype)
     denoiser = from_base(base, compute).denoiser
     del base  # and with it the autoencoder
     spec = denoiser.spec
-    height, width = (FLAGS.size, FLAGS.size) if FLAGS.size else spec.size
+    height, width = (asked.size, asked.size) if asked.size else spec.size
     side, _, channels = spec.latent_shape(height, width)
     text = spec.text_encoder
-    x = examples(side, channels, text.max_position_embeddings, text.vocab_size)
+    x = examples(asked, side, channels, text.max_position_embeddings, text.vocab_size)
     batch = Batch(
         Posterior(jnp.asarray(x["mean"]), jnp.asarray(x["logvar"])),
         jnp.asarray(x["ids"]),
         mask=None if x["mask"] is None else jnp.asarray(x["mask"]),
     )
-    if FLAGS.method == "dreambooth" and FLAGS.cache_text:
+    if asked.frozen_text:
         batch = batch._replace(text=jax.jit(encode)(denoiser, batch.ids).text)
-    method = methods.make(FLAGS.method)
+    null = {"null_norm": "token_mean"} if asked.method == "concept_centric" else {}
+    method = methods.make(asked.method, **null)
+    denoiser = methods.prepare(method, denoiser, batch.ids)
     concept = methods.Concept("<v1>", "dog", (text.vocab_size,), (7,), "<v1> dog")
     key = jax.random.key(0)
     theta = methods.init(method, key, denoiser.params, [concept])
-    options = {"weight_decay": WEIGHT_DECAY} if FLAGS.optimizer == "adamw" else {}
+    options = {"weight_decay": WEIGHT_DECAY} if asked.optimizer == "adamw" else {}
     tx = make_optimizer(
         optax.constant_schedule(LEARNING_RATE),
         theta,
-        name=FLAGS.optimizer,
+        name=asked.optimizer,
         clip=CLIP,
         **options,
     )
     state = create(theta, tx.init(theta), key)
     del theta  # the step donates it
-    drawn = pathlib.Path(FLAGS.exchange) / "draws.npz"
-    if not drawn.exists():
-        keys = jax.random.split(jax.random.fold_in(key, 0), FLAGS.batch)
-        np.savez(drawn, **draws(spec, batch.posterior, keys)._asdict())
+    if not asked.draws.exists():
+        keys = jax.random.split(jax.random.fold_in(key, 0), asked.batch)
+        np.savez(asked.draws, **draws(spec, batch.posterior, keys)._asdict())
     compiled = make_step(method, tx).lower(state, denoiser, batch).compile()
 
     def step():
@@ -104,33 +138,40 @@ def personax_side() -> tuple[Step, Callable[[list[float]], dict]]:
 
     def about(seconds):
         memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
-        found = {"temp_gib": round(memory, 2)}
+        flops = compiled.cost_analysis()["flops"]
+        found = {"temp_gib": round(memory, 2), "flops": flops}
         if gpu:
             device = jax.local_devices()[0]
             peak = device.memory_stats()["peak_bytes_in_use"] / 2**30
             found["device_gib"] = round(peak, 2)
-            flops = compiled.cost_analysis()["flops"]
             if count(denoiser.params["unet"]) == SD15_UNET and side == 64:
-                flops = SD15_FLOPS[FLAGS.method] * FLAGS.batch
-            found |= utilisation(flops, device.device_kind, seconds)
+                found |= utilisation(asked, device.device_kind, seconds)
         return found
 
     return step, about
 
 
-def utilisation(flops: float, device: str, seconds: list[float]) -> dict[str, float]:
-    """Model-FLOP utilisation; FLOPs that recomputation adds count for nothing.
+def utilisation(asked: Asked, device: str, seconds: list[float]) -> dict[str, float]:
+    """Model-FLOP utilisation of SD 1.5 at 512x512, and images per second.
 
-    Of a base other than SD 1.5 they are the compiler's count, recomputation included.
+    FLOPs that recomputation adds count for nothing.
     """
-    peak = next((peak for name, peak in PEAK_FLOPS.items() if name in device), None)
-    if peak is None or not seconds:
+    if not seconds:
         return {}
-    return {"flops": flops, "mfu": round(flops / np.median(seconds) / peak, 3)}
+    rate = asked.batch / np.median(seconds)
+    found = {"images_per_s": round(float(rate), 2)}
+    for name, peak in PEAK_FLOPS.items():
+        if name in device:
+            found["mfu"] = round(float(rate * SD15_FLOPS[asked.method] / peak), 3)
+    return found
 
 
-def torch_side() -> tuple[Step, Callable[[list[float]], dict]]:
-    """The step of diffusers' train_custom_diffusion.py or train_dreambooth.py."""
+def torch_side(asked: Asked) -> tuple[Step, About]:
+    """The step of diffusers' train_custom_diffusion.py or train_dreambooth.py.
+
+    Of a concept-centric model it is DreamBooth's, with a constant for each
+    cross-attention.
+    """
     import torch
     from diffusers import DDPMScheduler, UNet2DConditionModel
     from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
@@ -139,12 +180,15 @@ def torch_side() -> tuple[Step, Callable[[list[float]], dict]]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     float32 = {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(folder() / "unet", **float32)
-    encoder = CLIPTextModel.from_pretrained(folder() / "text_encoder").float()
-    scheduler = DDPMScheduler.from_pretrained(folder() / "scheduler")
-    words = FLAGS.method == "custom_diffusion"
+    unet = UNet2DConditionModel.from_pretrained(asked.folder / "unet", **float32)
+    encoder = CLIPTextModel.from_pretrained(asked.folder / "text_encoder").float()
+    scheduler = DDPMScheduler.from_pretrained(asked.folder / "scheduler")
+    words = asked.method == "custom_diffusion"
+    size = sum(weight.numel() for weight in unet.parameters())
     unet.requires_grad_(not words).to(device).train()
     encoder.requires_grad_(False).to(device).train()
+    if asked.method == "concept_centric":
+        _fold(unet, encoder, asked, torch)
     trained = list(unet.parameters())
     vocabulary = encoder.config.vocab_size
     if words:
@@ -160,38 +204,40 @@ def torch_side() -> tuple[Step, Callable[[list[float]], dict]]:
         trained = [w for m in cross for w in (m.to_k.weight, m.to_v.weight)] + [table]
         for parameter in trained:
             parameter.requires_grad_(True)
-    if FLAGS.remat != "none":
+    if asked.remat != "none":
         unet.enable_gradient_checkpointing()
         if words:
             encoder.gradient_checkpointing_enable()
-    if FLAGS.optimizer == "adamw":
+    if asked.optimizer == "adamw":
         options = {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
         optimizer = torch.optim.AdamW(trained, **options)
     else:
         optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE)
 
-    with np.load(pathlib.Path(FLAGS.exchange) / "draws.npz") as file:
+    network = torch.compile(unet) if asked.compile else unet
+    with np.load(asked.draws) as file:
         first = {name: _to_torch(torch, file[name], device) for name in file}
     _, channels, side, _ = first["x0"].shape
     tokens = encoder.config.max_position_embeddings
-    x = examples(side, channels, tokens, vocabulary)
+    x = examples(asked, side, channels, tokens, vocabulary)
     x = {k: None if v is None else _to_torch(torch, v, device) for k, v in x.items()}
-    scaling = json.loads((folder() / "vae/config.json").read_text())["scaling_factor"]
+    vae = json.loads((asked.folder / "vae/config.json").read_text())
+    scaling = vae["scaling_factor"]
     deviation, ids, mask = torch.exp(0.5 * x["logvar"]), x["ids"].long(), x["mask"]
     text = None
-    if FLAGS.method == "dreambooth" and FLAGS.cache_text:
+    if asked.frozen_text:
         with torch.no_grad():
             text = encoder(ids)[0]
 
     def draw():
         x0 = scaling * (x["mean"] + deviation * torch.randn_like(deviation))
-        t = torch.randint(0, 1000, (FLAGS.batch,), device=device)
+        t = torch.randint(0, 1000, (asked.batch,), device=device)
         return {"x0": x0, "eps": torch.randn_like(x0), "t": t}
 
     def loss_of(x0, eps, t):
         noisy = scheduler.add_noise(x0, eps, t.long())
         hidden = encoder(ids)[0] if text is None else text
-        predicted = unet(noisy, t, hidden).sample
+        predicted = network(noisy, t, hidden).sample
         if mask is None:
             return F.mse_loss(predicted.float(), eps)
         squares = F.mse_loss(predicted.float(), eps, reduction="none")
@@ -214,7 +260,10 @@ def torch_side() -> tuple[Step, Callable[[list[float]], dict]]:
     def about(seconds):
         if device == "cpu":
             return {"threads": torch.get_num_threads()}
-        return {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+        found = {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+        if size == SD15_UNET and side == 64:
+            found |= utilisation(asked, torch.cuda.get_device_name(), seconds)
+        return found
 
     return step, about
 
@@ -226,3 +275,25 @@ def _to_torch(torch: Any, array: np.ndarray, device: str) -> Any:
     return torch.tensor(np.ascontiguousarray(array), device=device)
 
 
+def _fold(unet: Any, encoder: Any, asked: Asked, torch: Any) -> None:
+    """A constant for each cross-attention: all tokens of the first caption alike."""
+
+    class Constant(torch.nn.Module):
+        def __init__(self, vector):
+            super().__init__()
+            self.register_buffer("vector", vector)
+
+        def forward(self, hidden_states, **_):
+            return self.vector.to(hidden_states.dtype).expand_as(hidden_states)
+
+    config = encoder.config
+    tokens = config.max_position_embeddings
+    ids = examples(asked, 8, 4, tokens, config.vocab_size)["ids"][:1]
+    device = next(encoder.parameters()).device
+    with torch.no_grad():
+        text = encoder(torch.tensor(ids, device=device).long())[0]
+        for module in list(unet.modules()):
+            if getattr(module, "attn2", None) is not None:
+                read = module.attn2.to_v(text).mean(1)
+                module.attn2 = Constant(module.attn2.to_out[0](read))
+                module.norm2 = torch.nn.Identity()

@@ -3,17 +3,21 @@
 python -m benchmarks.train_step --model emoji --batch 8
 python -m benchmarks.train_step --model emoji --method dreambooth --batch 8
 python -m benchmarks.train_step --model DIR   # one of benchmarks.random_sd15
+python -m benchmarks.train_step --method concept_centric --against dreambooth --batch 8
+python -m benchmarks.train_step --model DIR --method dreambooth --remat layer \
+    --compile --apart --batch 8,16,32,64   # on a GPU: images/s and utilisation of both
 
 Each side is a process of its own, which loads the base, takes a first step, and then
 one step whenever it is asked to. Latents are cached on both sides. Custom Diffusion
 trains keys, values and a word, so both run the text encoder; DreamBooth's captions are
 encoded beforehand, unless --nocache_text. Both clip to norm 1 and use AdamW with decay
-0.01. On a CPU all is float32; on a GPU both compute in bfloat16 from float32 weights.
+0.01. `--against dreambooth` takes personax's own DreamBooth step for the other side;
+the compiler's FLOPs of both stand in the line. On a CPU all is float32; on a GPU both
+compute in bfloat16 from float32 weights.
 """
 
 import json
 import os
-import pathlib
 import resource
 import subprocess
 import sys
@@ -30,9 +34,12 @@ from benchmarks import step_sides, timing
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "emoji", "emoji, or a folder in diffusers' layout.")
 flags.DEFINE_enum(
-    "method", "custom_diffusion", ["custom_diffusion", "dreambooth"], "What trains."
+    "method", "custom_diffusion", list(step_sides.SD15_FLOPS), "What trains."
 )
-flags.DEFINE_integer("batch", 1, "Images.")
+flags.DEFINE_enum(
+    "against", "torch", ["torch", "dreambooth"], "The other side; see above."
+)
+flags.DEFINE_list("batch", "1", "Images; several numbers are measured in turn.")
 flags.DEFINE_integer("size", 0, "Of the images, in pixels; 0: the base's.")
 flags.DEFINE_enum(
     "remat", "none", ["none", "block", "layer"], "torch checkpoints unless none."
@@ -44,22 +51,37 @@ flags.DEFINE_integer("repeats", 5, "Counted steps of each side.")
 flags.DEFINE_bool(
     "apart", False, "One side at a time: for steps too large to be held twice."
 )
-flags.DEFINE_enum("side", None, ["personax", "torch"], "Internal: be that side.")
+flags.DEFINE_bool("compile", False, "torch compiles its UNet.")
+flags.DEFINE_string("side", None, "Internal: be that side.")
 flags.DEFINE_string("exchange", None, "Internal: where the first step's draws lie.")
-
-Step = Callable[[], dict[str, float]]
 
 
 def main(argv):
     if FLAGS.side:
-        serve({"personax": personax_side, "torch": torch_side}[FLAGS.side])
+        asked = step_sides.Asked(
+            **{
+                name: FLAGS[name].value
+                for name in step_sides.Asked._fields
+                if name not in ("method", "batch")
+            },
+            method="dreambooth" if FLAGS.side == "dreambooth" else FLAGS.method,
+            batch=int(FLAGS.batch[0]),
+        )
+        torch = FLAGS.side == "torch"
+        serve(step_sides.torch_side if torch else step_sides.personax_side, asked)
         return
+    for batch in map(int, FLAGS.batch):
+        measure(batch)
+
+
+def measure(batch: int) -> None:
+    """Both sides' steps of so many images, as a line."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as exchange:
         first, last = {}, {}
 
         def begin(side: str, name: str = "") -> subprocess.Popen:
-            process = start(side, exchange)
+            process = start(side, batch, exchange)
             first[name or side] = answer(process)
             return process
 
@@ -69,7 +91,7 @@ def main(argv):
 
         # The first process fills the compilation cache and draws what chance decides.
         end("cold", begin("personax", "cold"))
-        sides = ("torch", "personax")
+        sides = (FLAGS.against, "personax")
         if FLAGS.apart:
             seconds = {}
             for side in sides:
@@ -89,37 +111,40 @@ def main(argv):
             )
             for side, process in processes.items():
                 end(side, process)
-    report(seconds, first, last, load)
+    report(batch, seconds, first, last, load)
 
 
-def report(seconds, first, last, load: float) -> None:
+def report(batch: int, seconds, first, last, load: float) -> None:
     """One JSON line; peaks are those of a side's whole process, its load included."""
     about = {
         name: FLAGS[name].value
-        for name in ("model", "method", "batch", "size", "remat", "optimizer")
+        for name in ("model", "method", "size", "remat", "optimizer", "compile")
     }
-    about |= {"param_dtype": FLAGS.param_dtype, "apart": FLAGS.apart}
+    about |= {"batch": batch, "param_dtype": FLAGS.param_dtype, "apart": FLAGS.apart}
     if FLAGS.method == "dreambooth":
         about["cache_text"] = FLAGS.cache_text
-    ours, theirs = first["personax"], first["torch"]
-    for name in ("loss", "gradient_norm"):
+    ours, theirs = first["personax"], first[FLAGS.against]
+    for name in ("loss", "gradient_norm") if FLAGS.against == "torch" else ():
         difference = abs(ours[name] - theirs[name]) / abs(theirs[name])
         about[f"{name}_difference"] = float(f"{difference:.1e}")
     about |= {
         "personax_first_step_cold_s": round(first["cold"]["since_start"], 1),
         "personax_first_step_warm_s": round(ours["since_start"], 1),
-        "torch_first_step_s": round(theirs["since_start"], 1),
+        f"{FLAGS.against}_first_step_s": round(theirs["since_start"], 1),
     }
-    for side in ("personax", "torch"):
+    for side in ("personax", FLAGS.against):
         for name, value in last[side].items():
             about[f"{side}_{name}"] = value
+    if FLAGS.against != "torch":
+        flops = last["personax"]["flops"] / last[FLAGS.against]["flops"]
+        about["flops_ratio"] = round(flops, 3)
     about["load_before"] = round(load, 2)
-    timing.report("train_step", seconds, **about)
+    timing.report("train_step", seconds, theirs=FLAGS.against, **about)
 
 
-def start(side: str, exchange: str) -> subprocess.Popen:
+def start(side: str, batch: int, exchange: str) -> subprocess.Popen:
     """That side's process, begun with the flags of this one."""
-    own = [f"--side={side}", f"--exchange={exchange}"]
+    own = [f"--side={side}", f"--batch={batch}", f"--exchange={exchange}"]
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": f"{exchange}/cache",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
@@ -148,9 +173,9 @@ def answer(process: subprocess.Popen) -> dict[str, Any]:
     raise SystemExit(f"A side ended with status {process.wait()}; see above.")
 
 
-def serve(make: Callable[[], tuple[Step, Callable[[list[float]], dict]]]) -> None:
+def serve(make: Callable[..., Any], asked: step_sides.Asked) -> None:
     """Take a first step, then one for each line on stdin until it says "end"."""
-    step, about = make()
+    step, about = make(asked)
     values = step()
     since_start = time.time() - float(os.environ["PERSONAX_BENCHMARK_START"])
     print(json.dumps({"since_start": since_start, **values}), flush=True)
