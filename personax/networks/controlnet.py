@@ -19,7 +19,7 @@ from personax.networks.encoder import (
     make_layers,
     skip_channels,
 )
-from personax.networks.layers import conv, init_conv, keys_for
+from personax.networks.layers import conv, keys_for
 from personax.networks.unet import Residuals
 from personax.typing import Key, Latents, Params, Text, TextOf
 
@@ -179,12 +179,12 @@ def _with_zeros(
     blocks = {}
     for i in range(len(steps) - 2):
         inputs, outputs = steps[i : i + 2]
-        blocks[str(2 * i)] = init_conv(rest[2 * i], 3, inputs, inputs)
-        blocks[str(2 * i + 1)] = init_conv(rest[2 * i + 1], 3, inputs, outputs)
+        blocks[str(2 * i)] = _he(rest[2 * i], inputs, inputs)
+        blocks[str(2 * i + 1)] = _he(rest[2 * i + 1], inputs, outputs)
     return {
         **encoder,
         "controlnet_cond_embedding": {
-            "conv_in": init_conv(first, 3, *channels[:2]),
+            "conv_in": _he(first, *channels[:2]),
             "blocks": blocks,
             "conv_out": _zeros(3, *steps[-2:]),
         },
@@ -193,6 +193,13 @@ def _with_zeros(
         },
         "controlnet_mid_block": _zeros(1, widths[-1], widths[-1]),
     }
+
+
+def _he(key: Key, inputs: int, outputs: int) -> Params:
+    # torch's own start, which the release has, shrinks what it is given to a third at
+    # each layer: of thin edges, next to nothing would come through (He et al. 2015).
+    kernel = jax.nn.initializers.he_normal()(key, (3, 3, inputs, outputs))
+    return {"kernel": kernel, "bias": jnp.zeros(outputs)}
 
 
 def _zeros(size: int, inputs: int, outputs: int) -> Params:
