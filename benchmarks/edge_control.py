@@ -8,13 +8,12 @@ import numpy as np
 
 from benchmarks.attributes import Pictures
 from benchmarks.batches import Ask
-from benchmarks.portrait_runs import shortened
+from benchmarks.portrait_runs import shortened, trained
 from personax.data.edges import canny
 from personax.denoiser import CONTROLNET, with_controlnet
 from personax.loading import Base
 from personax.metrics.edges import edge_iou
 from personax.model import Model, from_base, with_concepts
-from personax.train import train
 
 _CONFIG = "configs.emoji_controlnet"
 
@@ -24,7 +23,7 @@ def control(base: Base, out: pathlib.Path, steps: int) -> Model:
     folder = out / "controlnet"
     if not (folder / "concept").is_dir():
         config = importlib.import_module(_CONFIG).get_config()
-        train(shortened(config, steps), folder)
+        trained(shortened(config, steps), folder)
     return with_concepts(from_base(base), base, [str(folder / "concept")])
 
 

@@ -30,8 +30,15 @@ def model(
         return from_base(base)
     folder = _folder(out, name, which)
     if not (folder / "concept").is_dir():
-        train(recipe(name, which, steps), folder)
+        trained(recipe(name, which, steps), folder)
     return with_concepts(from_base(base), base, [str(folder / "concept")])
+
+
+def trained(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Trains to the end; stopped before, it ends the command, which goes on later."""
+    train(config, folder)
+    if not (folder / "concept").is_dir():
+        raise SystemExit(f"{folder} is not finished; the same command goes on.")
 
 
 def numbers(out: pathlib.Path, name: str | None, which: str) -> int:
