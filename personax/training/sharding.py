@@ -39,8 +39,10 @@ def make_mesh(
             f"A mesh of data={data}, fsdp={fsdp} does not fit {count} devices."
         )
     names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
+    # GPUs may have such a number, of their host: between those parameters may travel.
+    split = devices[0].platform != "gpu"
+    slices = len({getattr(device, "slice_index", 0) for device in devices if split})
+    if slices <= 1:
         return jax.make_mesh(shape, names, axis_types=types, devices=devices)
     # Between TPU slices the way is long: only a batch is split over them.
     if shape[0] % slices:
