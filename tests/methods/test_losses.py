@@ -49,7 +49,7 @@ def bound(base):
 def network(monkeypatch):
     """A UNet that is a formula: what it reads of the text, times its input."""
 
-    def predict(denoiser, x, t, prompt):
+    def predict(denoiser, x, t, prompt, hint=None):
         gain = prompt.text.mean(axis=(1, 2))
         return x * gain[:, None, None, None], {}
 
@@ -165,7 +165,7 @@ def test_velocity_is_the_target_where_the_base_predicts_it(base, monkeypatch):
     x0, eps, t = draws(spec, batch.posterior, KEYS, offset_noise=0.0)
     bar = alphas_cumprod(schedule)[np.asarray(t)][:, None, None, None]
     velocity = jnp.asarray(np.sqrt(bar) * eps - np.sqrt(1 - bar) * x0, jnp.float32)
-    monkeypatch.setattr(losses, "network", lambda *_: (velocity, {}))
+    monkeypatch.setattr(losses, "network", lambda *_, hint: (velocity, {}))
     assert float(denoising()(base.replace(spec=spec), batch, KEYS)[0]) < 1e-8
 
 
