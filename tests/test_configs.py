@@ -42,6 +42,8 @@ def build(tmp_path):
         config.corpus = config.corpus and "world:64"
         if config.stream.source.startswith(("tfds:", "cache:")):
             config.stream.source = "scenes:64"  # what is no download
+        if config.method == "concept_centric":
+            config.method_args.null_norm = "token_mean"  # the other one draws first
         config.mesh.shape.data = 1
         config.mesh.shape.fsdp = jax.device_count()
         rows = config.batch * (2 if config.prior.source else 1)

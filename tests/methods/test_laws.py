@@ -56,13 +56,12 @@ CASES |= {
         "infusion",
         {"frozen_maps": False, "train": "kv", "mask_norm": "squared"},
     ),
-    "concept_centric of even shares": ("concept_centric", {"null_norm": "token_mean"}),
 }
 # What does not start as the base, and how its word starts instead. A prompt without the
 # word is the base's from the start, with these as with all others.
 STARTS_ELSEWHERE = {"neti": "a random direction, as long as the class word's row"}
 # What reads no text starts near what the base says of the empty one, whatever is asked.
-WITHOUT_TEXT = ("concept_centric", "concept_centric of even shares")
+WITHOUT_TEXT = ("concept_centric",)
 every = pytest.mark.parametrize("case", CASES)
 
 # These run a few times only, and half as optimised they compile in half the time.

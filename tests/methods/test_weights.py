@@ -98,9 +98,9 @@ def test_only_what_the_pattern_selects_is_rewritten():
 
 def test_from_scratch_nothing_of_the_base_is_left():
     config = UNetConfig(
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8,),
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
         layers_per_block=1,
         attention_head_dim=2,
         cross_attention_dim=16,
