@@ -2,7 +2,7 @@
 
     python -m personax.train --config configs/emoji_controlnet.py
 
-4,531,408 numbers; 18 MB on disk. With --config.steps 700 (nine minutes on a shared core)
+4,531,408 numbers; 18 MB on disk. With --config.steps 700 (nine minutes on one core)
 the edges of 24 unseen scenes have an IoU of 0.23 with those of what is drawn without
 text, weight 3 over the base; of pictures drawn without the hint 0.12, of the scenes
 through the autoencoder 0.46. Draw with the Canny edges of a picture:
