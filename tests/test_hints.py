@@ -13,8 +13,6 @@ from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
 from personax.hints import give, read_hints
 
-pytestmark = pytest.mark.quick
-
 
 def flags(file, **given):
     return types.SimpleNamespace(
