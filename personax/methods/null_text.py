@@ -83,12 +83,12 @@ def unfold(params: Params, base: Params) -> Params:
     Projections are zero and the output's bias is the vector, so that whatever is read
     adds nothing to it. norm2, whose result is not used, is the base's.
     """
-    leaves = {path: leaf for path, leaf in flat(params).items() if not is_text(path)}
-    vectors = {
-        path.removesuffix("/null"): leaf
-        for path, leaf in flat(params).items()
-        if path.endswith("/attn2/null")
-    }
+    leaves, vectors = {}, {}
+    for path, leaf in flat(params).items():
+        if is_text(path):
+            vectors[path.removesuffix("/null")] = leaf
+        else:
+            leaves[path] = leaf
     for path, leaf in flat(base).items():
         if is_text(path):
             leaves[path] = leaf if "/norm2/" in path else jnp.zeros_like(leaf)
