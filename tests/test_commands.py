@@ -13,13 +13,14 @@ from PIL import Image
 
 from personax.methods import Concept
 from personax.networks.tokenizer import vocabulary_id
+from tests.fast import FAST
 from tests.untaught import save_untaught
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 def run(*arguments, cwd=ROOT):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": FAST}
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         capture_output=True,

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from personax.training.writer import read_metrics
+from tests.fast import FAST
 from tests.loading.make import write_pipeline
 from tests.test_resume import stop_when
 
@@ -50,8 +51,7 @@ def start(tmp_path_factory):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        # The numbers are compared: no fast kernels, which take long to compile.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": FAST,
         "JAX_COMPILATION_CACHE_DIR": str(place / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

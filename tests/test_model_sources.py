@@ -23,7 +23,7 @@ from personax.tree import flat
 from tests.small_models import write_concept, write_small
 
 # One compilation for all models of one shape.
-predicted = jax.jit(predict, compiler_options={"xla_backend_optimization_level": 0})
+predicted = jax.jit(predict)
 
 
 @pytest.fixture(scope="module")

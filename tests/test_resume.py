@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from personax.training.writer import read_metrics
+from tests.fast import FAST
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 12
@@ -34,7 +35,7 @@ def start(tmp_path_factory):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": FAST,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

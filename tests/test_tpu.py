@@ -31,7 +31,7 @@ def found(tiny_spec):
     run = subprocess.run(
         [sys.executable, "-m", "tests.tpu_compile"],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"},
+        env={**os.environ, "XLA_FLAGS": "", "TPU_SKIP_MDS_QUERY": "1"},
         input=pickle.dumps(spec),
         capture_output=True,
         timeout=TIMEOUT,

@@ -1,7 +1,6 @@
 """Hints in guidance: for which terms a ControlNet runs, how strongly, and how often."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +28,6 @@ pytestmark = pytest.mark.quick
 T = jnp.array(500.0)
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 4))
 HINTS = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
-
-compiled = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +63,7 @@ def prompts():
 def alone():
     """`(denoiser, prompt, hints, strength) -> eps` of X, without any guidance."""
 
-    @compiled
+    @jax.jit
     def run(denoiser, prompt, hints, strength):
         text = jnp.broadcast_to(prompt.text, (2, 12, 24))
         where = None
@@ -86,7 +81,7 @@ def alone():
 TRACES = []
 
 
-@compiled
+@jax.jit
 def guided(denoiser, terms, i):
     TRACES.append(len(terms))
     return guide({"base": denoiser}, terms)(X, T, i)[0]
@@ -112,9 +107,11 @@ def test_a_controlnet_steers_the_terms_that_have_a_hint(controlled, prompts, alo
 
 def test_one_picture_stands_for_all_images(controlled, prompts):
     one, both = HINTS[:1], jnp.repeat(HINTS[:1], 2, axis=0)
-    np.testing.assert_array_equal(
+    # To rounding: these are two programs.
+    np.testing.assert_allclose(
         guided(controlled, terms_of(prompts, one), jnp.array(0)),
         guided(controlled, terms_of(prompts, both), jnp.array(0)),
+        atol=1e-5,
     )
 
 
@@ -189,7 +186,7 @@ def test_a_frozen_stream_sees_the_hint_too(controlled, plain, prompts, alone):
 def test_a_pair_of_pictures_is_steered_as_one_is(controlled, prompts):
     terms = tuple(terms_of(prompts, HINTS))
 
-    @compiled
+    @jax.jit
     def paired(denoiser, terms):
         streams = [p2p.Stream(terms)]
         return p2p.pair({"base": denoiser}, streams)(X, T, jnp.array(0))[0]

@@ -64,11 +64,6 @@ STARTS_ELSEWHERE = {"neti": "a random direction, as long as the class word's row
 WITHOUT_TEXT = ("concept_centric",)
 every = pytest.mark.parametrize("case", CASES)
 
-# These run a few times only, and half as optimised they compile in half the time.
-compiled = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 # Adam forgives no rounding where a gradient is next to nothing; this epsilon does.
 TX = optax.adam(1e-2, eps=1e-3)
 
@@ -157,7 +152,7 @@ def train(method, base) -> Trained:
     state = start(method, base, concepts)
     before = jax.tree.map(np.array, state.theta)
     uncompiled = make_step(method._replace(loss=counted), TX)
-    step = compiled(uncompiled)
+    step = jax.jit(uncompiled)
     for _ in range(3):
         state, metrics = step(state, base, batch)
     return Trained(
@@ -188,7 +183,7 @@ def painted(denoiser, ids, weight):
     return _DRAW({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))
 
 
-picture = compiled(painted)
+picture = jax.jit(painted)
 WEIGHT = jnp.float32(3.0)
 
 
@@ -200,7 +195,7 @@ def inside(trained):
     def make(case):
         traces = []
 
-        @compiled
+        @jax.jit
         def run(theta, base, ids, weight):
             traces.append(case)
             return painted(methods.bind(trained(case).method, base, theta), ids, weight)
@@ -348,7 +343,7 @@ def test_vmap_over_theta_equals_separate_training(case, base, trained):
     states = [start(done.method, base, done.concepts, seed) for seed in (5, 6)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     both = jax.tree.map(lambda *x: jnp.stack(x), *batches)
-    together = compiled(jax.vmap(done.uncompiled, in_axes=(0, None, 0)))
+    together = jax.jit(jax.vmap(done.uncompiled, in_axes=(0, None, 0)))
     for _ in range(2):  # a low-rank A moves in the second
         stacked, _ = together(stacked, done.base, both)
         states = [

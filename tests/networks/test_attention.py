@@ -58,8 +58,9 @@ def test_chunked_values_and_gradients_equal_plain_attention(limit, by_head):
 
     ours = chunked(limit, by_head)
     assert jnp.allclose(ours(*inputs), plain(*inputs), rtol=1e-5, atol=1e-5)
-    got, want = loss(ours)(*inputs), loss(plain)(*inputs)
-    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    (got, ours), (want, theirs) = loss(ours)(*inputs), loss(plain)(*inputs)
+    assert jnp.allclose(got, want, rtol=1e-5, atol=1e-4)  # of 416 values' sum
+    for one, other in zip(ours, theirs, strict=True):
         assert jnp.allclose(one, other, rtol=1e-5, atol=1e-5)
 
 

@@ -11,8 +11,6 @@ from personax.networks.compute import Compute
 from personax.networks.unet import init_unet, unet
 from personax.training.sharding import everywhere, make_mesh, of_tree, over_batch
 
-FAST = {"xla_backend_optimization_level": 0}
-
 
 @pytest.fixture(scope="module")
 def mesh():
@@ -29,10 +27,10 @@ def test_sharded_parameters_are_gathered_and_change_no_prediction(tiny_spec, mes
         return unet(params, config, x, jnp.full(8, 9.0), text, compute=compute)[0]
 
     run = jax.jit(forward, static_argnums=3)
-    alone = run.lower(params, x, text, Compute()).compile(FAST)(params, x, text)
+    alone = run.lower(params, x, text, Compute()).compile()(params, x, text)
     placed = jax.device_put(params, of_tree(params, mesh, ((".*", "shard"),)))
     spread = jax.device_put((x, text), over_batch(mesh))
-    compiled = run.lower(placed, *spread, Compute(mesh=mesh)).compile(FAST)
+    compiled = run.lower(placed, *spread, Compute(mesh=mesh)).compile()
     # 1e-5 of values of order one: each device sums its own images' rows.
     assert jnp.allclose(compiled(placed, *spread), alone, rtol=1e-5, atol=1e-5)
     assert set(collectives(compiled.as_text())) == {"all-gather"}

@@ -1,6 +1,7 @@
 """The folded null text against torch diffusers: float32, the stated tolerances."""
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from personax.methods import bind, init, prepare
 from personax.methods.concept_centric import concept_centric
 from personax.methods.null_text import NAME, unfold
 from personax.networks.unet import cross_sites, unet
+from tests.fast import USUAL
 from tests.methods.test_laws import small_denoiser
 
 VECTORS = 1e-5  # max abs error of the vectors, which are of about 0.1
@@ -108,8 +110,9 @@ def test_exported_it_is_an_ordinary_unet_that_ignores_its_text(base, model, norm
     t = np.array([3.0, 721.0], np.float32)
     prompt = encode(base, jnp.tile(NULL, (2, 1)))
     x, t = jnp.asarray(x), jnp.asarray(t)
-    ours = jax.jit(lambda denoiser: network(denoiser, x, t, prompt)[0])(folded)
-    opened = jax.jit(
+    jit = functools.partial(jax.jit, compiler_options=USUAL)  # as users compile it
+    ours = jit(lambda denoiser: network(denoiser, x, t, prompt)[0])(folded)
+    opened = jit(
         lambda params: unet(params, base.spec.unet, x, t, jnp.asarray(text))[0]
     )(whole)
     np.testing.assert_array_equal(opened, ours)

@@ -11,6 +11,7 @@ import pytest
 
 from personax.training.chatter import sentence
 from personax.training.distributed import _place
+from tests.fast import FAST
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 HEARTBEAT = 6  # seconds
@@ -33,7 +34,7 @@ def both(what):
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"},
+            env={**os.environ, "XLA_FLAGS": FAST, "JAX_NUM_CPU_DEVICES": "1"},
         )
         for i in range(2)
     ]
