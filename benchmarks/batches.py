@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
-from tqdm import tqdm
 
 from personax import generate, prompts
 from personax.denoiser import Prompt
@@ -15,6 +14,7 @@ from personax.diffusion.guidance import Term, complete
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import Base
 from personax.model import Model
+from personax.progress import Progress
 
 Pictures = UInt8[np.ndarray, "n height width 3"]
 
@@ -51,7 +51,7 @@ def make_drawer(
         null = prompts.to_prompt(models[unconditional], "", marked=False)
         denoisers = {name: model.denoiser for name, model in models.items()}
         found = []
-        for first in tqdm(range(0, count, batch), "drawing", leave=False):
+        for first in Progress(range(0, count, batch), "drawing", leave=False):
             size = min(batch, count)  # all batches of one shape
             indices = np.arange(first, first + size)
             terms = [

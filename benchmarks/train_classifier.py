@@ -22,7 +22,6 @@ from absl import app, flags
 from jaxtyping import UInt8
 from PIL import Image
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from personax import command
 from personax.data import emoji
@@ -30,6 +29,7 @@ from personax.loading import Base, load_base
 from personax.metrics import classifier
 from personax.metrics.classifier import NONE, Classifier, init_classifier, logits
 from personax.networks import vae
+from personax.progress import Progress
 from personax.training.workdir import write
 from personax.tree import count, flat
 
@@ -79,7 +79,7 @@ def words(sprites: emoji.Sprites) -> dict[str, list[str]]:
 def renders(sprites, heads, kind: str, number: int, seed: int) -> Pictures:
     """(pictures, {head: the right word's number}) of a kind: see `_DRAW`."""
     pixels, labels = [], {head: [] for head in heads}
-    for i in tqdm(range(number), kind, unit="picture", leave=False):
+    for i in Progress(range(number), kind, unit="picture", leave=False):
         picture, scene = _DRAW[kind](np.random.default_rng((seed, i)), sprites)
         pixels.append(picture)
         said = (
@@ -164,7 +164,7 @@ def soften(base: Base, pixels: UInt8[np.ndarray, "b 32 32 3"]) -> np.ndarray:
     parts = range(0, len(pixels), 100)
     found = [
         np.asarray(through(base.params["vae"], pixels[i : i + 100]))
-        for i in tqdm(parts, "autoencoder", leave=False)
+        for i in Progress(parts, "autoencoder", leave=False)
     ]
     return np.concatenate(found)
 
@@ -191,7 +191,7 @@ def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):
         return optax.apply_updates(params, update), opt, values
 
     rng, key = np.random.default_rng(0), jax.random.key(1)
-    bar = tqdm(range(steps), "training")
+    bar = Progress(range(steps), "training")
     for i in bar:
         rows = rng.integers(len(pixels), size=_BATCH)
         x = pixels[rows]

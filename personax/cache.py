@@ -12,7 +12,6 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from personax import command
 from personax.data.latents import About, Record, claim, missing, write_shard
@@ -23,6 +22,7 @@ from personax.model import from_base
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
+from personax.progress import Progress
 from personax.training import distributed
 from personax.training.material import check_options, open_pictures
 from personax.typing import Ids, Text
@@ -176,7 +176,7 @@ def write(plan: Plan) -> list[str]:
     skipped = list(plan.reader.pictures.skipped)
     encoder, open_shard = _Encoder(plan), None
     total = sum(len(numbers) for _, numbers in chunks)
-    with tqdm(total=total, desc="encoding", unit="image") as bar:
+    with Progress(total=total, desc="encoding", unit="image") as bar:
         looks = one_after_another(plan.reader, [n for _, n in chunks], plan.workers)
         for (shard, numbers), seen in zip(chunks, looks, strict=True):
             if shard != open_shard:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
 from personax import command, generate, images, prompts
 from personax.diffusion import alignment, p2p
@@ -30,6 +29,7 @@ from personax.networks.tokenizer import (
     unknown_placeholders,
     where,
 )
+from personax.progress import Progress
 from personax.prompts import Wish
 from personax.typing import Latents
 
@@ -137,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
     draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
     decode = generate.make_decode(spec)
     rows: list[list[Pixels]] = []
-    with tqdm(total=count, unit="image", desc="editing") as progress:
+    with Progress(total=count, unit="image", desc="editing") as progress:
         for x in starts:
             with watch("edit"):
                 latents = draw(denoisers, streams, grid=grid, x=x, blend=blend)

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
 from personax import generate, images
 from personax.denoiser import Denoiser
@@ -20,6 +19,7 @@ from personax.diffusion.sampling import invert_path
 from personax.diffusion.solvers import Grid, ddim
 from personax.images import Pixels
 from personax.networks import vae
+from personax.progress import Progress
 from personax.typing import Params
 
 
@@ -59,7 +59,7 @@ def invert_picture(
     def invert(denoisers, terms, grid, z0):
         return invert_path(guide(denoisers, terms), grid, z0)
 
-    with tqdm(total=3, unit="stage", desc="inverting") as progress:
+    with Progress(total=3, unit="stage", desc="inverting") as progress:
         z0 = encode(params, picture[None])
         path = invert(denoisers, alone, grid, z0).block_until_ready()
         progress.update()

@@ -18,7 +18,6 @@ import jax
 import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import Float
-from tqdm import tqdm
 
 import personax
 from personax import generate, prompts
@@ -30,6 +29,7 @@ from personax.loading import EMBEDDED, Base, Clip, load_clip
 from personax.model import Model
 from personax.networks.clip import text_features
 from personax.networks.tokenizer import tokenize
+from personax.progress import Progress
 from personax.prompts import Wish
 from personax.training import distributed
 from personax.training.sharding import fetch
@@ -259,7 +259,7 @@ def _kept(
         place.mkdir(parents=True, exist_ok=True)
         listing.unlink(missing_ok=True)
         (place / "settings.json").write_text(text)
-        with tqdm(
+        with Progress(
             desc="prior set",
             total=prior.count,
             initial=prior.count - len(missing),
@@ -327,7 +327,9 @@ def _encode(clip: Clip, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
     """Each text's feature, of length one."""
     encode = jax.jit(functools.partial(text_features, config=clip.config))
     rows = []
-    for start in tqdm(range(0, len(texts), _TEXTS), "reading captions", unit="batch"):
+    for start in Progress(
+        range(0, len(texts), _TEXTS), "reading captions", unit="batch"
+    ):
         some = texts[start : start + _TEXTS]
         with warnings.catch_warnings():
             # Captions from the web are often too long; their start says what they show.

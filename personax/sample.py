@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from personax import (
     attention_sheet,
@@ -23,6 +22,7 @@ from personax import (
 from personax.diffusion.from_picture import Picture
 from personax.drawing import Drawing
 from personax.images import Pixels
+from personax.progress import Progress
 from personax.prompts import Wish
 from personax.weights_schedule import written
 
@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
     drawn: list[list[Pixels]] = []
     heats = []
     total = len(cells) * FLAGS.num_images
-    with tqdm(total=total, unit="image", desc="sampling") as progress:
+    with Progress(total=total, unit="image", desc="sampling") as progress:
         for cell in cells:
             asked, pictures = terms(cell.wishes), []
             for indices in batches:

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
 
 from personax import artifact, command, images, methods, preview
 from personax.denoiser import Denoiser
 from personax.methods.losses import Batch
 from personax.prior import prior_set
+from personax.progress import Progress
 from personax.teaching import Run, fixed_data, language, make_data, prepare
 from personax.training import distributed, sharding, stream, workdir
 from personax.training.checkpoint import Checkpoints
@@ -270,7 +270,7 @@ def _loop(
         looks.look(0, state.theta)
     with (
         stop_agreed() as stopping,
-        tqdm(
+        Progress(
             total=config.steps,
             initial=start,
             unit="step",
@@ -306,7 +306,7 @@ def trained(state: TrainState) -> Theta:
 def _log(
     run: Run,
     pending: list[tuple[int, Metrics]],
-    bar: tqdm,
+    bar: Progress,
     writer: Writer,
     checkpoints: Checkpoints,
 ) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from personax import images
 from personax.images import Pixels
+from personax.progress import Progress
 from personax.prompts import Wish
 from personax.scores import Score
 
@@ -81,7 +81,7 @@ def search(
     pictures. A cell's line in cells.jsonl follows its picture in cells/.
     """
     combinations = list(itertools.product(*(axis.values for axis in axes)))
-    for weights in tqdm(combinations, unit="cell", desc="searching"):
+    for weights in Progress(combinations, unit="cell", desc="searching"):
         if weights in known:
             yield known[weights]
             continue

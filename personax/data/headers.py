@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
+
+from personax.progress import Progress
 
 _CACHE = "~/.cache/personax/headers"
 _ORIENTATION = 0x0112  # EXIF's; from 5 on the picture is stored lying on its side
@@ -48,7 +49,7 @@ def read_headers(
     if wanted:
         with ThreadPoolExecutor(8) as pool:
             headers = pool.map(lambda name: _header(name, open_file), wanted)
-            shown = tqdm(headers, "headers", len(wanted), unit="image", leave=False)
+            shown = Progress(headers, "headers", len(wanted), unit="image", leave=False)
             found |= dict(zip(wanted, shown, strict=True))
         rows = zip(names, stamps, strict=True)
         _write(file, {name: [stamp, found[name]] for name, stamp in rows})

@@ -10,7 +10,6 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
-from tqdm import tqdm
 
 from personax.data.augment import View, view
 from personax.data.concepts import visit
@@ -21,6 +20,7 @@ from personax.images import Mask, Pixels
 from personax.methods.losses import Batch
 from personax.networks import vae
 from personax.networks.tokenizer import Tokenizer, tokenize, where
+from personax.progress import Progress
 from personax.spec import Spec
 from personax.training.distributed import is_first
 from personax.training.sharding import everywhere, over_batch, put
@@ -112,7 +112,7 @@ def make_feed(
     check(data)
     pictures = _stills(data)
     each = []
-    bar = tqdm(
+    bar = Progress(
         pictures.values(),
         "encoding",
         unit="image",

@@ -1,0 +1,42 @@
+"""A bar on a terminal goes over itself; in a file it is a few whole lines."""
+
+import io
+
+import pytest
+
+from personax.progress import Progress
+
+pytestmark = pytest.mark.quick
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(stream, monkeypatch, **options):
+    monkeypatch.setattr("sys.stderr", stream)
+    for _ in Progress(range(1000), "drawing", unit="image", **options):
+        pass
+    return stream.getvalue()
+
+
+def test_a_file_gets_the_first_line_and_the_last(monkeypatch):
+    text = shown(io.StringIO(), monkeypatch)
+    first, last = text.splitlines()
+    assert "\r" not in text
+    assert first.startswith("drawing:   0%")
+    assert last.startswith("drawing: 100%")
+    assert "1000/1000" in last
+
+
+def test_of_what_is_cleared_in_the_end_the_first_line_is_left(monkeypatch):
+    text = shown(io.StringIO(), monkeypatch, leave=False)
+    (line,) = text.splitlines()
+    assert line.startswith("drawing:   0%")
+
+
+def test_a_terminal_gets_the_bar_as_it_is(monkeypatch):
+    text = shown(Terminal(), monkeypatch)
+    assert text.count("\r") > 1
+    assert text.count("\n") == 1
