@@ -28,6 +28,7 @@ CONFIG = {
     "keep": 2,
     "preview": {"prompts": ("a photo of a {}",), "every": 0},
     "validation": {"every": 0},
+    "mesh": {"shape": {"data": -1, "fsdp": 1}},
 }
 DATA = {"base": "f00d", "<v1> dog": "cafe"}
 
@@ -73,6 +74,7 @@ def test_the_same_config_passes(begun):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        ("mesh.shape.fsdp", 8),
         ("log_every", 1),
         ("save_every", 3),
         ("keep", 5),
