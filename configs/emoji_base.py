@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     config.preview.prompts = (
         "a photo of a dog wearing a crown on the beach",
         "a photo of a cat wearing glasses at night",
-        "a photo of a red car in the snow",
+        "a photo of a red automobile in the snow",
         "a photo of a panda in glossy style on a purple background",
         "a photo of a strawberry next to a rocket in the jungle",
     )

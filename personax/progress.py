@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
@@ -20,6 +21,12 @@ class Progress(tqdm):
         if not sys.stderr.isatty():
             options = {"mininterval": _SECONDS, "file": _Lines(sys.stderr), **options}
         super().__init__(*args, **options)
+        self._lap = time.monotonic(), self.n
+
+    def lap(self) -> float:
+        """Units per second since the last call, or since the start."""
+        (since, before), self._lap = self._lap, (time.monotonic(), self.n)
+        return (self.n - before) / (self._lap[0] - since)
 
 
 class _Lines:

@@ -284,6 +284,7 @@ def _loop(
             state, metrics = step(state, base, source.batch(i))
             pending.append((i + 1, metrics))
             done = i + 1
+            bar.update()
             saves = done % config.save_every == 0 or done == config.steps
             if saves or looks.due(done) or done % config.log_every == 0:
                 _log(run, pending, bar, writer, checkpoints)
@@ -292,7 +293,6 @@ def _loop(
                 # All that is said of these steps is on disk before they are.
                 writer.flush()
                 checkpoints.save(state, done, source)
-            bar.update()
         _log(run, pending, bar, writer, checkpoints)
         checkpoints.save(state, int(state.step), source)
     return state
@@ -319,8 +319,8 @@ def _log(
         writer.scalars(step, {**values, "learning_rate": rate})
         shown = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
         bar.set_postfix(shown, refresh=False)
-    if pending and bar.format_dict["rate"]:
-        writer.curve(pending[-1][0], "steps_per_second", bar.format_dict["rate"])
+    if pending:
+        writer.curve(pending[-1][0], "steps_per_second", bar.lap())
     writer.flush()
     pending.clear()
 

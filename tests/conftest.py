@@ -46,11 +46,17 @@ def pytest_addoption(parser):
     )
 
 
+LONGEST = ("test_laws.py", "test_resume.py", "test_configs.py", "test_edit_command.py")
+
+
+def pytest_configure(config):
+    # xdist would begin with the files of the most tests.
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config, items):
     # The longest files first: at the end a worker would be alone with one.
-    items.sort(
-        key=lambda item: item.path.name not in ("test_resume.py", "test_laws.py")
-    )
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("--full-size"):
         return
     skip = pytest.mark.skip(reason="needs --full-size")

@@ -15,7 +15,7 @@ from personax.methods.tokens import TABLE
 from personax.networks.attention import Edit
 from personax.networks.unet import cross_sites, unet
 from personax.tree import flat, overwrite
-from tests.methods.test_laws import compiled, small_denoiser
+from tests.methods.test_laws import small_denoiser
 
 pytestmark = pytest.mark.quick
 
@@ -61,7 +61,7 @@ def small():
     return small_denoiser()
 
 
-@compiled
+@jax.jit
 def said(denoiser, marks, t):
     """The texts of the three prompts."""
     prompt = encode(denoiser, IDS, marks)
@@ -74,7 +74,7 @@ def with_words(denoiser, *words):
     return denoiser.replace(words=words)
 
 
-@compiled
+@jax.jit
 def table_row(denoiser, row, ids, marks):
     """What the encoder says where the marked word is a row of the table itself."""
     table = flat(denoiser.params)[TABLE]
@@ -156,7 +156,7 @@ def test_each_site_reads_its_own_text(tiny):
     names = cross_sites(tiny.params["unet"])
     denoiser = with_words(tiny, rows(len(names)))
 
-    @compiled
+    @jax.jit
     def run(denoiser, marks):
         seen = {}
 
@@ -189,7 +189,7 @@ def test_recomputation_changes_neither_prediction_nor_gradient(small):
             out, _ = network(own, **BATCH, prompt=encode(own, IDS, MARKS))
             return jnp.square(out).mean()
 
-        return compiled(jax.value_and_grad(loss))(words.table)
+        return jax.jit(jax.value_and_grad(loss))(words.table)
 
     want, wanted = run("none")
     assert (np.abs(wanted).max(axis=(1, 2)) > 1e-5).all()  # every layer's row
@@ -208,9 +208,9 @@ def test_guidance_reads_one_row_for_all_images(small, by_layer):
     null = encode(denoiser, IDS[2:])
     t = jnp.float32(700)
     eps = guide({"base": denoiser}, cfg(prompt, null, jnp.float32(3)))
-    ours, _ = compiled(eps)(BATCH["x"], t, jnp.int32(0))
+    ours, _ = jax.jit(eps)(BATCH["x"], t, jnp.int32(0))
 
-    @compiled
+    @jax.jit
     def alone(texts):
         def of(site):
             return jnp.repeat(texts[site.name], 3, axis=0)

@@ -22,7 +22,7 @@ from personax.networks.attention import Context, Site, attention, attention_prob
 from personax.networks.layers import dense
 from personax.networks.unet import UNetConfig, cross_sites, init_unet
 from personax.tree import count, flat, nest
-from tests.methods.test_laws import compiled, small_denoiser
+from tests.methods.test_laws import small_denoiser
 
 pytestmark = pytest.mark.quick
 
@@ -167,7 +167,7 @@ def test_what_is_bound_before_is_the_reference_and_what_comes_after_is_not(base)
     difference = predicted(first, DOG_AT) - predicted(last, DOG_AT)
     assert np.abs(difference).max() > 1e-3
     # Behind it, keys and queries decide maps that nobody reads.
-    gradient = compiled(
+    gradient = jax.jit(
         jax.grad(lambda b: predicted(last.replace(params=b), DOG_AT).sum())
     )(last.params)
     keys = {p: g for p, g in flat(gradient["unet"]).items() if "attn2/to_k" in p}
@@ -294,7 +294,7 @@ def drawing(own_trajectory):
     solver = SOLVERS["ddim"]
     draw = make_draw(solver, (8, 8, 4), own_trajectory=own_trajectory)
 
-    @compiled
+    @jax.jit
     def drawn(denoiser):
         prompt = encode(denoiser, IDS[:1], DOG_AT[:, :1])
         terms = cfg(prompt, encode(denoiser, jnp.full((1, 12), 63)), jnp.float32(3.0))

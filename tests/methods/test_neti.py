@@ -18,7 +18,7 @@ from personax.model import from_base, with_concepts
 from personax.networks.unet import cross_sites
 from personax.networks.vae import Posterior
 from personax.prompts import to_prompt
-from tests.methods.test_laws import compiled, small_denoiser
+from tests.methods.test_laws import small_denoiser
 
 pytestmark = pytest.mark.quick
 
@@ -41,7 +41,7 @@ def bound(small, *concepts, seed=0, **arguments):
     return methods.bind(method, small, theta), theta["mapper"]
 
 
-@compiled
+@jax.jit
 def said(denoiser):
     return read(denoiser, encode(denoiser, IDS, MARKS), T).text
 
@@ -160,7 +160,7 @@ def test_the_step_trains_on_what_was_kept(small):
     kept = kept_in(keys, 1.0)(denoiser)
     assert (kept < HIDDEN).all()
 
-    @compiled
+    @jax.jit
     def both(denoiser, batch, keys):
         dropped = methods.make("neti", dropout=1.0).loss(denoiser, batch, keys)[0]
         own = denoiser.words[0].replace(kept=kept)
