@@ -80,7 +80,7 @@ def open_portraits(which: str, options: Mapping[str, str]) -> Rendered:
 
 
 def open_scenes(options: Mapping[str, str]) -> Rendered:
-    """The base's own stream, in its first version's styles unless `options` name some."""
+    """Scenes in the styles of the base's first version, or in those `options` name."""
     return _open("scenes", options, count=SCENES, styles=emoji.BASE_STYLES)
 
 
