@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialized
 
 import personax
 from personax import methods
@@ -57,9 +58,10 @@ def save(
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file(_named(theta), unfinished / "theta.safetensors")
+    # safetensors' own save_file lets nobody but its user read what it wrote.
+    (unfinished / "theta.safetensors").write_bytes(serialized(_named(theta)))
     if prepared:
-        save_file(_named(prepared), unfinished / "prepared.safetensors")
+        (unfinished / "prepared.safetensors").write_bytes(serialized(_named(prepared)))
     for i, earlier in enumerate(before):
         shutil.copytree(earlier, unfinished / "before" / str(i))
     record = {

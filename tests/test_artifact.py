@@ -75,6 +75,12 @@ def test_a_row_drawn_at_random_is_no_obstacle(tiny, tmp_path):
     assert loaded.concepts[0].initial == (None,)
 
 
+def test_others_may_read_it_as_they_may_any_file(folder, tmp_path):
+    (tmp_path / "any").write_text("")
+    mode = (tmp_path / "any").stat().st_mode
+    assert {path.stat().st_mode for path in folder.iterdir()} == {mode}
+
+
 def test_saving_again_replaces_the_folder(folder, tiny):
     write(folder, tiny, step=4)
     assert artifact.load(folder, tiny.params, "f").about["step"] == 4

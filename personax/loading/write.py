@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from personax.loading.files import STEMS
 from personax.loading.names import from_layout, torch_name
@@ -39,9 +39,7 @@ def write_pipeline(
             continue
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, unfinished / path.name)
-    name = f"{STEMS['unet']}.safetensors"
-    # diffusers refuses a file that does not say which library's layout it has.
-    save_file(torch_state(params, dtype), unfinished / "unet" / name, {"format": "pt"})
+    _write_weights(unfinished / "unet", params, dtype)
     unfinished.rename(folder)
 
 
@@ -59,9 +57,15 @@ def write_controlnet(
     values = {"_class_name": "ControlNetModel", **dataclasses.asdict(config)}
     text = json.dumps(values, indent=2, sort_keys=True)
     (unfinished / "config.json").write_text(f"{text}\n")
-    name = f"{STEMS['unet']}.safetensors"
-    save_file(torch_state(params, dtype), unfinished / name, {"format": "pt"})
+    _write_weights(unfinished, params, dtype)
     unfinished.rename(folder)
+
+
+def _write_weights(folder: Path, params: Params, dtype: str) -> None:
+    # diffusers refuses a file that does not say which library's layout it has. Bytes,
+    # because safetensors' own save_file lets nobody but its user read what it wrote.
+    found = save(torch_state(params, dtype), {"format": "pt"})
+    (folder / f"{STEMS['unet']}.safetensors").write_bytes(found)
 
 
 def torch_state(params: Params, dtype: str = "float32") -> dict[str, np.ndarray]:
