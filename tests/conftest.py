@@ -2,10 +2,10 @@
 
 import os
 
-# Before jax starts: a wheel with a TPU library would otherwise look for one.
-os.environ["JAX_PLATFORMS"] = "cpu"
 from tests.fast import FAST
 
+# Before jax starts: a wheel with a TPU library would otherwise look for one.
+os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES} {FAST}".strip()
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,7 +1,5 @@
 """Null-text inversion: the published loop, and what it gives back of a picture."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,7 +128,7 @@ def test_it_stops_where_nothing_is_to_be_gained(tiny, grid, prompt_pair):
 
 def test_a_rendered_scene_returns_within_half_a_decibel(emoji):
     """Guided null-text replay, against the autoencoder's own reconstruction."""
-    model, steps = from_base(emoji), 12
+    model, steps = from_base(emoji), 25
     spec, params = model.denoiser.spec, emoji.params["vae"]
     scene = world.Scene(("cat-face", "noto"), "on the beach")
     picture = world.render(np.random.default_rng(1), world.load_sprites(), scene)
@@ -139,7 +137,7 @@ def test_a_rendered_scene_returns_within_half_a_decibel(emoji):
     terms = tuple(prompts.to_terms({"base": model}, [wish]))
     denoisers = {"base": model.denoiser}
 
-    @functools.partial(jax.jit, compiler_options=USUAL)
+    @jax.jit(compiler_options=USUAL)
     def run(params, denoisers, terms, picture):
         z0 = vae.scale(spec.vae, vae.encode(params, spec.vae, picture).mean)
         alone = [terms[1].replace(weight=jnp.ones(()))]

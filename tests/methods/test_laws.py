@@ -333,7 +333,7 @@ def test_another_batch_prompt_or_weight_compiles_nothing(case, base, trained, in
     assert (np.abs(first - again).max() > 1e-3) == (case not in WITHOUT_TEXT)
 
 
-@pytest.mark.parametrize("case", METHODS)  # a step more to compile for each
+@every
 def test_vmap_over_theta_equals_separate_training(case, base, trained):
     done = trained(case)
     batches = [

@@ -1,7 +1,6 @@
 """The folded null text against torch diffusers: float32, the stated tolerances."""
 
 import contextlib
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +109,7 @@ def test_exported_it_is_an_ordinary_unet_that_ignores_its_text(base, model, norm
     t = np.array([3.0, 721.0], np.float32)
     prompt = encode(base, jnp.tile(NULL, (2, 1)))
     x, t = jnp.asarray(x), jnp.asarray(t)
-    jit = functools.partial(jax.jit, compiler_options=USUAL)  # as users compile it
+    jit = jax.jit(compiler_options=USUAL)  # as users compile it
     ours = jit(lambda denoiser: network(denoiser, x, t, prompt)[0])(folded)
     opened = jit(
         lambda params: unet(params, base.spec.unet, x, t, jnp.asarray(text))[0]

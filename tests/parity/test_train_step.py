@@ -43,7 +43,6 @@ FLOOR = 1e-4  # of the whole gradient's norm: below it a tensor's gradient is ro
 RATE, DECAY, LAMBDA, STEP = 1e-3, 1e-2, 0.5, 5
 CLIP = 0.02  # not the scripts' 1: gradients of so small a model are below it
 
-
 NEW, BOS, EOS, SHARE = 64, 62, 63, 2.0
 TWO_WORDS = [
     Concept("<v1>", "dog", (NEW,), (7,), "<v1> dog"),
