@@ -21,7 +21,6 @@ import optax
 from absl import app, flags
 from jaxtyping import UInt8
 from PIL import Image
-from safetensors.numpy import save_file
 
 from personax import command
 from personax.data import emoji
@@ -30,6 +29,7 @@ from personax.metrics import classifier
 from personax.metrics.classifier import NONE, Classifier, init_classifier, logits
 from personax.networks import vae
 from personax.progress import Progress
+from personax.tensor_file import write_tensors
 from personax.training.workdir import write
 from personax.tree import count, flat
 
@@ -57,7 +57,7 @@ def main(_):
     params = jax.tree.map(lambda x: np.asarray(x, np.float16), params)
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(flat(params), out / "model.safetensors")
+    write_tensors(out / "model.safetensors", flat(params))
     write(out / "config.json", json.dumps({"heads": heads}, indent=1) + "\n")
     table = measured(classifier.load_classifier(out), base, sprites)
     seconds = time.perf_counter() - start

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 from safetensors.numpy import load_file
-from safetensors.numpy import save as serialized
 
 import personax
 from personax import methods
 from personax.methods import Concept, Method
 from personax.methods.compress import expand
 from personax.methods.quantise import restore
+from personax.tensor_file import write_tensors
 from personax.tree import flat
 from personax.typing import Params, Theta
 
@@ -58,10 +58,9 @@ def save(
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    # safetensors' own save_file lets nobody but its user read what it wrote.
-    (unfinished / "theta.safetensors").write_bytes(serialized(_named(theta)))
+    write_tensors(unfinished / "theta.safetensors", _named(theta))
     if prepared:
-        (unfinished / "prepared.safetensors").write_bytes(serialized(_named(prepared)))
+        write_tensors(unfinished / "prepared.safetensors", _named(prepared))
     for i, earlier in enumerate(before):
         shutil.copytree(earlier, unfinished / "before" / str(i))
     record = {

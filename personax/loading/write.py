@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from personax.loading.files import STEMS
 from personax.loading.names import from_layout, torch_name
 from personax.networks.controlnet import ControlNetConfig
+from personax.tensor_file import write_tensors
 from personax.tree import flat
 from personax.typing import Params
 
@@ -62,10 +62,9 @@ def write_controlnet(
 
 
 def _write_weights(folder: Path, params: Params, dtype: str) -> None:
-    # diffusers refuses a file that does not say which library's layout it has. Bytes,
-    # because safetensors' own save_file lets nobody but its user read what it wrote.
-    found = save(torch_state(params, dtype), {"format": "pt"})
-    (folder / f"{STEMS['unet']}.safetensors").write_bytes(found)
+    path = folder / f"{STEMS['unet']}.safetensors"
+    # diffusers refuses a file that does not say which library's layout it has.
+    write_tensors(path, torch_state(params, dtype), {"format": "pt"})
 
 
 def torch_state(params: Params, dtype: str = "float32") -> dict[str, np.ndarray]:
