@@ -1,5 +1,6 @@
 """FFHQ and AFHQv2 built from a folder or a zip and read again, without TensorFlow."""
 
+import pathlib
 import pickle
 import sys
 import zipfile
@@ -72,6 +73,14 @@ def test_afhqv2_has_two_splits_and_its_labels_as_captions(tmp_path):
     assert shown == [(10, "cat"), (0, "dog"), (20, "wild")]
     with pytest.raises(ValueError, match="Unknown split 'valid'"):
         open_set("tfds:afhqv2", split="valid", **data)
+
+
+def test_a_set_in_another_format_is_refused(faces, tmp_path):
+    builder = build("ffhq", str(faces), str(tmp_path / "out"))
+    about = pathlib.Path(builder.data_dir) / "dataset_info.json"
+    about.write_text(about.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(ValueError, match="stored as tfrecord, which cannot be read by"):
+        open_set("tfds:ffhq", data_dir=str(tmp_path / "out"))
 
 
 def test_what_cannot_be_built_or_read_is_refused(tmp_path, monkeypatch):

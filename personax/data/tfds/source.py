@@ -97,8 +97,9 @@ class Tfds:
             return builder.as_data_source(split=self.split, decoders=decoders)
         except NotImplementedError:
             raise ValueError(
-                f"tfds:{self.name} is not stored as array_record, which alone can be "
-                "read by number; prepare it again with file_format='array_record'."
+                f"tfds:{self.name} is stored as {builder.info.file_format.value}, "
+                "which cannot be read by number; prepare it again with "
+                "file_format='array_record'."
             )
 
 
