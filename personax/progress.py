@@ -11,7 +11,7 @@ _SECONDS = 10.0
 
 
 class Progress(tqdm):
-    """tqdm's bar; where no terminal looks on, a line at least every ten seconds apart.
+    """tqdm's bar; where no terminal looks on, a line about every ten seconds.
 
     A cluster's log has neither the width for ten updates a second nor a way back to the
     start of a line, without an end of which many collectors show nothing at all.
