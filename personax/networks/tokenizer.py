@@ -15,6 +15,13 @@ from personax.tree import nearest
 
 # What a placeholder looks like: one word in angle brackets, "<v1>".
 _PLACEHOLDER = re.compile(r"<[^<>|\s]+>")
+# How a text's own ids are asked for.
+_PLAIN = {
+    "add_special_tokens": False,
+    "padding": False,
+    "truncation": False,
+    "verbose": False,
+}
 
 
 class Placeholder(NamedTuple):
@@ -118,8 +125,7 @@ def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b
     """
     rows = np.full((len(prompts), tokenizer.length), tokenizer.pad, np.int32)
     room = tokenizer.length - 2
-    for row, prompt in zip(rows, prompts, strict=True):
-        ids = ids_of(tokenizer, prompt)
+    for row, prompt, ids in zip(rows, prompts, _ids(tokenizer, prompts), strict=True):
         if len(ids) > room:
             warnings.warn(
                 f"The prompt {prompt!r} has {len(ids)} tokens, the text encoder reads "
@@ -239,6 +245,13 @@ def _stretches(words: list[_Word], wanted: list[_Word]) -> Iterator[int]:
         start += len(current.ids)
 
 
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """`ids_of` each text, in one call where no placeholder cuts them up."""
+    if tokenizer.placeholders or not texts:
+        return [ids_of(tokenizer, text) for text in texts]
+    return tokenizer.backend(list(texts), **_PLAIN).input_ids
+
+
 def _words(tokenizer: Tokenizer, text: str) -> list[_Word]:
     if not tokenizer.placeholders:
         return _plain_words(tokenizer, text)
@@ -254,9 +267,7 @@ def _words(tokenizer: Tokenizer, text: str) -> list[_Word]:
 
 
 def _plain_words(tokenizer: Tokenizer, text: str) -> list[_Word]:
-    encoded = tokenizer.backend(
-        text, add_special_tokens=False, padding=False, truncation=False, verbose=False
-    )
+    encoded = tokenizer.backend(text, **_PLAIN)
     words: list[tuple[int, ...]] = []
     previous = None
     for i, number in zip(encoded.input_ids, encoded.word_ids(), strict=True):
