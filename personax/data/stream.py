@@ -1,14 +1,9 @@
 """An endless stream of batches from a large set, decoded ahead by Grain."""
 
-import functools
-import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from absl import flags
 from jaxtyping import Int, UInt8
 from PIL import Image
 
@@ -94,38 +89,14 @@ class Stream:
         """
         import grain  # here, as it takes seconds and few pictures need none of it
 
+        from personax.data.ahead import ahead
+
         steps = grain.MapDataset.range(first, _LAST).map(self.step)
-        found = _ahead(steps, workers)
+        found = ahead(steps, workers)
         found = grain.experimental.ThreadPrefetchIterDataset(
             found.map(then), prefetch_buffer_size=2
         )
         return Batches(found, first)
-
-
-def _ahead(steps: Any, workers: int) -> Any:
-    """The steps as Grain reads them ahead."""
-    import grain
-
-    found = steps.to_iter_dataset(grain.ReadOptions(2, prefetch_buffer_size=4))
-    if not workers:
-        return found
-    if not flags.FLAGS.is_parsed():
-        # Grain asks its own flags, and a notebook has parsed none.
-        flags.FLAGS.mark_as_parsed()
-    options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=2)
-    live = functools.partial(_live_with, os.getpid())
-    return found.mp_prefetch(options, worker_init_fn=live)
-
-
-def _live_with(parent: int, worker: int, workers: int) -> None:
-    """Ends this worker where its parent was killed, who then told it nothing."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _say(words: Words, rng: np.random.Generator) -> str | None:
@@ -244,6 +215,8 @@ def one_after_another(
     """
     import grain
 
+    from personax.data.ahead import ahead
+
     def look(number: int) -> Mapping[str, Any]:
         try:
             picture = reader.pictures.picture(number)
@@ -257,4 +230,4 @@ def one_after_another(
     steps = grain.MapDataset.range(len(chunks)).map(
         lambda i: [look(number) for number in chunks[i]]
     )
-    return iter(_ahead(steps, workers))
+    return iter(ahead(steps, workers))

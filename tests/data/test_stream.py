@@ -1,5 +1,8 @@
 """A stream's batches: one order, bad pictures replaced, sizes, mirrors, captions."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -76,7 +79,7 @@ def test_processes_share_one_order():
         assert numbers(rows) == whole.order.step(step).tolist()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 1, 3])
 def test_it_goes_on_at_any_step_however_it_is_read(workers):
     found = stream(open_set("portraits:people:20"), words=Words(("a", "b"), 0.2))
     batches = found.batches(7, workers=workers, then=lambda rows: {**rows, "then": 1})
@@ -86,10 +89,25 @@ def test_it_goes_on_at_any_step_however_it_is_read(workers):
     batches.close()
 
 
+def test_a_signal_to_the_whole_group_leaves_the_batches_to_its_parent():
+    found = stream(open_set("portraits:people:20"))
+    batches = found.batches(0, workers=2)
+    for step in range(2):
+        assert_same(next(batches), found.step(step))
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+    for step in range(2, 20):  # more than were read ahead
+        assert_same(next(batches), found.step(step))
+    batches.close()
+    assert not any(worker.is_alive() for worker in workers)
+
+
 def test_a_worker_ends_with_a_parent_that_was_killed():
     script = """
 import os, signal, multiprocessing as mp
-from personax.data.stream import _live_with
+from personax.data.ahead import _live_with
 
 def work(parent, ready):
     _live_with(parent, 0, 1)
