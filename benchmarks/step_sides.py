@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+import time
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,8 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12}
 
 Step = Callable[[], dict[str, float]]
 About = Callable[[list[float]], dict[str, float]]
+# Of so many images: a step, and what there is to say of it in the end.
+Side = Callable[[int], tuple[Step, About]]
 
 
 class Asked(NamedTuple):
@@ -33,7 +37,7 @@ class Asked(NamedTuple):
 
     model: str
     method: str
-    batch: int
+    batches: tuple[int, ...]  # the first has the draws that both sides share
     size: int
     remat: str
     optimizer: str
@@ -58,11 +62,11 @@ class Asked(NamedTuple):
 
 
 def examples(
-    asked: Asked, side: int, channels: int, tokens: int, vocabulary: int
+    asked: Asked, b: int, side: int, channels: int, tokens: int, vocabulary: int
 ) -> dict[str, Any]:
     """The same cached latents (channels last), captions and masks on both sides."""
     rng = np.random.default_rng(0)
-    b, words = asked.batch, asked.method == "custom_diffusion"
+    words = asked.method == "custom_diffusion"
     ids = rng.integers(3, 1000, (b, tokens)).astype(np.int32)
     ids[:, 4] = vocabulary if words else 7
     mask = np.ones((b, side, side), np.float32)
@@ -75,8 +79,8 @@ def examples(
     }
 
 
-def personax_side(asked: Asked) -> tuple[Step, About]:
-    """personax's step, and what there is to say of it in the end."""
+def personax_side(asked: Asked) -> Side:
+    """personax's steps: all batch sizes are compiled at once, and train one state."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -102,17 +106,24 @@ def personax_side(asked: Asked) -> tuple[Step, About]:
     height, width = (asked.size, asked.size) if asked.size else spec.size
     side, _, channels = spec.latent_shape(height, width)
     text = spec.text_encoder
-    x = examples(asked, side, channels, text.max_position_embeddings, text.vocab_size)
-    batch = Batch(
-        Posterior(jnp.asarray(x["mean"]), jnp.asarray(x["logvar"])),
-        jnp.asarray(x["ids"]),
-        mask=None if x["mask"] is None else jnp.asarray(x["mask"]),
-    )
-    if asked.frozen_text:
-        batch = batch._replace(text=jax.jit(encode)(denoiser, batch.ids).text)
+
+    def batch_of(b: int) -> Batch:
+        x = examples(
+            asked, b, side, channels, text.max_position_embeddings, text.vocab_size
+        )
+        batch = Batch(
+            Posterior(jnp.asarray(x["mean"]), jnp.asarray(x["logvar"])),
+            jnp.asarray(x["ids"]),
+            mask=None if x["mask"] is None else jnp.asarray(x["mask"]),
+        )
+        if asked.frozen_text:
+            batch = batch._replace(text=jax.jit(encode)(denoiser, batch.ids).text)
+        return batch
+
     null = {"null_norm": "token_mean"} if asked.method == "concept_centric" else {}
     method = methods.make(asked.method, **null)
-    denoiser = methods.prepare(method, denoiser, batch.ids)
+    shared = batch_of(asked.batches[0])
+    denoiser = methods.prepare(method, denoiser, shared.ids)
     concept = methods.Concept("<v1>", "dog", (text.vocab_size,), (7,), "<v1> dog")
     key = jax.random.key(0)
     theta = methods.init(method, key, denoiser.params, [concept])
@@ -127,38 +138,53 @@ def personax_side(asked: Asked) -> tuple[Step, About]:
     state = create(theta, tx.init(theta), key)
     del theta  # the step donates it
     if not asked.draws.exists():
-        keys = jax.random.split(jax.random.fold_in(key, 0), asked.batch)
-        np.savez(asked.draws, **draws(spec, batch.posterior, keys)._asdict())
-    compiled = make_step(method, tx).lower(state, denoiser, batch).compile()
+        keys = jax.random.split(jax.random.fold_in(key, 0), asked.batches[0])
+        drawn = draws(spec, shared.posterior, keys)._asdict()
+        unfinished = asked.draws.with_suffix(".tmp.npz")
+        np.savez(unfinished, **drawn)
+        unfinished.rename(asked.draws)  # torch's side may be waiting for it
+    train = make_step(method, tx)
+    compiling = futures.ThreadPoolExecutor(len(asked.batches))
+    programs = {
+        b: compiling.submit(train.lower(state, denoiser, batch_of(b)).compile)
+        for b in asked.batches
+    }
 
-    def step():
-        nonlocal state
-        state, metrics = jax.block_until_ready(compiled(state, denoiser, batch))
-        return {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
+    def of(b: int) -> tuple[Step, About]:
+        batch, compiled = batch_of(b), programs[b].result()
 
-    def about(seconds):
-        memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
-        flops = compiled.cost_analysis()["flops"]
-        found = {"temp_gib": round(memory, 2), "flops": flops}
-        if gpu:
-            device = jax.local_devices()[0]
-            peak = device.memory_stats()["peak_bytes_in_use"] / 2**30
-            found["device_gib"] = round(peak, 2)
-            if count(denoiser.params["unet"]) == SD15_UNET and side == 64:
-                found |= utilisation(asked, device.device_kind, seconds)
-        return found
+        def step():
+            nonlocal state
+            state, metrics = jax.block_until_ready(compiled(state, denoiser, batch))
+            return {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
 
-    return step, about
+        def about(seconds):
+            memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
+            flops = compiled.cost_analysis()["flops"]
+            found = {"temp_gib": round(memory, 2), "flops": flops}
+            if gpu:
+                device = jax.local_devices()[0]
+                peak = device.memory_stats()["peak_bytes_in_use"] / 2**30
+                found["device_gib"] = round(peak, 2)
+                if count(denoiser.params["unet"]) == SD15_UNET and side == 64:
+                    found |= utilisation(asked, b, device.device_kind, seconds)
+            return found
+
+        return step, about
+
+    return of
 
 
-def utilisation(asked: Asked, device: str, seconds: list[float]) -> dict[str, float]:
+def utilisation(
+    asked: Asked, b: int, device: str, seconds: list[float]
+) -> dict[str, float]:
     """Model-FLOP utilisation of SD 1.5 at 512x512, and images per second.
 
     FLOPs that recomputation adds count for nothing.
     """
     if not seconds:
         return {}
-    rate = asked.batch / np.median(seconds)
+    rate = b / np.median(seconds)
     found = {"images_per_s": round(float(rate), 2)}
     for name, peak in PEAK_FLOPS.items():
         if name in device:
@@ -166,7 +192,7 @@ def utilisation(asked: Asked, device: str, seconds: list[float]) -> dict[str, fl
     return found
 
 
-def torch_side(asked: Asked) -> tuple[Step, About]:
+def torch_side(asked: Asked) -> Side:
     """The step of diffusers' train_custom_diffusion.py or train_dreambooth.py.
 
     Of a concept-centric model it is DreamBooth's, with a constant for each
@@ -214,58 +240,71 @@ def torch_side(asked: Asked) -> tuple[Step, About]:
     else:
         optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE)
 
-    network = torch.compile(unet) if asked.compile else unet
+    # A program for each size of batch, as XLA's are.
+    network = torch.compile(unet, dynamic=False) if asked.compile else unet
+    while not asked.draws.exists():
+        time.sleep(0.2)
     with np.load(asked.draws) as file:
         first = {name: _to_torch(torch, file[name], device) for name in file}
     _, channels, side, _ = first["x0"].shape
     tokens = encoder.config.max_position_embeddings
-    x = examples(asked, side, channels, tokens, vocabulary)
-    x = {k: None if v is None else _to_torch(torch, v, device) for k, v in x.items()}
     vae = json.loads((asked.folder / "vae/config.json").read_text())
     scaling = vae["scaling_factor"]
-    deviation, ids, mask = torch.exp(0.5 * x["logvar"]), x["ids"].long(), x["mask"]
-    text = None
-    if asked.frozen_text:
-        with torch.no_grad():
-            text = encoder(ids)[0]
 
-    def draw():
-        x0 = scaling * (x["mean"] + deviation * torch.randn_like(deviation))
-        t = torch.randint(0, 1000, (asked.batch,), device=device)
-        return {"x0": x0, "eps": torch.randn_like(x0), "t": t}
+    def of(b: int) -> tuple[Step, About]:
+        x = examples(asked, b, side, channels, tokens, vocabulary)
+        x = {
+            name: None if value is None else _to_torch(torch, value, device)
+            for name, value in x.items()
+        }
+        deviation, ids, mask = torch.exp(0.5 * x["logvar"]), x["ids"].long(), x["mask"]
+        text = None
+        if asked.frozen_text:
+            with torch.no_grad():
+                text = encoder(ids)[0]
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
-    def loss_of(x0, eps, t):
-        noisy = scheduler.add_noise(x0, eps, t.long())
-        hidden = encoder(ids)[0] if text is None else text
-        predicted = network(noisy, t, hidden).sample
-        if mask is None:
-            return F.mse_loss(predicted.float(), eps)
-        squares = F.mse_loss(predicted.float(), eps, reduction="none")
-        over = (squares * mask[:, None]).sum([1, 2, 3])
-        return (over / (channels * mask.sum([1, 2]))).mean()
+        def draw():
+            x0 = scaling * (x["mean"] + deviation * torch.randn_like(deviation))
+            t = torch.randint(0, 1000, (b,), device=device)
+            return {"x0": x0, "eps": torch.randn_like(x0), "t": t}
 
-    def step():
-        nonlocal first
-        drawn, first = first or draw(), None
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = loss_of(**drawn)
-        loss.backward()
-        if words:
-            table.grad[:vocabulary] = 0  # only the new word's row trains
-        norm = torch.nn.utils.clip_grad_norm_(trained, CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
-        return {"loss": loss.item(), "gradient_norm": norm.item()}
+        def loss_of(x0, eps, t):
+            noisy = scheduler.add_noise(x0, eps, t.long())
+            hidden = encoder(ids)[0] if text is None else text
+            predicted = network(noisy, t, hidden).sample
+            if mask is None:
+                return F.mse_loss(predicted.float(), eps)
+            squares = F.mse_loss(predicted.float(), eps, reduction="none")
+            over = (squares * mask[:, None]).sum([1, 2, 3])
+            return (over / (channels * mask.sum([1, 2]))).mean()
 
-    def about(seconds):
-        if device == "cpu":
-            return {"threads": torch.get_num_threads()}
-        found = {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
-        if size == SD15_UNET and side == 64:
-            found |= utilisation(asked, torch.cuda.get_device_name(), seconds)
-        return found
+        def step():
+            nonlocal first
+            drawn, first = first or draw(), None
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = loss_of(**drawn)
+            loss.backward()
+            if words:
+                table.grad[:vocabulary] = 0  # only the new word's row trains
+            norm = torch.nn.utils.clip_grad_norm_(trained, CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            return {"loss": loss.item(), "gradient_norm": norm.item()}
 
-    return step, about
+        def about(seconds):
+            if device == "cpu":
+                return {"threads": torch.get_num_threads()}
+            found = {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+            if size == SD15_UNET and side == 64:
+                found |= utilisation(asked, b, torch.cuda.get_device_name(), seconds)
+            return found
+
+        return step, about
+
+    return of
 
 
 def _to_torch(torch: Any, array: np.ndarray, device: str) -> Any:
@@ -288,7 +327,7 @@ def _fold(unet: Any, encoder: Any, asked: Asked, torch: Any) -> None:
 
     config = encoder.config
     tokens = config.max_position_embeddings
-    ids = examples(asked, 8, 4, tokens, config.vocab_size)["ids"][:1]
+    ids = examples(asked, 1, 8, 4, tokens, config.vocab_size)["ids"]
     device = next(encoder.parameters()).device
     with torch.no_grad():
         text = encoder(torch.tensor(ids, device=device).long())[0]

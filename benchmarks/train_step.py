@@ -4,8 +4,8 @@ python -m benchmarks.train_step --model emoji --batch 8
 python -m benchmarks.train_step --model emoji --method dreambooth --batch 8
 python -m benchmarks.train_step --model DIR   # one of benchmarks.random_sd15
 python -m benchmarks.train_step --method concept_centric --against dreambooth --batch 8
-python -m benchmarks.train_step --model DIR --method dreambooth --remat layer \
-    --compile --apart --batch 8,16,32,64   # on a GPU: images/s and utilisation of both
+python -m benchmarks.train_step --model DIR --method dreambooth \
+    --compile --apart --ahead --batch 8,16,32   # on a GPU: images/s and utilisation
 
 Each side is a process of its own, which loads the base, takes a first step, and then
 one step whenever it is asked to. Latents are cached on both sides. Custom Diffusion
@@ -16,15 +16,17 @@ the compiler's FLOPs of both stand in the line. On a CPU all is float32; on a GP
 compute in bfloat16 from float32 weights.
 """
 
+import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
@@ -51,70 +53,106 @@ flags.DEFINE_integer("repeats", 5, "Counted steps of each side.")
 flags.DEFINE_bool(
     "apart", False, "One side at a time: for steps too large to be held twice."
 )
+flags.DEFINE_bool(
+    "ahead", False, "With --apart: load and compile all sides at once, time in turn."
+)
+flags.DEFINE_multi_integer("pause", [], "Processes that stand still while we time.")
+flags.DEFINE_bool("cold", True, "Also time a first step without a compilation cache.")
 flags.DEFINE_bool("compile", False, "torch compiles its UNet.")
 flags.DEFINE_string("side", None, "Internal: be that side.")
 flags.DEFINE_string("exchange", None, "Internal: where the first step's draws lie.")
 
 
 def main(argv):
+    batches = tuple(map(int, FLAGS.batch))
     if FLAGS.side:
         asked = step_sides.Asked(
             **{
                 name: FLAGS[name].value
                 for name in step_sides.Asked._fields
-                if name not in ("method", "batch")
+                if name not in ("method", "batches")
             },
             method="dreambooth" if FLAGS.side == "dreambooth" else FLAGS.method,
-            batch=int(FLAGS.batch[0]),
+            batches=batches,
         )
         torch = FLAGS.side == "torch"
         serve(step_sides.torch_side if torch else step_sides.personax_side, asked)
         return
-    for batch in map(int, FLAGS.batch):
-        measure(batch)
-
-
-def measure(batch: int) -> None:
-    """Both sides' steps of so many images, as a line."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as exchange:
-        first, last = {}, {}
+        found = measure(batches, exchange)
+    for b in batches:
+        if all(b in each for each in found.values()):
+            report(b, {side: each[b] for side, each in found.items()}, load)
 
-        def begin(side: str, name: str = "") -> subprocess.Popen:
-            process = start(side, batch, exchange)
-            first[name or side] = answer(process)
-            return process
 
-        def end(side: str, process: subprocess.Popen) -> None:
-            last[side] = ask(process, "end")
-            process.wait()
+class Measured(NamedTuple):
+    """One side's steps of so many images."""
 
-        # The first process fills the compilation cache and draws what chance decides.
-        end("cold", begin("personax", "cold"))
-        sides = (FLAGS.against, "personax")
-        if FLAGS.apart:
-            seconds = {}
+    first: dict[str, Any]  # what the first step said
+    seconds: list[float]
+    last: dict[str, Any]  # what the side said in the end
+
+
+def measure(batches: tuple[int, ...], exchange: str) -> dict[str, dict[int, Measured]]:
+    """{side: {images: its steps}}; where a side ends early, what it had measured."""
+    if FLAGS.cold:
+        # Fills the compilation cache, and draws what chance decides.
+        process = start("cold", exchange)
+        cold = {batches[0]: Measured(ask(process, f"begin {batches[0]}"), [], {})}
+        end(process)
+    sides = (FLAGS.against, "personax")
+    found: dict[str, dict[int, Measured]] = {side: {} for side in sides}
+    processes = {}
+    if FLAGS.ahead or not FLAGS.apart:
+        processes = {side: start(side, exchange) for side in sides}
+    if not FLAGS.apart:
+        for b in batches:
+            first = {side: ask(processes[side], f"begin {b}") for side in sides}
+            with paused(FLAGS.pause):
+                seconds = timing.alternate(
+                    {side: lambda s=side: ask(processes[s], "step") for side in sides},
+                    FLAGS.repeats,
+                )
             for side in sides:
-                process = begin(side)
-                seconds[side] = [
-                    ask(process, "step")["seconds"] for _ in range(FLAGS.repeats)
-                ]
-                end(side, process)
-        else:
-            processes = {side: begin(side) for side in sides}
-            seconds = timing.alternate(
-                {
-                    side: lambda p=process: ask(p, "step")
-                    for side, process in processes.items()
-                },
-                FLAGS.repeats,
-            )
-            for side, process in processes.items():
-                end(side, process)
-    report(batch, seconds, first, last, load)
+                last = ask(processes[side], "about")
+                found[side][b] = Measured(first[side], seconds[side], last)
+    for side in sides if FLAGS.apart else ():
+        process = processes.pop(side, None) or start(side, exchange)
+        still = [*FLAGS.pause, *(other.pid for other in processes.values())]
+        for b in batches:
+            try:
+                first = ask(process, f"begin {b}")
+                with paused(still):
+                    seconds = [
+                        ask(process, "step")["seconds"] for _ in range(FLAGS.repeats)
+                    ]
+                found[side][b] = Measured(first, seconds, ask(process, "about"))
+            except Ended as ended:  # such as for want of memory
+                print(f"{side}, {b} images: {ended}", file=sys.stderr)
+                break
+        end(process)
+    for process in processes.values():
+        end(process)
+    return found | ({"cold": cold} if FLAGS.cold else {})
 
 
-def report(batch: int, seconds, first, last, load: float) -> None:
+@contextlib.contextmanager
+def paused(pids: list[int]) -> Iterator[None]:
+    """Those processes stand still."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    time.sleep(1 if pids else 0)  # what a GPU was given by them comes to its end
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def report(batch: int, found: dict[str, Measured], load: float) -> None:
     """One JSON line; peaks are those of a side's whole process, its load included."""
     about = {
         name: FLAGS[name].value
@@ -123,34 +161,43 @@ def report(batch: int, seconds, first, last, load: float) -> None:
     about |= {"batch": batch, "param_dtype": FLAGS.param_dtype, "apart": FLAGS.apart}
     if FLAGS.method == "dreambooth":
         about["cache_text"] = FLAGS.cache_text
-    ours, theirs = first["personax"], first[FLAGS.against]
-    for name in ("loss", "gradient_norm") if FLAGS.against == "torch" else ():
-        difference = abs(ours[name] - theirs[name]) / abs(theirs[name])
-        about[f"{name}_difference"] = float(f"{difference:.1e}")
-    about |= {
-        "personax_first_step_cold_s": round(first["cold"]["since_start"], 1),
-        "personax_first_step_warm_s": round(ours["since_start"], 1),
-        f"{FLAGS.against}_first_step_s": round(theirs["since_start"], 1),
-    }
+    ours, theirs = found["personax"].first, found[FLAGS.against].first
+    if batch == int(FLAGS.batch[0]):  # the others go on from other steps
+        for name in ("loss", "gradient_norm") if FLAGS.against == "torch" else ():
+            difference = abs(ours[name] - theirs[name]) / abs(theirs[name])
+            about[f"{name}_difference"] = float(f"{difference:.1e}")
+        if "cold" in found:
+            cold = found["cold"].first["since_start"]
+            about["personax_first_step_cold_s"] = round(cold, 1)
+        about["personax_first_step_warm_s"] = round(ours["since_start"], 1)
+        about[f"{FLAGS.against}_first_step_s"] = round(theirs["since_start"], 1)
     for side in ("personax", FLAGS.against):
-        for name, value in last[side].items():
+        for name, value in found[side].last.items():
             about[f"{side}_{name}"] = value
     if FLAGS.against != "torch":
-        flops = last["personax"]["flops"] / last[FLAGS.against]["flops"]
+        flops = about["personax_flops"] / about[f"{FLAGS.against}_flops"]
         about["flops_ratio"] = round(flops, 3)
     about["load_before"] = round(load, 2)
+    seconds = {side: found[side].seconds for side in ("personax", FLAGS.against)}
     timing.report("train_step", seconds, theirs=FLAGS.against, **about)
 
 
-def start(side: str, batch: int, exchange: str) -> subprocess.Popen:
+class Ended(Exception):
+    """A side's process is no more."""
+
+
+def start(side: str, exchange: str) -> subprocess.Popen:
     """That side's process, begun with the flags of this one."""
-    own = [f"--side={side}", f"--batch={batch}", f"--exchange={exchange}"]
+    own = [f"--side={side}", f"--exchange={exchange}"]
+    if side == "cold":
+        own = ["--side=personax", f"--exchange={exchange}", f"--batch={FLAGS.batch[0]}"]
     environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": f"{exchange}/cache",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "HF_HUB_OFFLINE": "1",
         "PERSONAX_BENCHMARK_START": str(time.time()),
     }
+    if FLAGS.cold:  # else whichever the caller has
+        environment["JAX_COMPILATION_CACHE_DIR"] = f"{exchange}/cache"
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], *own],
         env=environment,
@@ -161,38 +208,45 @@ def start(side: str, batch: int, exchange: str) -> subprocess.Popen:
 
 
 def ask(process: subprocess.Popen, what: str) -> dict[str, Any]:
-    process.stdin.write(f"{what}\n")
-    process.stdin.flush()
-    return answer(process)
-
-
-def answer(process: subprocess.Popen) -> dict[str, Any]:
+    """What a side answers; raises Ended where there is no answer."""
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(f"{what}\n")
+        process.stdin.flush()
     for line in process.stdout:
         if line.startswith("{"):
             return json.loads(line)
-    raise SystemExit(f"A side ended with status {process.wait()}; see above.")
+    raise Ended(f"the process ended with status {process.wait()}; see above.")
 
 
-def serve(make: Callable[..., Any], asked: step_sides.Asked) -> None:
-    """Take a first step, then one for each line on stdin until it says "end"."""
-    step, about = make(asked)
-    values = step()
-    since_start = time.time() - float(os.environ["PERSONAX_BENCHMARK_START"])
-    print(json.dumps({"since_start": since_start, **values}), flush=True)
-    seconds, cpu = [], []
+def end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.wait()
+
+
+def serve(make: Callable[..., step_sides.Side], asked: step_sides.Asked) -> None:
+    """Answers what is asked on stdin: "begin IMAGES", "step" or "about"."""
+    of = make(asked)
     for line in sys.stdin:
-        if line.strip() == "end":
-            break
-        begun, worked = time.perf_counter(), time.process_time()
-        step()
-        seconds.append(time.perf_counter() - begun)
-        cpu.append(time.process_time() - worked)
-        print(json.dumps({"seconds": seconds[-1]}), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    values = {"peak_gib": round(peak, 2), **about(seconds)}
-    if cpu:  # of all cores together
-        values["cpu_s"] = round(float(np.median(cpu)), 4)
-    print(json.dumps(values), flush=True)
+        word, _, number = line.strip().partition(" ")
+        if word == "begin":
+            step, about = of(int(number))
+            values = step()
+            since_start = time.time() - float(os.environ["PERSONAX_BENCHMARK_START"])
+            found = {"since_start": since_start, **values}
+            seconds, cpu = [], []
+        elif word == "step":
+            begun, worked = time.perf_counter(), time.process_time()
+            step()
+            seconds.append(time.perf_counter() - begun)
+            cpu.append(time.process_time() - worked)
+            found = {"seconds": seconds[-1]}
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            found = {"peak_gib": round(peak, 2), **about(seconds)}
+            if cpu:  # of all cores together
+                found["cpu_s"] = round(float(np.median(cpu)), 4)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
