@@ -24,25 +24,29 @@ def make_mesh(
 ) -> Mesh:
     """All devices as `data` times `fsdp`; -1 takes what the other axis leaves.
 
-    The batch is split over both axes, parameters that a rule shards over "fsdp" alone.
-    Of several TPU slices each holds whole rows of "data". Raises ValueError where the
-    devices do not come out even.
+    Of two, "fsdp" takes the devices of a TPU slice and "data" the slices. The batch is
+    split over both axes, parameters that a rule shards over "fsdp" alone. Of several
+    slices each holds whole rows of "data". Raises ValueError where the devices do not
+    come out even.
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
+    # GPUs may have such a number, of their host: between those parameters may travel.
+    split = devices[0].platform != "gpu"
+    slices = len({getattr(device, "slice_index", 0) for device in devices if split})
+    slices = max(slices, 1)
     shape = [data, fsdp]
-    if -1 in shape:
-        known = -data * fsdp if shape != [-1, -1] else 1
+    if shape == [-1, -1]:
+        shape = [slices, count // slices]
+    elif -1 in shape:
+        known = -data * fsdp
         shape[shape.index(-1)] = count // known if known else 0
     if shape[0] * shape[1] != count or min(shape) < 1:
         raise ValueError(
             f"A mesh of data={data}, fsdp={fsdp} does not fit {count} devices."
         )
     names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
-    # GPUs may have such a number, of their host: between those parameters may travel.
-    split = devices[0].platform != "gpu"
-    slices = len({getattr(device, "slice_index", 0) for device in devices if split})
-    if slices <= 1:
+    if slices == 1:
         return jax.make_mesh(shape, names, axis_types=types, devices=devices)
     # Between TPU slices the way is long: only a batch is split over them.
     if shape[0] % slices:

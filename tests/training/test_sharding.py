@@ -31,6 +31,7 @@ pytestmark = pytest.mark.quick
         ({"fsdp": 2}, (4, 2)),
         ({"data": 2, "fsdp": -1}, (2, 4)),
         ({"data": 1, "fsdp": 8}, (1, 8)),
+        ({"data": -1, "fsdp": -1}, (1, 8)),
     ],
 )
 def test_a_mesh_takes_every_device(arguments, shape):
@@ -40,7 +41,7 @@ def test_a_mesh_takes_every_device(arguments, shape):
 
 
 @pytest.mark.parametrize(
-    ("data", "fsdp"), [(3, 1), (-1, 3), (16, 1), (-1, -1), (0, 8), (-1, 0), (-8, -1)]
+    ("data", "fsdp"), [(3, 1), (-1, 3), (16, 1), (0, 8), (-1, 0), (-8, -1)]
 )
 def test_a_mesh_that_does_not_come_out_even_is_refused(data, fsdp):
     with pytest.raises(ValueError, match=f"data={data}, fsdp={fsdp} does not fit 8 d"):
@@ -65,9 +66,10 @@ def two_slices(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: devices)
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (4, 2), (2, 4)])
+@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (4, 2), (2, 4), (-1, -1)])
 def test_between_slices_only_the_batch_is_split(two_slices, data, fsdp):
     mesh = make_mesh(data, fsdp)
+    data, fsdp = (2, 4) if data == -1 else (data, fsdp)
     assert mesh.devices.shape == (data, fsdp)
     for i, row in enumerate(mesh.devices):
         assert {device.slice_index for device in row} == {2 * i // data}
