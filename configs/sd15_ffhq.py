@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.9999
     config.dtype = "bfloat16"
     config.loading.param_dtype = "bfloat16"
-    # All is spread over the devices of a slice: without remat, the mesh that takes least
-    # of a v5e chip and reads and writes least (benchmarks/README.md).
+    # All is spread over the devices of a slice: without remat, the mesh that takes the
+    # least of a v5e chip and reads and writes least (benchmarks/README.md).
     config.mesh.shape.fsdp = -1
     config.mesh.base_rules = config.mesh.theta_rules = ((".*", "shard"),)
     config.log_every = 100
