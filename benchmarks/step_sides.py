@@ -272,7 +272,8 @@ def torch_side(asked: Asked) -> Side:
             return {"x0": x0, "eps": torch.randn_like(x0), "t": t}
 
         def loss_of(x0, eps, t):
-            noisy = scheduler.add_noise(x0, eps, t.long())
+            t = t.long()  # one type, or a compiled UNet would be compiled again
+            noisy = scheduler.add_noise(x0, eps, t)
             hidden = encoder(ids)[0] if text is None else text
             predicted = network(noisy, t, hidden).sample
             if mask is None:
