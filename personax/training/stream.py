@@ -233,7 +233,7 @@ def _make_words(
         if len(remembered) + len(new) > _MEMORY:
             remembered.clear()
             new = list(dict.fromkeys(captions))
-        # In one call: one for each takes three times as long.
+        # In one call: one for each takes twice as long.
         remembered.update(zip(new, tokenize(tokenizer, new), strict=True))
         return [remembered[caption] for caption in captions]
 
