@@ -80,7 +80,10 @@ def main(argv):
         return
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as exchange:
-        found = measure(batches, exchange)
+        try:
+            found = measure(batches, exchange)
+        except Ended as ended:
+            raise SystemExit(str(ended))
     for b in batches:
         if all(b in each for each in found.values()):
             report(b, {side: each[b] for side, each in found.items()}, load)
@@ -215,7 +218,7 @@ def ask(process: subprocess.Popen, what: str) -> dict[str, Any]:
     for line in process.stdout:
         if line.startswith("{"):
             return json.loads(line)
-    raise Ended(f"the process ended with status {process.wait()}; see above.")
+    raise Ended(f"A side's process ended with status {process.wait()}; see above.")
 
 
 def end(process: subprocess.Popen) -> None:
