@@ -8,36 +8,43 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grain
 from absl import flags
 
 
-def ahead(steps: grain.MapDataset, workers: int) -> grain.IterDataset:
-    """The steps in their order, read by that many processes, or by two threads."""
+def ahead(
+    look: Callable[[int], Any], numbers: range, workers: int
+) -> grain.IterDataset:
+    """`look` at each number in order, by that many processes, or by two threads."""
+    looks = grain.MapDataset.range(numbers.start, numbers.stop).map(look)
     if not workers:
-        return _by_threads(steps)
+        return _by_threads(looks)
     if not flags.FLAGS.is_parsed():
         # Grain asks its own flags, and a notebook has parsed none.
         flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(1, per_worker_buffer_size=2)
     live = functools.partial(_live_with, os.getpid())
+    shares = [_by_threads(looks[i::workers]) for i in range(workers)]
     return _InTurn(
         [
-            grain.experimental.ThreadPrefetchIterDataset(
-                _by_threads(steps[i::workers]).mp_prefetch(
-                    options, worker_init_fn=live
-                ),
-                prefetch_buffer_size=1,
-            )
-            for i in range(workers)
+            by_thread(each.mp_prefetch(options, worker_init_fn=live), 1)
+            for each in shares
         ]
     )
 
 
-def _by_threads(steps: grain.MapDataset) -> grain.IterDataset:
-    return steps.to_iter_dataset(grain.ReadOptions(2, prefetch_buffer_size=4))
+def by_thread(found: grain.IterDataset, count: int) -> grain.IterDataset:
+    """The dataset, so many elements ahead, by a thread of this process."""
+    return grain.experimental.ThreadPrefetchIterDataset(
+        found, prefetch_buffer_size=count
+    )
+
+
+def _by_threads(looks: grain.MapDataset) -> grain.IterDataset:
+    return looks.to_iter_dataset(grain.ReadOptions(2, prefetch_buffer_size=4))
 
 
 class _InTurn(grain.IterDataset):
@@ -57,17 +64,19 @@ class _InTurnIterator(grain.DatasetIterator):
         self._taken = 0
 
     def __next__(self) -> Any:
-        if not self._taken:
-            self.start_prefetch()
+        self.start_prefetch()  # of all; a second time it does nothing
         found = next(self._parents[self._taken % len(self._parents)])
         self._taken += 1
         return found
 
     def get_state(self) -> dict[str, Any]:
-        return {"taken": self._taken}
+        parents = [parent.get_state() for parent in self._parents]
+        return {"taken": self._taken, "parents": parents}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        raise NotImplementedError("A stream goes on by its step.")
+        self._taken = state["taken"]
+        for parent, own in zip(self._parents, state["parents"], strict=True):
+            parent.set_state(own)
 
 
 def _live_with(parent: int, worker: int, workers: int) -> None:

@@ -87,16 +87,11 @@ class Stream:
         Without any, by threads of this one. `then` is done to each batch in a thread of
         this process, two batches ahead.
         """
-        import grain  # here, as it takes seconds and few pictures need none of it
+        # Here, as Grain takes seconds and few pictures need none of it.
+        from personax.data.ahead import ahead, by_thread
 
-        from personax.data.ahead import ahead
-
-        steps = grain.MapDataset.range(first, _LAST).map(self.step)
-        found = ahead(steps, workers)
-        found = grain.experimental.ThreadPrefetchIterDataset(
-            found.map(then), prefetch_buffer_size=2
-        )
-        return Batches(found, first)
+        found = ahead(self.step, range(first, _LAST), workers)
+        return Batches(by_thread(found.map(then), 2), first)
 
 
 def _say(words: Words, rng: np.random.Generator) -> str | None:
@@ -213,8 +208,6 @@ def one_after_another(
     {"pixels", "caption", "bucket"}, or {"skipped": a sentence} where one cannot be
     read.
     """
-    import grain
-
     from personax.data.ahead import ahead
 
     def look(number: int) -> Mapping[str, Any]:
@@ -227,7 +220,7 @@ def one_after_another(
         pixels = fit(rng, picture.pixels, reader.sizes[bucket], reader.crop)
         return {"pixels": pixels, "caption": picture.caption, "bucket": bucket}
 
-    steps = grain.MapDataset.range(len(chunks)).map(
-        lambda i: [look(number) for number in chunks[i]]
-    )
-    return iter(ahead(steps, workers))
+    def looks(i: int) -> list[Mapping[str, Any]]:
+        return [look(number) for number in chunks[i]]
+
+    return iter(ahead(looks, range(len(chunks)), workers))

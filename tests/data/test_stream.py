@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 
+from personax.data.ahead import ahead
 from personax.data.buckets import bucket_of, bucket_sizes
 from personax.data.order import Order
 from personax.data.picture import Picture
@@ -87,6 +88,16 @@ def test_it_goes_on_at_any_step_however_it_is_read(workers):
         assert batches.next_step == step
         assert_same(next(batches), {**found.step(step), "then": 1})
     batches.close()
+
+
+def test_what_processes_read_goes_on_from_a_state_of_its_iterator():
+    found = iter(ahead(str, range(3, 20), workers=2))
+    assert [next(found) for _ in range(3)] == ["3", "4", "5"]
+    state = found.get_state()
+    assert list(found) == [str(i) for i in range(6, 20)]
+    again = iter(ahead(str, range(3, 20), workers=2))
+    again.set_state(state)
+    assert list(again) == [str(i) for i in range(6, 20)]
 
 
 def test_a_signal_to_the_whole_group_leaves_the_batches_to_its_parent():
