@@ -228,14 +228,15 @@ def _make_words(
 
     remembered: dict[str, Int[np.ndarray, " n"]] = {}
 
-    def ids(captions: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
-        new = [c for c in dict.fromkeys(captions) if c not in remembered]
+    def ids(captions: Sequence[str]) -> dict[str, Int[np.ndarray, " n"]]:
+        """{caption: its ids} of captions that differ from each other."""
+        new = [caption for caption in captions if caption not in remembered]
         if len(remembered) + len(new) > _MEMORY:
             remembered.clear()
-            new = list(dict.fromkeys(captions))
+            new = captions
         # In one call: one for each takes twice as long.
         remembered.update(zip(new, tokenize(tokenizer, new), strict=True))
-        return [remembered[caption] for caption in captions]
+        return {caption: remembered[caption] for caption in captions}
 
     @functools.lru_cache(_MEMORY)
     def marks(caption: str) -> Bool[np.ndarray, "k n"]:
@@ -247,24 +248,15 @@ def _make_words(
     def words(rows: Rows) -> dict[str, Any]:
         captions = rows["caption"]
         plain = [without(c, language.phrase, language.class_word) for c in captions]
-        if encoded:
-            # What a cache has read needs no tokenizer, which is slower than the cache.
-            (empty,) = ids([""])
-            own = [
-                read if caption else empty
-                for caption, read in zip(captions, rows["ids"], strict=True)
-            ]
-        else:
-            own = ids(captions)
-        changed = [
-            i for i, (a, b) in enumerate(zip(captions, plain, strict=True)) if a != b
-        ]
-        without_it = list(own)
-        for i, read in zip(changed, ids([plain[i] for i in changed]), strict=True):
-            without_it[i] = read
+        # What a cache has read needs no tokenizer, which is slower than the cache; it
+        # reads the set's own caption, also where the row's is dropped.
+        known = dict(zip(captions, rows["ids"], strict=True)) if encoded else {}
+        known.pop("", None)
+        said = dict.fromkeys((*captions, *plain))
+        known |= ids([caption for caption in said if caption not in known])
         found = {
-            "ids": np.stack(own),
-            "plain": np.stack(without_it),
+            "ids": np.stack([known[caption] for caption in captions]),
+            "plain": np.stack([known[caption] for caption in plain]),
             "where": np.stack([marks(caption) for caption in captions]),
         }
         if few:
