@@ -31,15 +31,13 @@ def make_mesh(
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
+    slices = 1
     # GPUs may have such a number, of their host: between those parameters may travel.
-    split = devices[0].platform != "gpu"
-    slices = len({getattr(device, "slice_index", 0) for device in devices if split})
-    slices = max(slices, 1)
-    shape = [data, fsdp]
-    if shape == [-1, -1]:
-        shape = [slices, count // slices]
-    elif -1 in shape:
-        known = -data * fsdp
+    if devices[0].platform != "gpu":
+        slices = len({getattr(device, "slice_index", 0) for device in devices})
+    shape = [slices if data == fsdp == -1 else data, fsdp]
+    if -1 in shape:
+        known = -shape[0] * shape[1]
         shape[shape.index(-1)] = count // known if known else 0
     if shape[0] * shape[1] != count or min(shape) < 1:
         raise ValueError(
