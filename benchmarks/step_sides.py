@@ -122,7 +122,8 @@ def personax_side(asked: Asked) -> Side:
 
     null = {"null_norm": "token_mean"} if asked.method == "concept_centric" else {}
     method = methods.make(asked.method, **null)
-    shared = batch_of(asked.batches[0])
+    batches = {b: batch_of(b) for b in asked.batches}
+    shared = batches[asked.batches[0]]
     denoiser = methods.prepare(method, denoiser, shared.ids)
     concept = methods.Concept("<v1>", "dog", (text.vocab_size,), (7,), "<v1> dog")
     key = jax.random.key(0)
@@ -146,12 +147,12 @@ def personax_side(asked: Asked) -> Side:
     train = make_step(method, tx)
     compiling = futures.ThreadPoolExecutor(len(asked.batches))
     programs = {
-        b: compiling.submit(train.lower(state, denoiser, batch_of(b)).compile)
-        for b in asked.batches
+        b: compiling.submit(train.lower(state, denoiser, batch).compile)
+        for b, batch in batches.items()
     }
 
     def of(b: int) -> tuple[Step, About]:
-        batch, compiled = batch_of(b), programs[b].result()
+        batch, compiled = batches[b], programs[b].result()
 
         def step():
             nonlocal state

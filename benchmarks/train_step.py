@@ -81,12 +81,13 @@ def main(argv):
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as exchange:
         try:
+            cold = first_step(batches[0], exchange) if FLAGS.cold else None
             found = measure(batches, exchange)
         except Ended as ended:
             raise SystemExit(str(ended))
     for b in batches:
         if all(b in each for each in found.values()):
-            report(b, {side: each[b] for side, each in found.items()}, load)
+            report(b, {side: each[b] for side, each in found.items()}, cold, load)
 
 
 class Measured(NamedTuple):
@@ -97,13 +98,16 @@ class Measured(NamedTuple):
     last: dict[str, Any]  # what the side said in the end
 
 
+def first_step(b: int, exchange: str) -> float:
+    """Seconds to personax's first step; it leaves a compilation cache behind."""
+    process = start("personax", exchange, f"--batch={b}")
+    seconds = ask(process, f"begin {b}")["since_start"]
+    end(process)
+    return seconds
+
+
 def measure(batches: tuple[int, ...], exchange: str) -> dict[str, dict[int, Measured]]:
     """{side: {images: its steps}}; where a side ends early, what it had measured."""
-    if FLAGS.cold:
-        # Fills the compilation cache, and draws what chance decides.
-        process = start("cold", exchange)
-        cold = {batches[0]: Measured(ask(process, f"begin {batches[0]}"), [], {})}
-        end(process)
     sides = (FLAGS.against, "personax")
     found: dict[str, dict[int, Measured]] = {side: {} for side in sides}
     processes = {}
@@ -137,7 +141,7 @@ def measure(batches: tuple[int, ...], exchange: str) -> dict[str, dict[int, Meas
         end(process)
     for process in processes.values():
         end(process)
-    return found | ({"cold": cold} if FLAGS.cold else {})
+    return found
 
 
 @contextlib.contextmanager
@@ -155,7 +159,9 @@ def paused(pids: list[int]) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-def report(batch: int, found: dict[str, Measured], load: float) -> None:
+def report(
+    batch: int, found: dict[str, Measured], cold: float | None, load: float
+) -> None:
     """One JSON line; peaks are those of a side's whole process, its load included."""
     about = {
         name: FLAGS[name].value
@@ -169,8 +175,7 @@ def report(batch: int, found: dict[str, Measured], load: float) -> None:
         for name in ("loss", "gradient_norm") if FLAGS.against == "torch" else ():
             difference = abs(ours[name] - theirs[name]) / abs(theirs[name])
             about[f"{name}_difference"] = float(f"{difference:.1e}")
-        if "cold" in found:
-            cold = found["cold"].first["since_start"]
+        if cold is not None:
             about["personax_first_step_cold_s"] = round(cold, 1)
         about["personax_first_step_warm_s"] = round(ours["since_start"], 1)
         about[f"{FLAGS.against}_first_step_s"] = round(theirs["since_start"], 1)
@@ -189,11 +194,9 @@ class Ended(Exception):
     """A side's process is no more."""
 
 
-def start(side: str, exchange: str) -> subprocess.Popen:
-    """That side's process, begun with the flags of this one."""
-    own = [f"--side={side}", f"--exchange={exchange}"]
-    if side == "cold":
-        own = ["--side=personax", f"--exchange={exchange}", f"--batch={FLAGS.batch[0]}"]
+def start(side: str, exchange: str, *more: str) -> subprocess.Popen:
+    """That side's process, begun with the flags of this one, and with more."""
+    own = [f"--side={side}", f"--exchange={exchange}", *more]
     environment = os.environ | {
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "HF_HUB_OFFLINE": "1",
