@@ -6,7 +6,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -78,9 +78,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
     with watch("draw"):
         gallery = _gallery(config, run)
 
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    state = create(run.theta, run.tx.init(run.theta), key, ema=config.ema_decay > 0)
-    placed = sharding.of_state(state, run.tx, run.mesh, config.mesh.theta_rules)
+    state, placed = _first_state(config, run)
     step = make_step(
         run.method,
         run.tx,
@@ -92,7 +90,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
         contextlib.closing(source),
         Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints,
     ):
-        state = checkpoints.restore(sharding.put(state, placed), source)
+        state = checkpoints.restore(state, source)
         with Writer(folder, int(state.step), writes=is_first()) as writer:
             looks = _make_look(config, run, folder, gallery, fixed, writer)
             with watch("train"):
@@ -111,6 +109,21 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
         print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
         print(f"pictures in {folder}/grid.png\n{watch}")
     return True
+
+
+def _first_state(config: ConfigDict, run: Run) -> tuple[TrainState, TrainState]:
+    """The state before the first step, and the shardings that it lies in."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    def with_moments(theta: Theta, opt: Any) -> TrainState:
+        return create(theta, opt, key, ema=config.ema_decay > 0)
+
+    shapes = jax.eval_shape(lambda x: with_moments(x, run.tx.init(x)), run.theta)
+    placed = sharding.of_state(shapes, run.tx, run.mesh, config.mesh.theta_rules)
+    theta = sharding.put(run.theta, placed.theta)
+    # Made where they shall lie: one device may not hold the moments of all.
+    opt = jax.jit(run.tx.init, out_shardings=placed.opt)(theta)
+    return sharding.put(with_moments(theta, opt), placed), placed
 
 
 def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from personax import sample
 from personax.methods import Concept
 from personax.networks.tokenizer import vocabulary_id
 from tests.fast import FAST
+from tests.in_process import make_call
 from tests.untaught import save_untaught
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run(*arguments, cwd=ROOT):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": FAST}
+def run(*arguments, cwd=ROOT, xla=FAST):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": xla}
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         capture_output=True,
@@ -122,8 +124,18 @@ def test_the_batch_does_not_change_a_picture(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
+    [(["--prompt=a <v7> dog"], "<v7>"), (["a", "dog"], "quote")],
+)
+def test_sample_refuses_in_one_sentence(arguments, sentence, tmp_path):
+    done = run("personax.sample", *arguments, f"--out={tmp_path / 'out'}")
+    check_refusal(done, sentence)
+    assert not (tmp_path / "out").exists()
+
+
+# In this process: to start jax for each would take a minute.
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
     [
-        (["--prompt=a <v7> dog"], "<v7>"),
         (["--term=a dog"], "WEIGHT:PROMPT"),
         (["--term=face@1:a dog"], "names no model"),
         (["--base=/nowhere/at/all"], "/nowhere/at/all"),
@@ -135,10 +147,15 @@ def test_the_batch_does_not_change_a_picture(tmp_path):
         (["--prompt=a dog", "--attention=hat"], "'hat' is no word of 'a dog'"),
         (["--prompt=a dog", "--attention=dog", "--attention_side=5"], "side 5: 4, 8"),
         (["--prompt=a dog", "--f_stream=own_trajectory"], "no concept here has two"),
-        (["a", "dog"], "quote"),
     ],
 )
-def test_sample_refuses_in_one_sentence(arguments, sentence, tmp_path):
-    done = run("personax.sample", *arguments, f"--out={tmp_path / 'out'}")
-    check_refusal(done, sentence)
+def test_bad_input_is_refused_in_one_sentence(
+    arguments, sentence, tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(SystemExit) as end:
+        make_call(sample, monkeypatch)(*arguments, f"--out={tmp_path / 'out'}")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("personax: ")
+    assert sentence in line
     assert not (tmp_path / "out").exists()

@@ -73,7 +73,9 @@ def test_it_is_accepted_and_its_step_traces(name, build):
         pairs=jnp.asarray(spoken.pairs),
         hint=jnp.zeros((rows, *run.size, 1)) if config.stream.hint else None,
     )
-    state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
+    state = jax.eval_shape(
+        lambda theta: create(theta, run.tx.init(theta), jax.random.key(0)), run.theta
+    )
     step = make_step(run.method, run.tx, accumulate=config.accumulate)
     after, metrics = jax.eval_shape(step, state, run.plain.denoiser, batch)
     shapes = jax.tree.map(jnp.shape, run.theta)

@@ -16,6 +16,7 @@ from personax.diffusion.solvers import ddim
 from personax.methods import Concept
 from personax.model import from_base
 from personax.prompts import Wish
+from tests.fast import LOOPS
 from tests.test_commands import ROOT, run
 from tests.untaught import save_untaught
 
@@ -103,6 +104,7 @@ def test_a_real_picture_is_inverted_and_edited(tmp_path):
         f"--edit={DOG}",
         "--steps=5",
         f"--out={tmp_path / 'out'}",
+        xla=LOOPS,
     )
     assert done.returncode == 0, done.stderr
     assert "inverting" in done.stderr
