@@ -1,10 +1,16 @@
-"""XLA's options for programs that run a few times only.
+"""What makes processes and programs quick that tests start a few times only.
 
-Less optimised, they compile in 0.4 of the time and take twice as long for each run.
+Programs that are less optimised compile in 0.4 of the time and take twice as long for
+each run.
 """
 
+import os
+import pathlib
 from importlib import metadata
 
+_HERE = pathlib.Path(__file__).parent
+# The PYTHONPATH of commands that need no torch; tensorboardX imports one if it can.
+WITHOUT_TORCH = os.pathsep.join([str(_HERE / "no_torch"), str(_HERE.parent)])
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # For programs that spend their time in a loop, which runs ten times as long with FAST.
 LOOPS = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
@@ -16,5 +22,4 @@ USUAL = {
 # A third of what is left; later versions do not know it, and stop at what they do not.
 if metadata.version("jaxlib").startswith("0.10."):
     FAST += " --xla_cpu_use_fusion_emitters=false"
-    LOOPS += " --xla_cpu_use_fusion_emitters=false"
     USUAL["xla_cpu_use_fusion_emitters"] = True

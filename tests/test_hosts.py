@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from personax.training.writer import read_metrics
-from tests.fast import FAST
+from tests.fast import FAST, WITHOUT_TORCH
 from tests.loading.make import write_pipeline
-from tests.test_resume import stop_when
+from tests.test_resume import assert_same, stop_when
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 60
@@ -25,6 +25,16 @@ SHARDED = [
     "--config.mesh.shape.fsdp=2",
     '--config.mesh.theta_rules=((".*", "shard"),)',
     '--config.mesh.base_rules=((".*attn.*", "shard"), (".*", "replicate"))',
+]
+
+# Scenes with captions of their own, drawn by a process beside the one that trains.
+STREAM = [
+    "--config.concept.images=",
+    "--config.stream.source=scenes:50",
+    "--config.stream.captions=own",
+    "--config.stream.workers=1",
+    "--config.data.caption_dropout=0.3",
+    "--config.save_every=5",
 ]
 
 
@@ -49,7 +59,7 @@ def start(tmp_path_factory):
     write_pipeline(place / "base", smallest=True)
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": WITHOUT_TORCH,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": FAST,
         "JAX_COMPILATION_CACHE_DIR": str(place / "xla"),
@@ -163,3 +173,20 @@ def test_a_killed_process_ends_the_other_within_the_heartbeat(start, tmp_path_fa
     for noise in ("Traceback", "absl::", "coordination_service"):
         assert noise not in err
     assert "concept in" not in out
+
+
+def test_a_stream_whose_reader_is_killed_too_goes_on_with_the_same_bits(
+    start, tmp_path_factory
+):
+    whole = tmp_path_factory.mktemp("stream") / "run"
+    (alone,) = start(whole, *STREAM)
+    workdir = tmp_path_factory.mktemp("cut") / "run"
+    (cut,) = start(workdir, *STREAM)
+    stop_when(cut.process, lambda: lines(workdir) >= 13)
+    assert cut.process.wait() == -signal.SIGKILL
+    assert lines(workdir) < STEPS
+    (resumed,) = start(workdir, *STREAM)
+    for host in (alone, resumed):
+        status, _, err = host.finish()
+        assert status == 0, err
+    assert_same(workdir, whole, STEPS)
