@@ -5,6 +5,16 @@ import types
 import pytest
 
 
+def refused(capsys, call, *arguments):
+    """The one line that `call` says of its arguments, with status 2."""
+    with pytest.raises(SystemExit) as end:
+        call(*arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("personax: ")
+    return line
+
+
 def make_refusal(module, flags, monkeypatch, capsys):
     """A function of arguments and flags that returns what `module`'s command says."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
@@ -12,10 +22,6 @@ def make_refusal(module, flags, monkeypatch, capsys):
 
     def run_it(*arguments, **given):
         monkeypatch.setattr(module, "FLAGS", types.SimpleNamespace(**flags | given))
-        with pytest.raises(SystemExit) as end:
-            module.main([name, *map(str, arguments)])
-        assert end.value.code == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
-        return line
+        return refused(capsys, module.main, [name, *map(str, arguments)])
 
     return run_it

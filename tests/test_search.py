@@ -13,6 +13,7 @@ from personax.scores import make_scores
 from personax.weight_search import Axis, find_best, parse_axis, resume
 from personax.weight_search import search as run_search
 from tests.in_process import make_call
+from tests.refusing import refused
 from tests.small_models import write_concept, write_small
 from tests.test_commands import run
 
@@ -181,14 +182,12 @@ def test_what_cannot_be_searched_is_refused(
 ):
     call = make_call(search, monkeypatch)
     out = tmp_path / "out"
-    with pytest.raises(SystemExit):
-        call(f"--base={disk / 'base'}", "--size=16", f"--out={out}", *arguments)
-    assert sentence in capsys.readouterr().err
+    given = [f"--base={disk / 'base'}", "--size=16", f"--out={out}", *arguments]
+    assert sentence in refused(capsys, call, *given)
     assert not out.exists()
 
 
 def test_without_matplotlib_it_says_how_to_get_it(disk, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SystemExit):
-        make_call(search, monkeypatch)("--axis=0..1:a dog")
-    assert "pip install 'personax[plot]'" in capsys.readouterr().err
+    said = refused(capsys, make_call(search, monkeypatch), "--axis=0..1:a dog")
+    assert "pip install 'personax[plot]'" in said

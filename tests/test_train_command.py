@@ -16,6 +16,7 @@ from personax.loading import load_base
 from personax.teaching import prepare
 from personax.training.workdir import plain
 from personax.training.writer import read_metrics
+from tests.refusing import refused
 from tests.test_commands import check_refusal, run
 
 SHORT = [
@@ -168,12 +169,7 @@ def refusal(monkeypatch, capsys, emoji):
             for name in inner:
                 place = place[name]
             place[last] = value
-        with pytest.raises(SystemExit) as stop, command.one_sentence():
-            prepare(config)
-        assert stop.value.code == 2
-        said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1
-        return said[0]
+        return refused(capsys, command.one_sentence()(prepare), config)
 
     return say
 
