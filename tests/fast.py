@@ -12,8 +12,6 @@ _HERE = pathlib.Path(__file__).parent
 # The PYTHONPATH of commands that need no torch; tensorboardX imports one if it can.
 WITHOUT_TORCH = os.pathsep.join([str(_HERE / "no_torch"), str(_HERE.parent)])
 FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-# For programs that spend their time in a loop, which runs ten times as long with FAST.
-LOOPS = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 # The usual ones, as `compiler_options` of a program that runs long or to the last bit.
 USUAL = {
     "xla_backend_optimization_level": 3,

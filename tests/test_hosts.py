@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from personax.training.writer import read_metrics
 from tests.fast import FAST, WITHOUT_TORCH
 from tests.loading.make import write_pipeline
-from tests.test_resume import assert_same, stop_when
+from tests.test_resume import assert_same, lines, stop_when
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 60
@@ -109,11 +109,6 @@ def _free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
-
-
-def lines(workdir):
-    file = workdir / "metrics.jsonl"
-    return file.read_text().count('"loss"') if file.is_file() else 0
 
 
 def test_two_processes_train_as_one_and_stop_together_and_go_on_as_another_mesh(
