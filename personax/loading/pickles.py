@@ -1,10 +1,11 @@
-"""A restricted reader of torch's zipped pickles (.bin, .ckpt, .pt), in NumPy alone.
+"""A restricted reader of torch's pickles (.bin, .ckpt, .pt, .pth), in NumPy alone.
 
 A pickle is a program. This reader runs it with four names that rebuild tensors and
 dictionaries and refuses any other, so it cannot call anything else.
 """
 
 import math
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -28,6 +29,8 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+# How files begin that torch wrote before 1.6: a pickle of this one number.
+_UNZIPPED = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
 
 
@@ -40,26 +43,17 @@ class _Storage(NamedTuple):
 def open_pickle(path: Path) -> Stored:
     """The tensors of a file written by torch.save, as views of the mapped file.
 
-    A dictionary under "state_dict" stands for the whole; other entries that are no
+    A file from before torch 1.6 is no zip file; its tensors are read into memory. A
+    dictionary under "state_dict" stands for the whole; other entries that are no
     tensors are dropped. Raises ValueError in one sentence for any other file and for a
     pickle that names anything but tensors and dictionaries, naming it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            program = next((n for n in entries if n.endswith("/data.pkl")), None)
-            if program is None:
-                raise ValueError(f"{path} is a zip file, but none of torch's.")
-            root = program.removesuffix("data.pkl")
-            _check_order(path, archive, entries, root)
-            with archive.open(program) as file:
-                reader = _Reader(file, path, root, entries)
-                values = reader.load()
+        with path.open("rb") as file:
+            unzipped = file.read(len(_UNZIPPED)) == _UNZIPPED
+        values = _read_unzipped(path) if unzipped else _read_zipped(path)
     except (zipfile.BadZipFile, EOFError):
-        raise ValueError(
-            f"{path} is no zipped torch file, or it is cut off; one from before torch "
-            "1.6 must be saved again with a newer torch."
-        )
+        raise ValueError(f"{path} is no torch file, or it is cut off.")
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} is refused: {error}.")
     if not isinstance(values, dict):
@@ -73,11 +67,42 @@ def open_pickle(path: Path) -> Stored:
     }
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, file, path: Path, root: str, entries: dict):
-        super().__init__(file)
-        self._path, self._root, self._entries = path, root, entries
+def _read_zipped(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        program = next((n for n in entries if n.endswith("/data.pkl")), None)
+        if program is None:
+            raise ValueError(f"{path} is a zip file, but none of torch's.")
+        root = program.removesuffix("data.pkl")
+        _check_order(path, archive, entries, root)
+        with archive.open(program) as file:
+            return _ZippedReader(file, path, root, entries).load()
 
+
+def _read_unzipped(path: Path) -> Any:
+    """Five pickles (a number, a version, the machine, the values, the storages' keys),
+    then each storage: how many numbers, and these."""
+    with path.open("rb") as file:
+        _, _, machine = (_Reader(file).load() for _ in range(3))
+        if not isinstance(machine, dict) or not machine.get("little_endian"):
+            raise ValueError(f"{path} has byte order big, not little.")
+        reader = _UnzippedReader(file)
+        values = reader.load()
+        for key in _Reader(file).load():
+            storage = reader.storages.get(key)
+            count = int.from_bytes(file.read(8), "little")
+            if storage is None or count != storage.size:
+                raise pickle.UnpicklingError(f"its storage {key} is not the one named")
+            # The tensors are views of the storage, and see what is read into it.
+            if file.readinto(storage.view(np.uint8)) != storage.nbytes:
+                raise EOFError
+            reader.storages.pop(key)
+        if reader.storages:
+            raise pickle.UnpicklingError("it lacks storages that its tensors refer to")
+    return values
+
+
+class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuild_tensor
@@ -91,6 +116,12 @@ class _Reader(pickle.Unpickler):
             f"its pickle asks for {module}.{name}, and only tensors and dictionaries "
             "are read"
         )
+
+
+class _ZippedReader(_Reader):
+    def __init__(self, file, path: Path, root: str, entries: dict):
+        super().__init__(file)
+        self._path, self._root, self._entries = path, root, entries
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, storage, key, _, count = pid
@@ -108,6 +139,21 @@ class _Reader(pickle.Unpickler):
             name, extra = np.frombuffer(file.read(4), "<u2").tolist()
         offset = entry.header_offset + _LOCAL_HEADER + name + extra
         return np.memmap(self._path, storage.dtype, "r", offset, (count,))
+
+
+class _UnzippedReader(_Reader):
+    def __init__(self, file):
+        super().__init__(file)
+        self._size = os.fstat(file.fileno()).st_size
+        self.storages: dict[str, np.ndarray] = {}
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, storage, key, _, count, view = pid
+        if kind != "storage" or not isinstance(storage, _Storage) or view is not None:
+            raise pickle.UnpicklingError("its pickle refers to something not a storage")
+        if count * storage.dtype.itemsize > self._size:
+            raise pickle.UnpicklingError(f"its storage {key} is too short")
+        return self.storages.setdefault(key, np.empty(count, storage.dtype))
 
 
 def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:

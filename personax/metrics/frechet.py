@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
-Features = Shaped[np.ndarray, "_ _"]  # a row for each picture
+from personax.metrics.features import Features, check_widths, checked
 
 
 class Gaussian(NamedTuple):
@@ -30,17 +30,7 @@ def fit(features: Features) -> Gaussian:
 
     Raises ValueError for fewer than two rows and for numbers that are not finite.
     """
-    x = np.asarray(features, np.float64)
-    if len(x) < 2:
-        raise ValueError(
-            f"A Fréchet distance needs at least 2 pictures of each set, not {len(x)}."
-        )
-    wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
-    if len(wrong):
-        raise ValueError(
-            f"The features of {len(wrong)} of {len(x)} pictures are not finite, the "
-            f"first of them number {wrong[0]}."
-        )
+    x = checked(features, "A Fréchet distance", least=2)
     mean = x.mean(axis=0)
     centred = x - mean
     return Gaussian(mean, centred.T @ centred / (len(x) - 1))
@@ -48,11 +38,7 @@ def fit(features: Features) -> Gaussian:
 
 def distance(one: Gaussian, other: Gaussian) -> float:
     """The squared 2-Wasserstein distance of two Gaussians (Dowson & Landau 1982)."""
-    if one.mean.shape != other.mean.shape:
-        raise ValueError(
-            f"The features have {len(one.mean)} numbers in one set and "
-            f"{len(other.mean)} in the other."
-        )
+    check_widths(len(one.mean), len(other.mean))
     root = _root(one.covariance)
     # S1^1/2 S2 S1^1/2 has the eigenvalues of S1 S2, and is symmetric: they are real.
     between = np.linalg.eigvalsh(root @ other.covariance @ root)

@@ -134,7 +134,7 @@ def test_other_files_are_one_sentence(tmp_path):
     path = tmp_path / "x.bin"
     for content in (b"", b"\x80\x02}q\x00.", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="no zipped torch file, or it is cut off"):
+        with pytest.raises(ValueError, match="no torch file, or it is cut off"):
             open_pickle(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "a")

@@ -1,0 +1,59 @@
+"""A pretrained BLIP for retrieval, from a directory to a `Blip`."""
+
+from pathlib import Path
+
+from flax import struct
+from transformers import BertTokenizer
+
+from personax.loading import files
+from personax.loading.dino import Scaling, fitted, read_config_json, read_scaling
+from personax.networks.blip import BlipConfig, init_blip
+from personax.typing import Params
+
+# CLIP's mean and deviation, which BLIP and BLIP-2 were trained with.
+SCALING = Scaling(
+    (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+)
+# What the vision tower's layers are called in the files, beside the fused projection.
+VISION_NAMES = {".self_attn.out_proj.": ".self_attn.projection."}
+
+
+@struct.dataclass
+class Blip:
+    """A BLIP, and what its images and texts go through before it."""
+
+    params: Params
+    config: BlipConfig = struct.field(pytree_node=False)
+    tokenizer: BertTokenizer = struct.field(pytree_node=False)
+    mean: tuple[float, ...] = struct.field(pytree_node=False)  # of images in [0, 1]
+    std: tuple[float, ...] = struct.field(pytree_node=False)
+
+
+def load_blip(
+    directory: str | Path, *, param_dtype: str = "float32", allow_pickle: bool = False
+) -> Blip:
+    """The BLIP in a directory as transformers' BlipForImageTextRetrieval writes it.
+
+    It has config.json, model.safetensors (or, with `allow_pickle`, pytorch_model.bin)
+    and the tokenizer's files, and may have the preprocessor's. Raises FileNotFoundError
+    or ValueError in one sentence saying what is missing or does not fit.
+    """
+    source = Path(directory)
+    config = BlipConfig.from_json(read_config_json(source, "BLIP"))
+    tokenizer = read_bert_tokenizer(source)
+    stored = files.open_weights(source, "model", allow_pickle=allow_pickle)
+    params = fitted(
+        source, init_blip, config, stored, theirs=VISION_NAMES, dtype=param_dtype
+    )
+    return Blip(params, config, tokenizer, *read_scaling(source, SCALING))
+
+
+def read_bert_tokenizer(directory: Path) -> BertTokenizer:
+    """The tokenizer in a directory; FileNotFoundError where there is none."""
+    wanted = ("tokenizer.json", "vocab.txt")
+    if not any((directory / name).is_file() for name in wanted):
+        raise FileNotFoundError(
+            f"{directory} has neither {' nor '.join(wanted)}: the text encoder's words "
+            "are missing."
+        )
+    return BertTokenizer.from_pretrained(directory, local_files_only=True)

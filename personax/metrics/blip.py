@@ -1,0 +1,140 @@
+"""How well a BLIP finds that a text fits a picture: the ITC cosine and ITM probability.
+
+ClassDiffusion's release takes the ITC cosine of BLIP's ViT-L for what the paper calls
+BLIP2-T; BLIP-2's own are in `personax.metrics.blip2`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from PIL import Image
+from transformers import BertTokenizer
+
+from personax.images import Pixels
+from personax.loading.blip import Blip
+from personax.loading.blip2 import Blip2
+from personax.networks.blip import (
+    BertConfig,
+    BlipConfig,
+    Mask,
+    image_features,
+    match_logits,
+    text_features,
+)
+from personax.typing import Ids, Images, Params
+
+Scores = Float[np.ndarray, " n"]
+
+_BATCH = 32
+_MULTIPLE = 16  # tokens: texts are padded to few lengths, since each is compiled
+
+
+def itc(blip: Blip, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
+    """The cosine of each picture and the prompt beside it, in [-1, 1], float32.
+
+    Pictures are uint8 of any size; prompts are read as they are. The release computes
+    in float16. Raises ValueError where there are not as many pictures as prompts, and
+    for a prompt that the text encoder cannot read.
+    """
+    return scores(_itc, blip, blip.config.text_config, pixels, prompts)
+
+
+def itm(blip: Blip, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
+    """The probability that each picture fits the prompt beside it, in [0, 1], float32.
+
+    Raises what `itc` raises.
+    """
+    return scores(_itm, blip, blip.config.text_config, pixels, prompts)
+
+
+def scores(
+    score: Callable[[Params, Any, Images, Ids, Mask], jax.Array],
+    model: Blip | Blip2,
+    text: BertConfig,
+    pixels: Sequence[Pixels],
+    prompts: Sequence[str],
+) -> Scores:
+    """What `score` says of each picture and the prompt beside it, some at a time."""
+    if len(pixels) != len(prompts) or not prompts:
+        raise ValueError(
+            f"Each picture needs a prompt beside it; there are {len(pixels)} pictures "
+            f"and {len(prompts)} prompts."
+        )
+    ids, mask = map(jnp.asarray, tokens(model.tokenizer, text, prompts))
+    found = []
+    for i in range(0, len(pixels), _BATCH):
+        part = slice(i, i + _BATCH)
+        images = jnp.asarray(prepared(model, pixels[part]))
+        found.append(score(model.params, model.config, images, ids[part], mask[part]))
+    return np.concatenate(found)
+
+
+def prepared(
+    model: Blip | Blip2, pixels: Sequence[Pixels]
+) -> Float[np.ndarray, "n side side 3"]:
+    """What the vision tower sees of each picture, as transformers' BlipImageProcessor.
+
+    The picture is resized to the tower's square (bicubic), whatever its shape was.
+    """
+    side = model.config.vision_config.image_size
+    mean, std = np.array(model.mean, np.float32), np.array(model.std, np.float32)
+    bicubic = Image.Resampling.BICUBIC
+    resized = (Image.fromarray(each).resize((side, side), bicubic) for each in pixels)
+    x = np.stack([np.asarray(image, np.float32) for image in resized])
+    return (x / 255 - mean) / std
+
+
+def tokens(
+    tokenizer: BertTokenizer, config: BertConfig, prompts: Sequence[str]
+) -> tuple[Int[np.ndarray, "b n"], Bool[np.ndarray, "b n"]]:
+    """(the ids of each prompt, which of them are not padding).
+
+    Raises ValueError for a prompt longer than the positions, which is not cut, and for
+    one with a word that has no embedding.
+    """
+    encoded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    longest = max(map(len, encoded))
+    if longest > config.max_position_embeddings:
+        raise ValueError(
+            f"A prompt has {longest} tokens, the text encoder "
+            f"{config.max_position_embeddings} positions."
+        )
+    padded = -(-longest // _MULTIPLE) * _MULTIPLE
+    length = min(padded, config.max_position_embeddings)
+    ids = np.full((len(prompts), length), tokenizer.pad_token_id, np.int32)
+    for row, each in zip(ids, encoded, strict=True):
+        row[: len(each)] = each
+    if ids.max() >= config.vocab_size:
+        worst = prompts[int(ids.max(axis=1).argmax())]
+        raise ValueError(
+            f"The prompt {worst!r} has a word with id {ids.max()}, the text encoder "
+            f"{config.vocab_size} words."
+        )
+    lengths = np.array([len(each) for each in encoded])
+    return ids, np.arange(length)[None] < lengths[:, None]
+
+
+def unit(x: Float[Array, "*rest d"]) -> Float[Array, "*rest d"]:
+    """The vectors along the last axis, of length 1."""
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@jax.jit(static_argnames="config")
+def _itc(
+    params: Params, config: BlipConfig, images: Images, ids: Ids, mask: Mask
+) -> Float[Array, " b"]:
+    texts = text_features(params, config, ids, mask)
+    pictures = image_features(params, config, images)
+    return (unit(pictures) * unit(texts)).sum(axis=-1)
+
+
+@jax.jit(static_argnames="config")
+def _itm(
+    params: Params, config: BlipConfig, images: Images, ids: Ids, mask: Mask
+) -> Float[Array, " b"]:
+    logits = match_logits(params, config, images, ids, mask)
+    return jax.nn.softmax(logits, axis=-1)[:, 1]
