@@ -28,6 +28,7 @@ from personax.tree import flat, select
 from personax.typing import Theta
 
 FLAGS = flags.FLAGS
+RIDGE = 1e-6
 _CAPTIONS = 1000  # as many as the paper's
 _BATCH = 16
 
@@ -57,7 +58,7 @@ def define_flags() -> None:
     text("captions", None, "File of captions, one a line. Default: the emoji world's.")
     flags.DEFINE_float(
         "ridge",
-        1e-6,
+        RIDGE,
         "Weight of small kernels, in units of the captions' mean eigenvalue; 0 is the "
         "paper's, whose kernels may lose their accuracy in bfloat16.",
         0.0,
@@ -71,57 +72,80 @@ def main(argv: Sequence[str]) -> None:
     with watch("load"), command.one_sentence():
         folders = _folders(argv, out)
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
-        captions = _captions(base)
-        plain = from_base(base)
-        sources = [_read(base, plain, folder) for folder in folders]
-    words = [word for source in sources for word in source.words]
-    concepts = one_vocabulary(words, base.tokenizer.size)
-    with watch("encode"):
-        regularisation = _rows(plain, [Target(caption, 1) for caption in captions])
-        targets = [_rows(source.model, _targets(source)) for source in sources]
-    # Whether the text has the rank that a merge needs shows only here.
-    with watch("solve"), command.one_sentence():
-        merged = merge_kernels(
-            _kernels(select(plain.denoiser.params, "kv")),
-            [_kernels(source.artifact.theta["weights"]) for source in sources],
-            regularisation,
-            targets,
-            ridge=FLAGS.ridge,
-        )
-    with watch("write"):
-        artifact.save(
-            out,
-            _theta(merged, sources),
-            concepts,
-            method="custom_diffusion",
-            method_args={},
-            base=base.name,
-            fingerprint=base.fingerprint,
-            prompts=[
-                [
-                    prompt.replace(word.concept.placeholder, concept.placeholder)
-                    for prompt in word.prompts
-                ]
-                for word, concept in zip(words, concepts, strict=True)
-            ],
-            merged_from=[str(folder) for folder in folders],
-            ridge=FLAGS.ridge,
-            captions=len(captions),
-            residual_targets=merged.residual_targets,
-            residual_regularisation=merged.residual_regularisation,
-            growth=merged.growth,
-        )
-    for word, concept in zip(words, concepts, strict=True):
+        captions = read_captions(base, FLAGS.captions)
+    with watch("merge"), command.one_sentence():
+        done = merge(base, folders, out, captions, ridge=FLAGS.ridge)
+    for word, concept in zip(done.words, done.concepts, strict=True):
         old, called = word.concept.placeholder, concept.placeholder
         renamed = "" if old == called else f", where it is {old}"
         print(f"{called} {concept.class_word} from {word.folder}{renamed}")
+    merged = done.merged
     print(
         f"constraint residual {merged.residual_targets:.1e}, regularisation residual "
-        f"{merged.residual_regularisation:.2e} over {len(regularisation):,} tokens; "
+        f"{merged.residual_regularisation:.2e} over {done.tokens:,} tokens; "
         f"kernels moved {merged.growth:.1f} times as far as in training"
     )
     size = (out / "theta.safetensors").stat().st_size
-    print(f"{len(concepts)} concepts in {out}, {size / 1e6:.1f} MB: {watch}")
+    print(f"{len(done.concepts)} concepts in {out}, {size / 1e6:.1f} MB: {watch}")
+
+
+class Done(NamedTuple):
+    """What was merged, and what it is called in the merged concept."""
+
+    merged: Merged
+    words: list[Word]
+    concepts: list[Concept]
+    tokens: int  # of the regularisation text
+
+
+def merge(
+    base: Base,
+    folders: Sequence[pathlib.Path],
+    out: pathlib.Path,
+    captions: Sequence[str],
+    *,
+    ridge: float = RIDGE,
+) -> Done:
+    """Writes the concepts of these folders as one concept, merged in closed form.
+
+    Raises ValueError for concepts that cannot be merged, and for text without the rank
+    that a merge needs; see `merge_kernels`.
+    """
+    plain = from_base(base)
+    sources = [_read(base, plain, folder) for folder in folders]
+    words = [word for source in sources for word in source.words]
+    concepts = one_vocabulary(words, base.tokenizer.size)
+    regularisation = _rows(plain, [Target(caption, 1) for caption in captions])
+    merged = merge_kernels(
+        _kernels(select(plain.denoiser.params, "kv")),
+        [_kernels(source.artifact.theta["weights"]) for source in sources],
+        regularisation,
+        [_rows(source.model, _targets(source)) for source in sources],
+        ridge=ridge,
+    )
+    artifact.save(
+        out,
+        _theta(merged, sources),
+        concepts,
+        method="custom_diffusion",
+        method_args={},
+        base=base.name,
+        fingerprint=base.fingerprint,
+        prompts=[
+            [
+                prompt.replace(word.concept.placeholder, concept.placeholder)
+                for prompt in word.prompts
+            ]
+            for word, concept in zip(words, concepts, strict=True)
+        ],
+        merged_from=[str(folder) for folder in folders],
+        ridge=ridge,
+        captions=len(captions),
+        residual_targets=merged.residual_targets,
+        residual_regularisation=merged.residual_regularisation,
+        growth=merged.growth,
+    )
+    return Done(merged, words, concepts, len(regularisation))
 
 
 def _folders(argv: Sequence[str], out: pathlib.Path) -> list[pathlib.Path]:
@@ -134,13 +158,17 @@ def _folders(argv: Sequence[str], out: pathlib.Path) -> list[pathlib.Path]:
     return folders
 
 
-def _captions(base: Base) -> list[str]:
-    """The text on which the merged kernels are to stay near the base's."""
-    if FLAGS.captions:
-        lines = pathlib.Path(FLAGS.captions).read_text().splitlines()
+def read_captions(base: Base, file: str | None) -> list[str]:
+    """The text on which the merged kernels are to stay near the base's.
+
+    The lines of a file, or captions of the emoji world for its base. Raises ValueError
+    for another base without a file, and for a file without captions.
+    """
+    if file:
+        lines = pathlib.Path(file).read_text().splitlines()
         captions = [line.strip() for line in lines if line.strip()]
         if not captions:
-            raise ValueError(f"{FLAGS.captions} holds no captions.")
+            raise ValueError(f"{file} holds no captions.")
         return captions
     if base.name != EMBEDDED:
         raise ValueError(

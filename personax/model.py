@@ -128,7 +128,8 @@ def _bind(model: Model, base: Base, source: str) -> Model:
     if name:
         if len(concepts) != 1:
             raise ValueError(f"{path} holds {len(concepts)} concepts; none is renamed.")
-        concepts = (concepts[0]._replace(placeholder=name),)
+        phrase = concepts[0].phrase.replace(concepts[0].handle, name)
+        concepts = (concepts[0]._replace(placeholder=name, phrase=phrase),)
     for earlier in artifact.earlier(path):
         model = _bind(model, base, str(earlier))
     try:

@@ -63,8 +63,11 @@ class Run(NamedTuple):
         return Model(bound, self.tokenizer, self.known)
 
 
-def prepare(config: ConfigDict) -> Run:
+def prepare(config: ConfigDict, like: Run | None = None) -> Run:
     """The run that a config asks for.
+
+    What a run `like` it has loaded and computed of the base is taken from there: its
+    config may differ in the concept alone.
 
     Raises ValueError, TypeError or FileNotFoundError in one sentence for whatever in
     the config does not exist or does not fit.
@@ -74,7 +77,7 @@ def prepare(config: ConfigDict) -> Run:
     mesh = sharding.make_mesh(**config.mesh.shape)
     method = methods.make(config.method, **config.method_args)
     _check_hints(config, method)
-    base, plain = _load(config, mesh)
+    base, plain = _load(config, mesh, like)
     size = (config.size, config.size) if config.size else base.spec.size
     base.spec.latent_shape(*size)
     found, tokenizer = lessons(
@@ -99,7 +102,10 @@ def prepare(config: ConfigDict) -> Run:
     pictures = []
     if material is None:
         pictures = [concepts.pictures(lesson.images) for lesson in found]
-    ready = methods.prepare(method, plain.denoiser, corpus)
+    if like is None:
+        ready = methods.prepare(method, plain.denoiser, corpus)
+    else:
+        ready = like.plain.denoiser
     run = Run(
         base=base,
         plain=plain._replace(denoiser=ready),
@@ -220,14 +226,17 @@ def _check_hints(config: ConfigDict, method: Method) -> None:
         )
 
 
-def _load(config: ConfigDict, mesh: Mesh) -> tuple[Base, Model]:
+def _load(config: ConfigDict, mesh: Mesh, like: Run | None) -> tuple[Base, Model]:
     options = {name: value for name, value in config.loading.items() if value}
-    base = load_base(
-        config.base,
-        sharding=sharding.by_rules(mesh, config.mesh.base_rules),
-        **options,
-    )
-    sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
+    if like is None:
+        base = load_base(
+            config.base,
+            sharding=sharding.by_rules(mesh, config.mesh.base_rules),
+            **options,
+        )
+        sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
+    else:
+        base = like.base
     plain = from_base(base, Compute(config.dtype, config.remat, mesh=mesh))
     return base, with_concepts(plain, base, config.before)
 

@@ -74,11 +74,11 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
         size = len(jax.tree.leaves(leaves))
         say(f"training {part}: {count(leaves):,} numbers in {size} leaves")
     with watch("encode"), command.one_sentence():
-        source, fixed = _source(config, run)
+        source, fixed = make_source(config, run)
     with watch("draw"):
         gallery = _gallery(config, run)
 
-    state, placed = _first_state(config, run)
+    state, placed = first_state(config, run)
     step = make_step(
         run.method,
         run.tx,
@@ -103,7 +103,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
             with watch("draw"):
                 _draw_last(config, run, folder, state, gallery, writer)
     # The concept comes last: where it is, the run is finished.
-    _save(config, run, folder, state)
+    save_concept(config, run, folder, state)
     if is_first():
         size = (folder / "concept" / "theta.safetensors").stat().st_size
         print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
@@ -111,7 +111,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
     return True
 
 
-def _first_state(config: ConfigDict, run: Run) -> tuple[TrainState, TrainState]:
+def first_state(config: ConfigDict, run: Run) -> tuple[TrainState, TrainState]:
     """The state before the first step, and the shardings that it lies in."""
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
@@ -144,7 +144,7 @@ def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
     return about.is_file() and json.loads(about.read_text())["step"] == config.steps
 
 
-def _source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
+def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     """What the steps see and what the validation loss sees, frozen work done."""
     if run.material is not None:
         flow = _flow(run, frozen_text=_frozen_text(run))
@@ -352,7 +352,7 @@ def _diverged(
     return SystemExit(1)
 
 
-def _save(
+def save_concept(
     config: ConfigDict, run: Run, folder: pathlib.Path, state: TrainState
 ) -> None:
     theta = sharding.fetch(trained(state))  # by all processes

@@ -46,6 +46,7 @@ def _source() -> str:
             *("command.py", "drawing.py", "picture_inputs.py", "attention_sheet.py"),
             *("sample.py", "search.py", "edit.py", "hints.py"),
             *("train.py", "merge.py", "compress.py", "export.py", "build.py"),
+            *("evaluate.py", "study.py", "toy/__main__.py"),
             "training/distributed.py",
         )
     )

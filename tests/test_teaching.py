@@ -35,7 +35,7 @@ def streaming(monkeypatch, emoji):
 def test_a_method_s_step_traces_on_a_stream_s_batch(streaming, name):
     config, run = streaming(name)
     assert run.pictures == []
-    source, batches = train._source(config, run)
+    source, batches = train.make_source(config, run)
     batch = source.batch(0)
     source.close()
     assert len(batches) == 1

@@ -18,7 +18,7 @@ class TrainState:
     theta: Theta
     opt: Any
     key: Key | Any
-    ema: Theta | None = None  # a running average of theta, where one is kept
+    ema: Theta | Any = None  # a running average of theta, where one is kept
 
 
 def create(theta: Theta, opt: Any, key: Key, *, ema: bool = False) -> TrainState:

@@ -1,0 +1,101 @@
+"""The ten sets and five pairs of Custom Diffusion (Kumari et al. 2023, sec. 4).
+
+Their folder is a clone of github.com/adobe-research/custom-diffusion, which holds
+prompts/, with data.zip unpacked in it: data/cat, real_reg/samples_cat. The moongates
+are published elsewhere (FastGAN-pytorch) and go to data/moongate.
+"""
+
+import functools
+import pathlib
+import re
+from typing import NamedTuple
+
+from personax.data.subjects import (
+    Kind,
+    Pair,
+    Readers,
+    Subject,
+    check_places,
+    pictures_in,
+    read_prompts,
+)
+
+
+class _Set(NamedTuple):
+    class_word: str
+    prompts: str  # its file in prompts/
+    kind: Kind = "object"
+
+
+# In the order of the paper's tables.
+_SETS = {
+    "moongate": _Set("moongate", "moongate"),
+    "barn": _Set("barn", "barn"),
+    "tortoise_plushy": _Set("tortoise plushy", "tortoise_plushy"),
+    "teddybear": _Set("teddybear", "teddybear"),
+    "wooden_pot": _Set("wooden pot", "wooden"),
+    "dog": _Set("dog", "dog", "live"),
+    "cat": _Set("cat", "cat", "live"),
+    "flower": _Set("flower", "flower"),
+    "table": _Set("table", "table"),
+    "chair": _Set("chair", "chair"),
+}
+_PAIRS = (
+    ("moongate", "dog"),
+    ("cat", "chair"),
+    ("wooden_pot", "cat"),
+    ("wooden_pot", "flower"),
+    ("table", "chair"),
+)
+
+
+def open_custom_diffusion(folder: pathlib.Path) -> Readers:
+    """{name: what reads that subject} of the ten sets.
+
+    The moongate is a subject like the others here; the paper teaches it without a word
+    of its own, by its class alone.
+    """
+    return {name: functools.partial(_subject, folder, name) for name in _SETS}
+
+
+def read_custom_diffusion_pairs(folder: pathlib.Path) -> tuple[Pair, ...]:
+    """The five pairs, each with its eight prompts.
+
+    Those speak of the classes alone, "the cat playing with a wooden pot": their first
+    mention is the subject's place. Raises FileNotFoundError or ValueError for a file
+    that is not there or does not speak of both.
+    """
+    pairs = []
+    for names in _PAIRS:
+        file = folder / "prompts" / f"{'_'.join(names)}.txt"
+        prompts = read_prompts(file)
+        for i, name in enumerate(names):
+            prompts = [_open(each, name, f"{{{i}}}", file) for each in prompts]
+        checked = (check_places(each, ("{0}", "{1}"), file) for each in prompts)
+        pairs.append(Pair(names, tuple(checked)))
+    return tuple(pairs)
+
+
+def _subject(folder: pathlib.Path, name: str) -> Subject:
+    own = _SETS[name]
+    file = folder / "prompts" / f"{own.prompts}.txt"
+    lines = (_open(each, name, "{}", file) for each in read_prompts(file))
+    prior = folder / "real_reg" / f"samples_{name}"
+    return Subject(
+        name,
+        pictures_in(folder / "data" / name),
+        own.class_word,
+        own.kind,
+        tuple(check_places(each, ("{}",), file) for each in lines),
+        prior_images=str(prior) if prior.is_dir() else "",
+    )
+
+
+def _open(prompt: str, name: str, place: str, file: pathlib.Path) -> str:
+    """The prompt with `place` where it says "<new1> cat", or "cat" alone."""
+    class_word = re.escape(_SETS[name].class_word)
+    for said in (rf"<[^<>\s]+>\s+{class_word}\b", rf"\b{class_word}\b"):
+        opened, count = re.subn(said, place, prompt, count=1, flags=re.IGNORECASE)
+        if count:
+            return opened
+    raise ValueError(f"{prompt!r} in {file} does not speak of the {name}.")

@@ -1,0 +1,109 @@
+"""Subjects and pairs by name of their set: what an evaluation's config may say."""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+from personax.data import emoji
+from personax.data.custom_concept_101 import (
+    open_custom_concept_101,
+    read_custom_concept_101_pairs,
+)
+from personax.data.custom_diffusion_sets import (
+    open_custom_diffusion,
+    read_custom_diffusion_pairs,
+)
+from personax.data.dreambooth_set import open_dreambooth
+from personax.data.subject_folders import open_folders
+from personax.data.subjects import Pair, Readers, Subject
+from personax.tree import nearest
+
+__all__ = ["Pair", "Subject", "read_pairs", "read_subjects"]
+
+
+def read_subjects(source: str, names: Sequence[str] = ()) -> dict[str, Subject]:
+    """{name: subject} of a set, in the order of `names`; all of it, in its own, for ().
+
+    `source` is "emoji" (the 12 bundled subjects), "dreambooth:DIR" (dataset/ of
+    google/dreambooth), "custom_concept_101:DIR" (customconcept101/ of
+    adobe-research/custom-diffusion), "custom_diffusion:DIR" (that repository itself,
+    with the ten sets) or "folders:DIR", a folder of pictures for each subject; their
+    modules say what lies where. No picture is opened. Raises FileNotFoundError or
+    ValueError in one sentence for what is not there or of another form; of subjects
+    that are not asked for, no folder needs to be there.
+    """
+    readers = _open(source)
+    for name in names:
+        _expect(name, readers, source)
+    return {name: readers[name]() for name in names or readers}
+
+
+def read_pairs(source: str, pairs: Sequence[Sequence[str]] = ()) -> tuple[Pair, ...]:
+    """The pairs of a set's subjects; for () those that it is published with, if any.
+
+    A pair that the set is published with, in its order, has the set's prompts, any
+    other has none. Raises as `read_subjects`, and ValueError for what is no pair.
+    """
+    own = {pair.names: pair for pair in _published_pairs(source)}
+    if not pairs:
+        return tuple(own.values())
+    readers, found = _open(source), []
+    for names in pairs:
+        names = tuple(names)
+        if len(set(names)) != 2 or len(names) != 2:
+            raise ValueError(f"A pair is two different subjects, unlike {names!r}.")
+        for name in names:
+            _expect(name, readers, source)
+        found.append(own.get(names, Pair(names)))
+    return tuple(found)
+
+
+_SETS = {
+    "dreambooth": open_dreambooth,
+    "custom_concept_101": open_custom_concept_101,
+    "custom_diffusion": open_custom_diffusion,
+    "folders": open_folders,
+}
+_PAIRS = {
+    "custom_concept_101": read_custom_concept_101_pairs,
+    "custom_diffusion": read_custom_diffusion_pairs,
+}
+
+
+def _open(source: str) -> Readers:
+    kind, folder = _parsed(source)
+    if kind == "emoji":
+        return {name: functools.partial(_bundled, name) for name in emoji.subjects()}
+    return _SETS[kind](folder)
+
+
+def _published_pairs(source: str) -> tuple[Pair, ...]:
+    kind, folder = _parsed(source)
+    return _PAIRS[kind](folder) if kind in _PAIRS else ()
+
+
+def _parsed(source: str) -> tuple[str, pathlib.Path]:
+    kind, _, rest = source.partition(":")
+    folder = pathlib.Path(rest).expanduser()
+    if (kind not in _SETS or not rest) and source != "emoji":
+        sources = ", ".join(f"{name}:DIR" for name in _SETS)
+        raise ValueError(f"There is no set {source!r}; there are emoji, {sources}.")
+    if rest and not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}, which {source!r} names.")
+    return kind, folder
+
+
+def _bundled(name: str) -> Subject:
+    own = emoji.subject(name)
+    return Subject(name, name, own.class_word, own.kind)
+
+
+def _expect(name: str, readers: Readers, source: str) -> None:
+    if name in readers:
+        return
+    if len(readers) <= 40:
+        raise ValueError(f"{source} has no {name!r}; it has: {', '.join(readers)}.")
+    raise ValueError(
+        f"{source} has no {name!r} among its {len(readers)} subjects; nearest: "
+        f"{nearest(name, readers)}."
+    )

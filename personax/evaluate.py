@@ -1,0 +1,113 @@
+"""The command that compares methods: `python -m personax.evaluate --config FILE`."""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from personax import command, images
+from personax.data import concepts
+from personax.evaluation.bench import Bench, evaluate
+from personax.evaluation.cells import Cell
+from personax.evaluation.draw import make_draw
+from personax.evaluation.judges import COLUMNS, make_judges
+from personax.evaluation.means import means
+from personax.evaluation.protocol import BASE, RENDERS, Protocol, read_protocol
+from personax.evaluation.report import write_report
+from personax.evaluation.scatter import write_scatter
+from personax.evaluation.tables import to_csv, to_latex, to_markdown
+from personax.loading import load_base
+from personax.model import from_base
+from personax.training.workdir import write
+
+_SCATTER = ("clip_t", "clip_i")  # alignment and fidelity
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    config_flags.DEFINE_config_file(
+        "config", None, "Such as configs/evaluate/emoji.py; see configs/evaluate."
+    )
+    flags.DEFINE_string("workdir", None, "Default: runs/evaluate/NAME of the config.")
+    flags.mark_flag_as_required("config")
+
+
+def main(argv: Sequence[str]) -> None:
+    command.start()
+    watch, config = command.Stopwatch(), flags.FLAGS.config
+    name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    out = pathlib.Path(flags.FLAGS.workdir or f"runs/evaluate/{name}")
+    with watch("load"), command.one_sentence():
+        bench = open_bench(config, out)
+    with watch("evaluate"):
+        found = evaluate(bench)
+    with watch("report"):
+        write_all(bench.protocol, found, out)
+    print((out / "table.md").read_text())
+    print(f"{len(found)} cells, report in {out}/report.html: {watch}")
+
+
+def open_bench(config: ConfigDict, out: pathlib.Path) -> Bench:
+    """The bench of a config, all of it checked that can be before any compute.
+
+    Raises ValueError, TypeError or FileNotFoundError in one sentence.
+    """
+    protocol = read_protocol(config)
+    options = {name: value for name, value in config.loading.items() if value}
+    base = load_base(config.base, **options)
+    plain = from_base(base)
+    draw = make_draw(base, config.draw)
+    judges = make_judges(config, base, plain)
+    out.mkdir(parents=True, exist_ok=True)
+    return Bench(protocol, base, plain, draw, judges, out)
+
+
+def write_all(protocol: Protocol, found: Sequence[Cell], out: pathlib.Path) -> None:
+    """The cells as table.csv, table.md, table.tex, scatter.png and report.html.
+
+    Columns that no cell fills are left out.
+    """
+    filled = {key for cell in found for key in cell.metrics}
+    columns = [
+        column
+        for column in COLUMNS
+        if column.key in filled or column.key in ("numbers", "size", "seconds")
+    ]
+    apart = (BASE, RENDERS)
+    for name, to_text in {"csv": to_csv, "md": to_markdown, "tex": to_latex}.items():
+        write(out / f"table.{name}", to_text(found, columns, apart=apart))
+    scatter = _SCATTER if filled.issuperset(_SCATTER) else None
+    if scatter:
+        across, up = (next(c for c in columns if c.key == key) for key in scatter)
+        write_scatter(out / "scatter.png", means(found, columns), across, up)
+    write_report(
+        out / "report.html",
+        found,
+        columns,
+        out=out,
+        title=protocol.config.report.title or "Evaluation",
+        references=write_references(protocol, out),
+        images=protocol.config.report.images,
+        scatter=scatter,
+        apart=apart,
+    )
+
+
+def write_references(
+    protocol: Protocol, out: pathlib.Path
+) -> dict[str, list[images.Pixels]]:
+    """{subject: the pictures that it is taught with}, which a study shows, too."""
+    found = {}
+    for question in protocol.singles + protocol.pairs:
+        for subject in question.subjects:
+            found[subject.name] = concepts.pictures(subject.images)
+            for i, pixels in enumerate(found[subject.name]):
+                path = out / "references" / subject.name / f"{i:02}.png"
+                images.write_png(path, pixels)
+    return found
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

@@ -1,0 +1,84 @@
+"""Pictures of many prompts at once, each by a seed and a number of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from personax import generate, prompts
+from personax.diffusion.solvers import SOLVERS, ddim
+from personax.evaluation.cells import Shot
+from personax.loading import Base
+from personax.model import Model
+from personax.prompts import Wish
+
+
+class Drawn(NamedTuple):
+    """Pictures in the order of their shots, and the latents they were decoded from."""
+
+    shots: tuple[Shot, ...]
+    pixels: UInt8[np.ndarray, "n height width 3"]
+    latents: Float[np.ndarray, "n h w c"] | None  # as the sampler leaves them: scaled
+
+
+# `(model, [(prompt, seed), …], images) -> Drawn`
+Draw = Callable[[Model, Sequence[tuple[str, int]], int], Drawn]
+
+
+def make_draw(base: Base, settings: Any) -> Draw:
+    """A function that draws `images` pictures of each prompt with its seed.
+
+    Picture i of a seed is the one that `personax.sample --seed` draws as its i-th, but
+    for the order of summation. `settings` are a config's `draw`: solver, steps,
+    guidance, eta and how many pictures at a time. Raises ValueError for a solver that
+    does not exist, and for an eta that it does not have.
+    """
+    if settings.solver not in SOLVERS:
+        raise ValueError(
+            f"There is no solver {settings.solver!r}; there are {', '.join(SOLVERS)}."
+        )
+    if settings.eta and settings.solver != "ddim":
+        raise ValueError(f"draw.eta is DDIM's; the solver is {settings.solver!r}.")
+    solver = ddim(settings.eta) if settings.eta else SOLVERS[settings.solver]
+    grid = solver.grid(base.spec.schedule, settings.steps)
+    one = generate.make_draw(solver, base.spec.latent_shape(*base.spec.size))
+    many = jax.jit(jax.vmap(one, in_axes=(None, 0, None, 0, None)))
+    decode = generate.make_decode(base.spec)
+
+    def draw(model: Model, asked: Sequence[tuple[str, int]], images: int) -> Drawn:
+        at_once = max(1, settings.batch // images)
+        # All batches are as large as the first: one compilation for all.
+        padded = [*asked, *[asked[-1]] * (-len(asked) % at_once)]
+        found = []
+        for i in range(0, len(padded), at_once):
+            batch = padded[i : i + at_once]
+            terms = _stack(
+                [_terms(model, text, settings.guidance) for text, _ in batch]
+            )
+            keys = jax.random.wrap_key_data(
+                jnp.stack([jax.random.key_data(jax.random.key(s)) for _, s in batch])
+            )
+            x = many({"base": model.denoiser}, terms, grid, keys, jnp.arange(images))
+            found.append(x.reshape(-1, *x.shape[2:]))
+        latents = jnp.concatenate(found)[: len(asked) * images]
+        pixels = [
+            jax.device_get(decode(base.params["vae"], latents[i : i + settings.batch]))
+            for i in range(0, len(latents), settings.batch)
+        ]
+        shots = tuple(
+            Shot(text, seed, i) for text, seed in asked for i in range(images)
+        )
+        return Drawn(shots, np.concatenate(pixels), np.asarray(latents))
+
+    return draw
+
+
+def _terms(model: Model, text: str, guidance: float) -> list[prompts.Term]:
+    return prompts.to_terms({"base": model}, [Wish(text, guidance)])
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -1,0 +1,118 @@
+"""The judges that look at pictures: CLIP, DINO, BLIP and a classifier."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from personax.data.emoji import class_word
+from personax.evaluation.answer import Answer, Judge, measured
+from personax.evaluation.asked import asked
+from personax.evaluation.cells import Measured
+from personax.loading import Clip, load_clip
+from personax.loading.blip import load_blip
+from personax.loading.blip2 import load_blip2
+from personax.loading.dino import load_dino
+from personax.metrics import blip as see_blip
+from personax.metrics import blip2 as see_blip2
+from personax.metrics import clip as see_clip
+from personax.metrics import dino as see_dino
+from personax.metrics.alignment import (
+    clip_score,
+    mean_over_targets,
+    text_cosines,
+)
+from personax.metrics.attributes import attribute_ratio
+from personax.metrics.classifier import classify, load_classifier
+
+
+def clip(folder: str, rounds: int) -> Judge:
+    eye = load_clip(None if folder == "emoji" else folder)
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        pictures, texts = see_clip.of_images(eye, answer.pixels), answer.texts
+        words = _of_texts(eye, texts)
+        targets = [see_clip.of_images(eye, each) for each in answer.targets]
+        found = {
+            "clip_i": mean_over_targets(pictures, targets),
+            "clip_t": text_cosines(pictures, words),
+            "clip_score": clip_score(pictures, words),
+        }
+        said = measured(found, texts, rounds)
+        if answer.bare:
+            after = see_clip.of_images(eye, answer.bare)
+            before = see_clip.of_images(eye, answer.bare_before)
+            near = [mean_over_targets(x, targets) for x in (after, before)]
+            forgotten = {"same": text_cosines(after, before), "leak": near[0] - near[1]}
+            said |= measured(forgotten, range(len(after)), rounds)
+        return said
+
+    return judge
+
+
+def dino(folder: str, rounds: int) -> Judge:
+    eye = load_dino(folder)
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        pictures = see_dino.of_images(eye, answer.pixels)
+        targets = [see_dino.of_images(eye, each) for each in answer.targets]
+        found = {"dino_i": mean_over_targets(pictures, targets)}
+        return measured(found, answer.texts, rounds)
+
+    return judge
+
+
+def blip(folder: str, rounds: int) -> Judge:
+    eye = load_blip(folder)
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        found = {
+            "blip_itc": see_blip.itc(eye, answer.pixels, answer.texts),
+            "blip_itm": see_blip.itm(eye, answer.pixels, answer.texts),
+        }
+        return measured(found, answer.texts, rounds)
+
+    return judge
+
+
+def blip2(folder: str, rounds: int) -> Judge:
+    eye = load_blip2(folder)
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        found = {"blip2_itc": see_blip2.itc(eye, answer.pixels, answer.texts)}
+        return measured(found, answer.texts, rounds)
+
+    return judge
+
+
+def classifier(folder: str, rounds: int) -> Judge:
+    """The class that is shown, of one subject, and what the prompts ask beside it."""
+    network = load_classifier(None if folder == "emoji" else folder)
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        seen = classify(network, answer.pixels)
+        found = {}
+        if len(answer.class_words) == 1:
+            words = [class_word(name) for name in seen["class"]]
+            found["class"] = attribute_ratio(
+                lambda _: words, answer.pixels, answer.class_words[0]
+            )
+        wanted = [asked(template) for template in answer.templates]
+        rows = [i for i, each in enumerate(wanted) if each]
+        shown = [
+            all(seen[head][i] == word for head, word in wanted[i].items()) for i in rows
+        ]
+        said = measured(found, answer.texts, rounds)
+        if rows:
+            own = {"asked": np.array(shown, np.float64)}
+            said |= measured(own, [answer.texts[i] for i in rows], rounds)
+        return said
+
+    return judge
+
+
+def _of_texts(eye: Clip, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+    """A feature for each picture's text, each text read once."""
+    once = list(dict.fromkeys(texts))
+    rows = dict(zip(once, see_clip.of_texts(eye, once), strict=True))
+    return np.stack([rows[text] for text in texts])

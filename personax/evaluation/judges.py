@@ -1,0 +1,75 @@
+"""Who says how good pictures are, and the columns that they fill."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
+
+from personax.evaluation import eyes, moved
+from personax.evaluation.answer import Answer, Judge
+from personax.evaluation.cells import Column, Measured
+from personax.loading import Base
+from personax.model import Model
+
+COLUMNS = (
+    Column("clip_i", "CLIP-I"),
+    Column("dino_i", "DINO-I"),
+    Column("clip_t", "CLIP-T"),
+    Column("clip_score", "CLIPScore"),
+    Column("blip_itc", "BLIP ITC"),
+    Column("blip_itm", "BLIP ITM"),
+    Column("blip2_itc", "BLIP-2 ITC"),
+    # The classifier knows the class in other styles than the subjects' own: renders of
+    # these score below the base's pictures.
+    Column("class", "class", ""),
+    Column("asked", "asked"),
+    Column("same", "class as before"),
+    Column("leak", "class like subject", "lower"),
+    Column("fisher", "Fisher", "lower"),
+    Column("w2", "W2", ""),
+    Column("drift", "drift rank", "lower", 0),
+    Column("numbers", "numbers", "lower", 0),
+    Column("size", "bytes", "lower", 0),
+    Column("seconds", "seconds", "lower", 0),
+)
+
+
+def make_judges(config: ConfigDict, base: Base, plain: Model) -> list[Judge]:
+    """The judges that a config's `judges` name, their networks loaded.
+
+    Where one's weights are not there, a line on stderr says which file is missing, and
+    its columns stay empty. Raises ValueError for a judge that does not exist.
+    """
+    rounds = config.bootstrap
+    makers: dict[str, Callable[[str], Judge]] = {
+        "clip": functools.partial(eyes.clip, rounds=rounds),
+        "dino": functools.partial(eyes.dino, rounds=rounds),
+        "blip": functools.partial(eyes.blip, rounds=rounds),
+        "blip2": functools.partial(eyes.blip2, rounds=rounds),
+        "classifier": functools.partial(eyes.classifier, rounds=rounds),
+        "captions": lambda source: moved.fisher(
+            source, base, plain, rounds, config.seed
+        ),
+    }
+    unknown = config.judges.keys() - makers.keys()
+    if unknown:
+        raise ValueError(
+            f"There is no judge {min(unknown)!r}; there are {', '.join(makers)}."
+        )
+    judges = [moved.wasserstein(rounds), moved.drift(plain)]
+    for name, make in makers.items():
+        source = config.judges.get(name, "")
+        try:
+            judges += [make(source)] if source else []
+        except FileNotFoundError as error:
+            print(f"personax: no {name}: {error}", file=sys.stderr)
+    return judges
+
+
+def measure(judges: Sequence[Judge], answer: Answer) -> dict[str, Measured]:
+    """{column: what the judges say}; a judge leaves out what it cannot tell."""
+    found: dict[str, Measured] = {}
+    for judge in judges:
+        found |= judge(answer)
+    return found

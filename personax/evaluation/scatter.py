@@ -1,0 +1,125 @@
+"""One metric against another as a PNG: a point with error bars for each method."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from personax.evaluation.cells import Column
+from personax.evaluation.means import Row, arrow
+
+
+def write_scatter(
+    path: pathlib.Path, rows: Sequence[Row], x: Column, y: Column
+) -> None:
+    """Writes the rows that have both numbers; bars are one standard error.
+
+    Methods on several subjects at once are hollow where there are others, too. Raises
+    ValueError where no row has both numbers.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    seen = [row for row in rows if x.key in row.means and y.key in row.means]
+    if not seen:
+        raise ValueError(f"No method has both {x.title} and {y.title}.")
+    figure = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    axes.set_xlabel(f"{x.title} {arrow(x)}".rstrip())
+    axes.set_ylabel(f"{y.title} {arrow(y)}".rstrip())
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    mixed = len({row.group for row in seen}) > 1
+    for number, row in enumerate(seen):
+        _draw(axes, row, x, y, number, hollow=mixed and row.group == "pair")
+    axes.margins(0.12)
+    canvas.draw()  # so that places are known in pixels
+    _label(axes, seen, x, y, canvas.get_renderer())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _draw(
+    axes: Any, row: Row, x: Column, y: Column, number: int, *, hollow: bool
+) -> None:
+    across, up = row.means[x.key], row.means[y.key]
+    colour = f"C{number % 10}"
+    axes.errorbar(
+        across.value,
+        up.value,
+        xerr=across.error,
+        yerr=up.error,
+        fmt="os^D"[number // 10 % 4],
+        color=colour,
+        ecolor=(colour, 0.5),
+        elinewidth=1,
+        markersize=6,
+        markerfacecolor="white" if hollow else colour,
+    )
+
+
+# Where a label may stand beside its point, in points, and how it is aligned.
+_PLACES = [
+    (far * dx, far * dy, across, up)
+    for far in (7, 14, 24, 36)
+    for dx, dy, across, up in (
+        *((1, 0, "left", "center"), (-1, 0, "right", "center")),
+        *((0, 1, "center", "bottom"), (0, -1, "center", "top")),
+        *((0.8, 0.8, "left", "bottom"), (0.8, -0.8, "left", "top")),
+        *((-0.8, 0.8, "right", "bottom"), (-0.8, -0.8, "right", "top")),
+    )
+]
+
+
+def _label(axes: Any, rows: Sequence[Row], x: Column, y: Column, renderer: Any) -> None:
+    """Each name goes to the first place where it covers least of what is there."""
+    from matplotlib.transforms import Bbox
+
+    frame, taken = axes.get_window_extent(renderer), []
+    for row in rows:
+        across, up = row.means[x.key], row.means[y.key]
+        at = axes.transData.transform((across.value, up.value))
+        ends = axes.transData.transform(
+            (across.value + (across.error or 0), up.value + (up.error or 0))
+        )
+        wide, high = abs(ends - at)
+        taken += [
+            Bbox.from_bounds(at[0] - 9, at[1] - 9, 18, 18),
+            Bbox.from_bounds(at[0] - wide, at[1] - 2, 2 * wide, 4),
+            Bbox.from_bounds(at[0] - 2, at[1] - high, 4, 2 * high),
+        ]
+    for row in rows:
+        at = row.means[x.key].value, row.means[y.key].value
+        tried = []
+        for number, place in enumerate(_PLACES):
+            text = _annotate(axes, row.method, at, place)
+            box = text.get_window_extent(renderer)
+            text.remove()
+            shared = sum(_shared(box, other) for other in taken)
+            outside = box.width * box.height - _shared(box, frame)
+            tried.append((shared + 2 * outside + 3 * number, number, box))
+        _, best, box = min(tried, key=lambda each: each[:2])
+        _annotate(axes, row.method, at, _PLACES[best], leader=best >= 8)
+        taken.append(box)
+
+
+def _annotate(
+    axes: Any, name: str, at: tuple[float, float], place: Any, *, leader: bool = False
+) -> Any:
+    dx, dy, across, up = place
+    return axes.annotate(
+        name,
+        at,
+        xytext=(dx, dy),
+        textcoords="offset points",
+        ha=across,
+        va=up,
+        fontsize=8.5,
+        arrowprops={"arrowstyle": "-", "color": "0.5", "lw": 0.6} if leader else None,
+    )
+
+
+def _shared(box: Any, other: Any) -> float:
+    wide = min(box.x1, other.x1) - max(box.x0, other.x0)
+    high = min(box.y1, other.y1) - max(box.y0, other.y0)
+    return max(wide, 0.0) * max(high, 0.0)
