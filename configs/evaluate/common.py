@@ -42,8 +42,10 @@ def get_config() -> ConfigDict:
             "dino": "",
             "blip": "",
             "blip2": "",
+            "inception": "",  # a file, for KID and FID of the class without the concept
         }
     )
+    config.real = ""  # against the real pictures here, a folder for each class word
     config.merge_captions = ""  # text that a merge keeps; "" is the emoji world's
     config.bootstrap = 200  # resamplings for a standard error
     # report.html shows so many of a prompt's pictures; the files have all.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from personax.evaluation.cells import Measured
 from personax.images import Pixels
@@ -37,7 +37,7 @@ Judge = Callable[[Answer], dict[str, Measured]]
 
 
 def measured(
-    found: Mapping[str, Float[np.ndarray, " n"]],
+    found: Mapping[str, Shaped[np.ndarray, " _"]],
     groups: Sequence[Hashable],
     rounds: int,
     statistic: Statistic = np.mean,

@@ -1,5 +1,6 @@
 """The judges that look at pictures: CLIP, DINO, BLIP and a classifier."""
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +10,17 @@ from personax.data.emoji import class_word
 from personax.evaluation.answer import Answer, Judge, measured
 from personax.evaluation.asked import asked
 from personax.evaluation.cells import Measured
+from personax.images import read_images
 from personax.loading import Clip, load_clip
 from personax.loading.blip import load_blip
 from personax.loading.blip2 import load_blip2
 from personax.loading.dino import load_dino
+from personax.loading.inception import load_inception
 from personax.metrics import blip as see_blip
 from personax.metrics import blip2 as see_blip2
 from personax.metrics import clip as see_clip
 from personax.metrics import dino as see_dino
+from personax.metrics import inception as see_inception
 from personax.metrics.alignment import (
     clip_score,
     mean_over_targets,
@@ -24,6 +28,9 @@ from personax.metrics.alignment import (
 )
 from personax.metrics.attributes import attribute_ratio
 from personax.metrics.classifier import classify, load_classifier
+from personax.metrics.features import Features
+from personax.metrics.frechet import frechet
+from personax.metrics.kernel import kid
 
 
 def clip(folder: str, rounds: int) -> Judge:
@@ -81,6 +88,36 @@ def blip2(folder: str, rounds: int) -> Judge:
     def judge(answer: Answer) -> dict[str, Measured]:
         found = {"blip2_itc": see_blip2.itc(eye, answer.pixels, answer.texts)}
         return measured(found, answer.texts, rounds)
+
+    return judge
+
+
+def inception(file: str, real: str) -> Judge:
+    """KID and FID of the class without the concept, against real pictures of it.
+
+    What Custom Diffusion reports of forgetting (tables 2 and 7), KID there 1000 times
+    as much: `real` holds a folder of pictures for each class word. FID is biased by the
+    number of pictures, so compare rows and not protocols.
+    """
+    params, folders = load_inception(file), pathlib.Path(real)
+    if not folders.is_dir():
+        raise FileNotFoundError(f"There is no folder {real} of real pictures.")
+    features: dict[str, Features] = {}
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        word, count = answer.class_words[0], len(answer.bare)
+        folder = folders / word
+        if len(answer.class_words) > 1 or count < 3 or not folder.is_dir():
+            return {}
+        if word not in features:
+            pictures = list(read_images(folder).values())
+            features[word] = see_inception.of_images(params, pictures, mode="clean")
+        own = see_inception.of_images(params, answer.bare, mode="clean")
+        near = kid(own, features[word])
+        return {
+            "kid": Measured(near.value, near.error, count),
+            "fid": Measured(frechet(own, features[word]), None, count),
+        }
 
     return judge
 

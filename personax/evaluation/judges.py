@@ -17,6 +17,7 @@ COLUMNS = (
     Column("dino_i", "DINO-I"),
     Column("clip_t", "CLIP-T"),
     Column("clip_score", "CLIPScore"),
+    # ClassDiffusion's release calls it BLIP2-T.
     Column("blip_itc", "BLIP ITC"),
     Column("blip_itm", "BLIP ITM"),
     Column("blip2_itc", "BLIP-2 ITC"),
@@ -26,6 +27,8 @@ COLUMNS = (
     Column("asked", "asked"),
     Column("same", "class as before"),
     Column("leak", "class like subject", "lower"),
+    Column("kid", "KID", "lower", 4),
+    Column("fid", "FID", "lower", 1),
     Column("fisher", "Fisher", "lower"),
     Column("w2", "W2", ""),
     Column("drift", "drift rank", "lower", 0),
@@ -47,6 +50,7 @@ def make_judges(config: ConfigDict, base: Base, plain: Model) -> list[Judge]:
         "dino": functools.partial(eyes.dino, rounds=rounds),
         "blip": functools.partial(eyes.blip, rounds=rounds),
         "blip2": functools.partial(eyes.blip2, rounds=rounds),
+        "inception": lambda file: eyes.inception(file, config.real),
         "classifier": functools.partial(eyes.classifier, rounds=rounds),
         "captions": lambda source: moved.fisher(
             source, base, plain, rounds, config.seed

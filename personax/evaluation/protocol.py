@@ -131,11 +131,10 @@ def _entry(subject: Subject) -> dict[str, str]:
 
 def fingerprint(protocol: Protocol, base: Base, *parts: Any) -> str:
     """What changes when anything does that a cell depends on."""
-    asked = {
-        key: protocol.config[key]
-        for key in ("images", "seed", "draw", "judges", "bootstrap")
-    }
-    return digest([asked, base.fingerprint, *parts])
+    config = protocol.config
+    asked = {key: config[key] for key in ("images", "seed", "draw", "bootstrap")}
+    judges = {key: value for key, value in config.judges.items() if value}
+    return digest([asked, judges, config.real, base.fingerprint, *parts])
 
 
 def digest(record: Any) -> str:
