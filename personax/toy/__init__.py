@@ -1,0 +1,1 @@
+"""Overfitting where everything is known: mixtures of Gaussian peaks in the plane."""
