@@ -14,21 +14,16 @@ OUT/activation.png.
 import json
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import matplotlib
-import numpy as np
 from absl import app, flags
 
+from benchmarks.claims.activation import make_see, strength
 from benchmarks.lesson import lesson
-from personax import command, generate, prompts
+from personax import command
 from personax.data import emoji
 from personax.diffusion import heat
-from personax.diffusion.solvers import SOLVERS
 from personax.loading import load_base
 from personax.model import from_base, with_concepts
-from personax.networks.tokenizer import positions
-from personax.prompts import Wish
 from personax.teaching import prepare
 from personax.train import train
 from personax.training.workdir import write
@@ -55,10 +50,10 @@ def main(_):
     command.start()
     base, out = load_base("emoji"), pathlib.Path(FLAGS.out)
     plain, word = from_base(base), emoji.subjects()[FLAGS.subject].class_word
-    see = _make_see(base)
+    see = make_see(base, images=IMAGES, steps=STEPS, guidance=GUIDANCE, seed=SEED)
     before = [see(plain, template.replace("{}", word), word) for template in PROMPTS]
     regions = [heat.object_region(maps) for maps in before]
-    print(json.dumps({"method": "the base", "strength": _strength(before, regions)}))
+    print(json.dumps({"method": "the base", "strength": strength(before, regions)}))
     lines = []
     for method, arguments in METHODS.items():
         # V* takes attention before it is taught anything: that is the start.
@@ -66,7 +61,7 @@ def main(_):
         phrase = run.concepts[0].phrase
         untaught = run.bind(run.theta)
         maps = [see(untaught, x.replace("{}", phrase), word) for x in PROMPTS]
-        start = _strength(maps, regions)
+        start = strength(maps, regions)
         for rate in FLAGS.rates:
             lines.append(
                 {"method": method, "rate": rate, "steps": 0, "strength": start}
@@ -81,7 +76,7 @@ def main(_):
                     phrase = model.concepts[0].phrase
                     maps = [see(model, x.replace("{}", phrase), word) for x in PROMPTS]
                     line = {"method": method, "rate": rate, "steps": steps}
-                    line["strength"] = _strength(maps, regions)
+                    line["strength"] = strength(maps, regions)
                     write(path, json.dumps(line))
                 lines.append(json.loads(path.read_text()))
                 print(json.dumps(lines[-1]), flush=True)
@@ -93,28 +88,6 @@ def _config(method, arguments, rate, steps):
     config.method_args.update(arguments)
     config.optimizer.learning_rate, config.steps = float(rate), steps
     return config
-
-
-def _make_see(base):
-    """`(model, prompt, word) -> the word's maps "b y x"`, the same seeds each time."""
-    solver, spec = SOLVERS["ddim"], base.spec
-    shape = spec.latent_shape(*spec.size)
-    look = heat.make_look(from_base(base).denoiser, shape)
-    draw = generate.make_draw(solver, shape, look)
-    grid = solver.grid(spec.schedule, STEPS)
-    key, indices = jax.random.key(SEED), jnp.arange(IMAGES)
-
-    def see(model, prompt, word):
-        terms = prompts.to_terms({"base": model}, [Wish(prompt, GUIDANCE)])
-        _, maps = draw({"base": model.denoiser}, terms, grid, key, indices)
-        return heat.word(maps[1], positions(model.tokenizer, prompt, word))
-
-    return see
-
-
-def _strength(maps, regions):
-    each = [heat.strength(x, y) for x, y in zip(maps, regions, strict=True)]
-    return round(float(np.mean(each)), 4)
 
 
 def _plot(path, lines):

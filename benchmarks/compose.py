@@ -12,20 +12,17 @@ the same command goes on. One JSON line for each way; OUT/table.md, OUT/grid.png
 
 import json
 import pathlib
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from absl import app, flags
 
+from benchmarks.claims import joining
 from benchmarks.judge import IMAGES, Judge, make_painter
-from benchmarks.lesson import lesson
 from personax import command, images
 from personax.data import emoji
-from personax.loading import load_base
+from personax.loading import Base, load_base
 from personax.model import from_base, with_concepts
-from personax.train import train
 from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
@@ -60,7 +57,9 @@ def main(_):
         folder, subjects = out / name, THREE if way.three else FLAGS.subjects
         if not (folder / "score.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            model = with_concepts(from_base(base), base, way.make(folder, subjects))
+            model = with_concepts(
+                from_base(base), base, way.make(base, folder, subjects)
+            )
             phrases = [way.spoken(i, subject) for i, subject in enumerate(subjects)]
             line = _score(name, folder, model, phrases, subjects, paint, judge)
             write(folder / "score.json", json.dumps(line))
@@ -87,56 +86,26 @@ def _score(name, folder, model, phrases, subjects, paint, judge):
 
 
 def _joint(method):
-    def make(folder, subjects):
-        # What the list's entries say comes before the subject's own.
-        config = lesson(method, subjects[0])
-        config.steps = FLAGS.steps * len(subjects)
-        known = emoji.subjects()
-        entries = [
-            {
-                "images": subject,
-                "placeholder": f"<v{i}>",
-                "class_word": known[subject].class_word,
-            }
-            for i, subject in enumerate(subjects, start=1)
-        ]
-        listed = folder / "concepts.json"
-        listed.write_text(json.dumps(entries))
-        config.concepts_list = str(listed)
-        train(config, folder / "run")
-        return [str(folder / "run" / "concept")]
+    def make(base, folder, subjects):
+        return joining.joint(method, subjects, folder, steps=FLAGS.steps)
 
     return make
 
 
-def _sequential(folder, subjects):
-    # The first is the one that was taught alone; each is the next one's base.
-    found = _taught("custom_diffusion", subjects[0])
-    for i, subject in enumerate(subjects[1:], start=2):
-        config = lesson("custom_diffusion", subject)
-        config.steps = FLAGS.steps
-        config.concept.placeholder, config.before = f"<v{i}>", (found,)
-        config.concept.initial = config.concept.initial.split("+")[i - 1]
-        train(config, folder / f"run{i}")
-        found = str(folder / f"run{i}" / "concept")
-    return [found]
+def _sequential(base, folder, subjects):
+    first = _taught("custom_diffusion", subjects[0])
+    return joining.sequential(subjects, first, folder, steps=FLAGS.steps)
 
 
-def _merged(folder, subjects):
+def _merged(base, folder, subjects):
     apart = [_taught("custom_diffusion", subject) for subject in subjects]
-    out = str(folder / "concept")
-    subprocess.run(
-        [sys.executable, "-m", "personax.merge", *apart, "--out", out], check=True
-    )
-    return [out]
+    return joining.merged(base, apart, folder)
 
 
 def _apart(method, *, renamed):
-    def make(folder, subjects):
+    def make(base, folder, subjects):
         found = [_taught(method, subject) for subject in subjects]
-        if not renamed:
-            return found
-        return [f"<v{i}>={path}" for i, path in enumerate(found, start=1)]
+        return joining.renamed(found) if renamed else found
 
     return make
 
@@ -160,13 +129,13 @@ def _class(i, subject):
 class Way(NamedTuple):
     """How concept folders are made of subjects, and how a prompt speaks of the i-th."""
 
-    make: Callable[[pathlib.Path, Sequence[str]], list[str]]
+    make: Callable[[Base, pathlib.Path, Sequence[str]], list[str]]
     spoken: Callable[[int, str], str] = _placeholder_and_class
     three: bool = False
 
 
 WAYS = {
-    "the base": Way(lambda folder, subjects: [], _class),
+    "the base": Way(lambda base, folder, subjects: [], _class),
     "Custom Diffusion, joint": Way(_joint("custom_diffusion")),
     "Custom Diffusion, sequential": Way(_sequential),
     "Custom Diffusion, merged": Way(_merged),
