@@ -38,12 +38,7 @@ def small_config(base):
                 "changes": {"steps": STEPS, "batch": 8, "log_every": 1},
             }
         )
-    config.pair_rows = ConfigDict(
-        {
-            "inversion_added": {"of": "textual_inversion", "way": "add"},
-            "infusion_added": {"of": "infusion", "way": "add"},
-        }
-    )
+    config.pair_rows.added = ConfigDict({"of": "textual_inversion", "way": "add"})
     config.images, config.draw.steps, config.draw.batch = 2, 2, 4
     config.bootstrap = 5
     config.judges = ConfigDict({"clip": "emoji", "captions": "scenes"})
@@ -66,7 +61,7 @@ def test_there_is_a_cell_for_every_row_and_question(done):
     bench, found = done
     singles = [(row, name) for row in ("base", "renders", *ROWS) for name in SUBJECTS]
     pair = "+".join(SUBJECTS)
-    rows = ("base", "renders", "inversion_added", "infusion_added")
+    rows = ("base", "renders", "added")
     assert {cell.name for cell in found} == {*singles, *((row, pair) for row in rows)}
     assert [cell.name for cell in cells.read(bench.out / "cells.jsonl").values()] == [
         cell.name for cell in found
@@ -78,7 +73,7 @@ def test_a_cell_says_what_was_trained_and_what_that_weighs(done):
     by_name = {cell.name: cell for cell in found}
     width = bench.base.spec.text_encoder.hidden_size
     assert by_name["textual_inversion", "dog"].numbers == width
-    assert by_name["inversion_added", "dog+backpack"].numbers == 2 * width
+    assert by_name["added", "dog+backpack"].numbers == 2 * width
     (file,) = bench.out.glob("taught/textual_inversion/dog.*/concept/theta.safetensors")
     assert by_name["textual_inversion", "dog"].size == file.stat().st_size
     assert by_name["textual_inversion", "dog"].seconds > 0

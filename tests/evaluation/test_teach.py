@@ -1,6 +1,5 @@
 """Subjects taught together are those that `personax.train` teaches alone."""
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -9,7 +8,6 @@ from configs import emoji_custom_diffusion
 from personax.evaluation import teach as together
 from personax.evaluation.teach import Lesson, teach
 from personax.train import train
-from personax.training import sharding
 from personax.training.checkpoint import Checkpoints
 from tests.small_models import write_smaller
 
@@ -24,18 +22,6 @@ def lesson(base, folder, subject, steps=STEPS):
     config.preview.prompts, config.log_every = (), 1
     config.concept.images = config.concept.class_word = subject
     return Lesson(config, folder / subject)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """Of the eight that the tests have: one step less for each to wait for."""
-    make_mesh = sharding.make_mesh
-    with pytest.MonkeyPatch.context() as patched:
-        one = jax.devices()[:1]
-        patched.setattr(
-            sharding, "make_mesh", lambda data, fsdp: make_mesh(1, 1, devices=one)
-        )
-        yield
 
 
 @pytest.fixture(scope="module")
