@@ -3,9 +3,10 @@
     python -m personax.evaluate --config configs/evaluate/emoji_quick.py \
         --workdir runs/quick
 
-6 min 13 s on two cores, compilations included. Three subjects, one pair, five of the prompts, two pictures each, 10 steps of DDIM; five
-methods with 50 steps of training and each way to put concepts together. Its numbers are
-no result: 50 steps teach little, and 30 pictures a row say less.
+6 min 13 s on two cores, compilations included. Three subjects, one pair, five of the
+prompts, two pictures each, 10 steps of DDIM; five methods with 50 steps of training and
+each way to put concepts together. Its numbers are no result: 50 steps teach little, and
+30 pictures a row say less.
 """
 
 from ml_collections import ConfigDict
