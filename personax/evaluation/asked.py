@@ -8,8 +8,8 @@ from personax.data import emoji
 def asked(template: str) -> dict[str, str]:
     """{head: word} of a template whose subject is {}: accessory, place, style, tint.
 
-    >>> asked("a photo of a red {} wearing a top hat on a blue background")
-    {'accessory': 'top-hat', 'place': 'blue', 'tint': 'red'}
+    >>> asked("a photo of a red {} wearing a top hat")
+    {'accessory': 'top-hat', 'tint': 'red'}
     """
     found = {}
     for name, worn in emoji.ACCESSORIES.items():
