@@ -3,10 +3,11 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import traverse_util
 
 from personax.typing import Params
@@ -76,6 +77,11 @@ def overwrite(
             )
         out[path] = leaf
     return nest(out)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """One tree of trees that are alike, whose leaves have an axis for them in front."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def count(tree: Any) -> int:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from personax import images
-from personax.data import concepts
 from personax.data.published import read_subjects
 from personax.evaluation.answer import Answer
+from personax.evaluation.bench import to_answer
 from personax.evaluation.draw import Draw
 from personax.evaluation.protocol import Question
 from personax.loading import Base
@@ -44,25 +43,8 @@ def ask(
     return answer._replace(latents=drawn.latents, model=model)
 
 
-def to_answer(base: Base, asked: Question, pixels, images: int) -> Answer:
-    """These pictures, `images` of each of the question's prompts, and its subjects'."""
-    texts = asked.prompts(asked.class_words)
-    return Answer(
-        pixels=tuple(pixels),
-        texts=tuple(text for text in texts for _ in range(images)),
-        templates=tuple(each for each in asked.templates for _ in range(images)),
-        class_words=tuple(asked.class_words),
-        targets=tuple(_targets(base, each.images) for each in asked.subjects),
-    )
-
-
 def phrases(model: Model, asked: Question) -> list[str]:
     """How prompts speak of the subjects: as the concepts say, or by class."""
     if model.concepts:
         return [concept.phrase for concept in model.concepts]
     return asked.class_words
-
-
-def _targets(base: Base, source: str) -> list[images.Pixels]:
-    fitted = (images.fit(each, base.spec.size) for each in concepts.pictures(source))
-    return [images.to_uint8(each) for each in fitted]

@@ -17,12 +17,13 @@ from ml_collections import ConfigDict
 
 from benchmarks.claims import joining, overlap, watching
 from benchmarks.claims.alignment import asked
-from benchmarks.claims.asking import ask, phrases, question, to_answer
+from benchmarks.claims.asking import ask, phrases, question
 from benchmarks.claims.claim import Kept, Point, run
 from benchmarks.claims.means import bars, values, where
 from benchmarks.lesson import lesson
 from personax.evaluation import eyes
 from personax.evaluation.answer import Judge, measured
+from personax.evaluation.bench import to_answer
 from personax.evaluation.cells import Measured
 from personax.evaluation.draw import Draw, make_draw
 from personax.evaluation.protocol import digest

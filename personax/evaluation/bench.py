@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,30 +68,49 @@ def evaluate(bench: Bench) -> list[Cell]:
     journal = bench.out / "cells.jsonl"
     cells.mend(journal)
     known = cells.read(journal)
-    wanted = [
-        (row, question, _fingerprint(bench, row, question))
-        for row, questions in _rows(bench.protocol).items()
+    rows = _rows(bench.protocol)
+    marks = {
+        (row, question.name): _fingerprint(bench, row, question)
+        for row, questions in rows.items()
         for question in questions
-    ]
+    }
     done = {
-        (row, question.name): known[row, question.name]
-        for row, question, mark in wanted
-        if (row, question.name) in known
-        and known[row, question.name].fingerprint == mark
+        name: known[name]
+        for name, mark in marks.items()
+        if name in known and known[name].fingerprint == mark
     }
     with Progress(
-        total=len(wanted), initial=len(done), desc="evaluating", unit="cell"
+        total=len(marks), initial=len(done), desc="evaluating", unit="cell"
     ) as bar:
-        for row, questions in _rows(bench.protocol).items():
-            marks = {q.name: mark for r, q, mark in wanted if r == row}
+        for row, questions in rows.items():
             todo = [each for each in questions if (row, each.name) not in done]
             for question, taught in _taught(bench, row, todo):
                 bar.set_postfix_str(f"{row}, {question.name}", refresh=False)
-                cell = _cell(bench, row, question, taught, marks[question.name])
+                mark = marks[row, question.name]
+                cell = _cell(bench, row, question, taught, mark)
                 cells.append(journal, cell)
                 done[cell.name] = cell
                 bar.update()
-    return [done[row, question.name] for row, question, _ in wanted]
+    return [done[name] for name in marks]
+
+
+def to_answer(
+    base: Base, question: Question, pixels: Iterable[images.Pixels], count: int
+) -> Answer:
+    """These pictures, `count` of each of the question's prompts, and its subjects'."""
+    texts = question.prompts(question.class_words)
+    return Answer(
+        pixels=tuple(pixels),
+        texts=tuple(text for text in texts for _ in range(count)),
+        templates=tuple(each for each in question.templates for _ in range(count)),
+        class_words=tuple(question.class_words),
+        targets=tuple(_targets(base, each.images) for each in question.subjects),
+    )
+
+
+def _targets(base: Base, source: str) -> list[images.Pixels]:
+    fitted = (images.fit(each, base.spec.size) for each in concepts.pictures(source))
+    return [images.to_uint8(each) for each in fitted]
 
 
 def _rows(protocol: Protocol) -> dict[str, tuple[Question, ...]]:
@@ -247,21 +266,7 @@ def _answer(
     drawn: Drawn,
     before: Drawn | None,
 ) -> Answer:
-    count, size = bench.config.images, bench.base.spec.size
-    texts = question.prompts(question.class_words)
-    answer = Answer(
-        pixels=tuple(drawn.pixels),
-        texts=tuple(text for text in texts for _ in range(count)),
-        templates=tuple(each for each in question.templates for _ in range(count)),
-        class_words=tuple(question.class_words),
-        targets=tuple(
-            [
-                images.to_uint8(images.fit(pixels, size))
-                for pixels in concepts.pictures(str(subject.images))
-            ]
-            for subject in question.subjects
-        ),
-    )
+    answer = to_answer(bench.base, question, drawn.pixels, bench.config.images)
     if before is None or taught is None:
         return answer
     answer = answer._replace(
@@ -269,6 +274,7 @@ def _answer(
     )
     if not all(concept.placeholder for concept in taught.model.concepts):
         return answer  # the class word is the concept's: it is changed on purpose
+    texts = question.prompts(question.class_words)
     bare = _ask(bench, taught.model, texts[:_BARE])
     return answer._replace(
         bare=tuple(bare.pixels), bare_before=tuple(before.pixels[: len(bare.pixels)])

@@ -14,6 +14,7 @@ from personax.evaluation.cells import Shot
 from personax.loading import Base
 from personax.model import Model
 from personax.prompts import Wish
+from personax.tree import stack
 
 
 class Drawn(NamedTuple):
@@ -55,9 +56,7 @@ def make_draw(base: Base, settings: Any) -> Draw:
         found = []
         for i in range(0, len(padded), at_once):
             batch = padded[i : i + at_once]
-            terms = _stack(
-                [_terms(model, text, settings.guidance) for text, _ in batch]
-            )
+            terms = stack([_terms(model, text, settings.guidance) for text, _ in batch])
             keys = jax.random.wrap_key_data(
                 jnp.stack([jax.random.key_data(jax.random.key(s)) for _, s in batch])
             )
@@ -78,7 +77,3 @@ def make_draw(base: Base, settings: Any) -> Draw:
 
 def _terms(model: Model, text: str, guidance: float) -> list[prompts.Term]:
     return prompts.to_terms({"base": model}, [Wish(text, guidance)])
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -7,10 +7,9 @@ import operator
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from personax.progress import Progress
@@ -20,6 +19,7 @@ from personax.training.checkpoint import Checkpoints
 from personax.training.step import make_step
 from personax.training.workdir import write
 from personax.training.writer import Writer
+from personax.tree import stack
 from personax.typing import Metrics
 
 
@@ -70,7 +70,7 @@ def _shapes(run: Run) -> str:
 def _teach(lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
     config, run, count = lessons[0].config, runs[0], len(lessons)
     pairs = [(each.config, own) for each, own in zip(lessons, runs, strict=True)]
-    state = _stack([first_state(*pair)[0] for pair in pairs])
+    state = stack([first_state(*pair)[0] for pair in pairs])
     step = make_step(
         run.method, run.tx, accumulate=config.accumulate, ema_decay=config.ema_decay
     )
@@ -87,7 +87,7 @@ def _teach(lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
         pending: list[tuple[int, Metrics]] = []
         began, first = time.perf_counter(), start
         for i in _bar(lessons, start):
-            batch = _stack([source.batch(i) for source in sources])
+            batch = stack([source.batch(i) for source in sources])
             state, metrics = step(state, run.plain.denoiser, batch)
             pending.append((i + 1, metrics))
             if i == start:  # it compiles
@@ -104,10 +104,6 @@ def _teach(lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
         one = jax.tree.map(operator.itemgetter(k), state)
         save_concept(lesson.config, own, lesson.folder, one)
         write(lesson.folder / "taught.json", json.dumps({"seconds": round(seconds, 2)}))
-
-
-def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _bar(lessons: Sequence[Lesson], start: int) -> Progress:
