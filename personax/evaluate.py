@@ -1,14 +1,14 @@
 """The command that compares methods: `python -m personax.evaluate --config FILE`."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from personax import command, images
 from personax.data import concepts
-from personax.evaluation.bench import Bench, evaluate
+from personax.evaluation.bench import Bench, evaluate, rows_of
 from personax.evaluation.cells import Cell
 from personax.evaluation.draw import make_draw
 from personax.evaluation.judges import COLUMNS, make_judges
@@ -30,6 +30,12 @@ def define_flags() -> None:
         "config", None, "Such as configs/evaluate/emoji.py; see configs/evaluate."
     )
     flags.DEFINE_string("workdir", None, "Default: runs/evaluate/NAME of the config.")
+    flags.DEFINE_list(
+        "rows",
+        (),
+        "Do these alone, and show what the workdir has of others: several commands can "
+        "share a workdir, each with rows of its own, a pair's with the one it is of.",
+    )
     flags.mark_flag_as_required("config")
 
 
@@ -39,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     out = pathlib.Path(flags.FLAGS.workdir or f"runs/evaluate/{name}")
     with watch("load"), command.one_sentence():
-        bench = open_bench(config, out)
+        bench = open_bench(config, out, flags.FLAGS.rows)
     with watch("evaluate"):
         found = evaluate(bench)
     with watch("report"):
@@ -48,19 +54,27 @@ def main(argv: Sequence[str]) -> None:
     print(f"{len(found)} cells, report in {out}/report.html: {watch}")
 
 
-def open_bench(config: ConfigDict, out: pathlib.Path) -> Bench:
+def open_bench(
+    config: ConfigDict, out: pathlib.Path, only: Collection[str] = ()
+) -> Bench:
     """The bench of a config, all of it checked that can be before any compute.
+
+    `only` are the rows to be done, where not all of them are.
 
     Raises ValueError, TypeError or FileNotFoundError in one sentence.
     """
     protocol = read_protocol(config)
+    rows = rows_of(protocol)
+    for name in only:
+        if name not in rows:
+            raise ValueError(f"There is no row {name!r}; there are {', '.join(rows)}.")
     options = {name: value for name, value in config.loading.items() if value}
     base = load_base(config.base, **options)
     plain = from_base(base)
     draw = make_draw(base, config.draw)
     judges = make_judges(config, base, plain)
     out.mkdir(parents=True, exist_ok=True)
-    return Bench(protocol, base, plain, draw, judges, out)
+    return Bench(protocol, base, plain, draw, judges, out, tuple(only))
 
 
 def write_all(protocol: Protocol, found: Sequence[Cell], out: pathlib.Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ class Bench(NamedTuple):
     draw: Draw
     judges: Sequence[Judge]
     out: pathlib.Path
+    only: Collection[str] = ()  # the rows to be done here; () are all
 
     @property
     def config(self) -> ConfigDict:
@@ -63,12 +64,13 @@ class Taught(NamedTuple):
 def evaluate(bench: Bench) -> list[Cell]:
     """Every cell of the protocol in its order; those in the journal are not done again.
 
-    A cell is written as soon as it is there, with its pictures before it.
+    A cell is written as soon as it is there, with its pictures before it. Of rows that
+    are not to be done here, those that the journal has.
     """
+    rows = rows_of(bench.protocol)
     journal = bench.out / "cells.jsonl"
     cells.mend(journal)
     known = cells.read(journal)
-    rows = _rows(bench.protocol)
     marks = {
         (row, question.name): _fingerprint(bench, row, question)
         for row, questions in rows.items()
@@ -79,10 +81,11 @@ def evaluate(bench: Bench) -> list[Cell]:
         for name, mark in marks.items()
         if name in known and known[name].fingerprint == mark
     }
-    with Progress(
-        total=len(marks), initial=len(done), desc="evaluating", unit="cell"
-    ) as bar:
-        for row, questions in rows.items():
+    wanted = {row: rows[row] for row in bench.only or rows}
+    total = sum(map(len, wanted.values()))
+    initial = sum(row in wanted for row, _ in done)
+    with Progress(total=total, initial=initial, desc="evaluating", unit="cell") as bar:
+        for row, questions in wanted.items():
             todo = [each for each in questions if (row, each.name) not in done]
             for question, taught in _taught(bench, row, todo):
                 bar.set_postfix_str(f"{row}, {question.name}", refresh=False)
@@ -91,7 +94,7 @@ def evaluate(bench: Bench) -> list[Cell]:
                 cells.append(journal, cell)
                 done[cell.name] = cell
                 bar.update()
-    return [done[name] for name in marks]
+    return [done[name] for name in marks if name in done]
 
 
 def to_answer(
@@ -113,7 +116,7 @@ def _targets(base: Base, source: str) -> list[images.Pixels]:
     return [images.to_uint8(each) for each in fitted]
 
 
-def _rows(protocol: Protocol) -> dict[str, tuple[Question, ...]]:
+def rows_of(protocol: Protocol) -> dict[str, tuple[Question, ...]]:
     """{row: what it is asked}, the floor and the ceiling first."""
     everything = protocol.singles + protocol.pairs
     rows = {BASE: everything}

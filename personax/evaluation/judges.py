@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
-from personax.evaluation import eyes, moved
+from personax.evaluation import attention, eyes, moved
 from personax.evaluation.answer import Answer, Judge
 from personax.evaluation.cells import Column, Measured
 from personax.loading import Base
@@ -30,8 +30,14 @@ COLUMNS = (
     Column("kid", "KID", "lower", 4),
     Column("fid", "FID", "lower", 1),
     Column("fisher", "Fisher", "lower"),
+    Column("fisher_score", "Fisher of scores", "lower"),
     Column("w2", "W2", ""),
     Column("drift", "drift rank", "lower", 0),
+    Column("activation", "activation", ""),
+    # The rate of change of a layer's weights, by its kind.
+    Column("change_cross", "cross-attention moved", "", 4),
+    Column("change_self", "self-attention moved", "", 4),
+    Column("change_rest", "rest moved", "", 4),
     Column("numbers", "numbers", "lower", 0),
     Column("size", "bytes", "lower", 0),
     Column("seconds", "seconds", "lower", 0),
@@ -61,7 +67,12 @@ def make_judges(config: ConfigDict, base: Base, plain: Model) -> list[Judge]:
         raise ValueError(
             f"There is no judge {min(unknown)!r}; there are {', '.join(makers)}."
         )
-    judges = [moved.wasserstein(rounds), moved.drift(plain)]
+    judges = [
+        moved.wasserstein(rounds),
+        moved.drift(plain),
+        moved.change(plain),
+        attention.activation(plain, rounds, config.seed),
+    ]
     for name, make in makers.items():
         source = config.judges.get(name, "")
         try:

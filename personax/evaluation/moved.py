@@ -1,4 +1,4 @@
-"""The judges that compare a model with its base: latents, noises and words."""
+"""The judges that compare a model with its base: latents, noises, words, weights."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,7 @@ from personax.evaluation.cells import Measured
 from personax.loading import Base
 from personax.metrics import drift as ranks
 from personax.metrics import fisher as fisher_
+from personax.metrics.change import by_group, rate_of_change
 from personax.metrics.wasserstein import wasserstein as distance
 from personax.model import Model
 from personax.networks import vae
@@ -74,16 +75,16 @@ def fisher(
             for i, caption in enumerate(captions)
             if not any(word in caption for word in answer.class_words)
         ]
-        own = [captions[i] for i in rows]
-        found = fisher_.between(
-            plain.denoiser,
-            model.denoiser,
-            latents[np.array(rows)],
-            (_prompt(plain, own), _prompt(model, own)),
-            keys[np.array(rows)],
-        )
-        total = np.asarray(found.total, np.float64)
-        return measured({"fisher": total}, rows, rounds)
+        # All captions each time: another number of rows would be another program.
+        denoisers = plain.denoiser, model.denoiser
+        prompts = prompt(plain, captions), prompt(model, captions)
+        found = {
+            name: fisher_.between(*denoisers, latents, prompts, keys, weight=weight)
+            for name, weight in {"fisher": "none", "fisher_score": "score"}.items()
+        }
+        totals = {name: np.asarray(each.total) for name, each in found.items()}
+        own = {name: each[rows].astype(np.float64) for name, each in totals.items()}
+        return measured(own, rows, rounds)
 
     return judge
 
@@ -106,6 +107,27 @@ def drift(plain: Model) -> Judge:
         special = _features(model, [f"a {concept.phrase}"])[0]
         found = ranks.rank_by_cosine(others[:-1], special, others[-1])
         return {"drift": Measured(found.rank, None, found.among)}
+
+    return judge
+
+
+def change(plain: Model) -> Judge:
+    """The rate of change of the UNet's layers, the mean of each kind of them.
+
+    Of whole layers, as Custom Diffusion says it (Kumari et al. 2023, sec. 3.1). What
+    acts on activations and words leaves every weight where it was.
+    """
+    before = plain.denoiser.params["unet"]
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        if answer.model is None:
+            return {}
+        after = answer.model.denoiser.params["unet"]
+        found = by_group(rate_of_change(before, after, per="layer"))
+        return {
+            f"change_{name.partition('-')[0]}": Measured(each.mean, None, each.count)
+            for name, each in found.items()
+        }
 
     return judge
 
@@ -138,7 +160,8 @@ def _encode(base: Base, pixels: np.ndarray) -> Latents:
     )
 
 
-def _prompt(model: Model, captions: Sequence[str]) -> Prompt:
+def prompt(model: Model, captions: Sequence[str]) -> Prompt:
+    """What the model's denoiser reads of these captions."""
     ids = jnp.asarray(tokenize(model.tokenizer, list(captions)))
     if not model.concepts:
         return _read(model.denoiser, ids, None)

@@ -30,9 +30,7 @@ class Question(NamedTuple):
 
     def prompts(self, words: Sequence[str]) -> list[str]:
         """Every template with these words for the subjects."""
-        if len(words) == 1:
-            return [each.replace("{}", words[0]) for each in self.templates]
-        return [each.format(*words) for each in self.templates]
+        return said(self.templates, words)
 
     @property
     def class_words(self) -> list[str]:
@@ -46,6 +44,17 @@ class Protocol(NamedTuple):
     singles: tuple[Question, ...]
     pairs: tuple[Question, ...]
     rows: Mapping[str, ConfigDict]  # of personax.train, a subject's own not yet said
+
+
+def said(templates: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Templates with words for the subjects, {} of one, {0} and {1} of two.
+
+    >>> said(["a {} at night"], ["<v1> dog"]), said(["a {1} and a {0}"], ["dog", "cat"])
+    (['a <v1> dog at night'], ['a cat and a dog'])
+    """
+    if len(words) == 1:
+        return [each.replace("{}", words[0]) for each in templates]
+    return [each.format(*words) for each in templates]
 
 
 def read_protocol(config: ConfigDict) -> Protocol:

@@ -21,6 +21,7 @@ from tests.small_models import write_smaller
 SUBJECTS = ("dog", "backpack")
 ROWS = ("textual_inversion", "infusion")
 STEPS = 2
+KINDS = ("cross", "self", "rest")
 
 
 def small_config(base):
@@ -84,11 +85,23 @@ def test_what_speaks_of_others_is_unchanged_where_only_a_word_was_learned(done):
     by_name = {cell.name: cell for cell in done[1]}
     for row in ROWS:
         assert by_name[row, "dog"].metrics["fisher"].value == 0
+        assert by_name[row, "dog"].metrics["fisher_score"].value == 0
     assert by_name["textual_inversion", "dog"].metrics["same"].value > 1 - 1e-5
     assert abs(by_name["textual_inversion", "dog"].metrics["leak"].value) < 1e-5
     # The class word is Infusion's own: nothing is said of it without the concept.
     assert "same" not in by_name["infusion", "dog"].metrics
     assert by_name["infusion", "dog"].metrics["w2"].value > 0
+
+
+def test_what_training_moved_is_told_by_kind_of_layer_and_what_is_looked_at(done):
+    by_name = {cell.name: cell for cell in done[1]}
+    for row in ROWS:
+        metrics = by_name[row, "dog"].metrics
+        assert {metrics[f"change_{kind}"].value for kind in KINDS} == {0.0}
+    # Infusion's maps are the frozen stream's; a word of its own is no class word.
+    assert 0 < by_name["infusion", "dog"].metrics["activation"].value < 1
+    assert "activation" not in by_name["textual_inversion", "dog"].metrics
+    assert "activation" not in by_name["base", "dog"].metrics
 
 
 def test_a_sheet_s_tile_is_what_its_shot_draws_alone(done):
@@ -128,6 +141,25 @@ def test_what_is_done_is_not_done_again(done, base, monkeypatch):
     monkeypatch.setattr(work, "teach", None)
     again = open_bench(small_config(base), bench.out)._replace(draw=None)
     assert evaluate(again) == found
+
+
+def test_some_rows_alone_leave_the_others_as_the_journal_has_them(
+    done, base, tmp_path, monkeypatch
+):
+    bench, found = done
+    lines = (bench.out / "cells.jsonl").read_text().splitlines(keepends=True)
+    kept = [each for each in lines if '"infusion"' not in each]
+    (tmp_path / "cells.jsonl").write_text("".join(kept))
+    own = open_bench(small_config(base), tmp_path, ["base"])._replace(draw=None)
+    monkeypatch.setattr(work, "teach", None)
+    assert evaluate(own) == [cell for cell in found if cell.method != "infusion"]
+
+
+def test_a_row_that_does_not_exist_is_refused(base, tmp_path):
+    rows = "base, renders, textual_inversion, infusion, added"
+    with pytest.raises(ValueError, match=f"no row 'infusio'; there are {rows}"):
+        open_bench(small_config(base), tmp_path / "out", ["infusio"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_setting_of_one_row_costs_that_row_alone(
