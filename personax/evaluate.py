@@ -64,6 +64,10 @@ def open_bench(
     Raises ValueError, TypeError or FileNotFoundError in one sentence.
     """
     protocol = read_protocol(config)
+    unknown = {*config.report.printed} - {column.key for column in COLUMNS}
+    if unknown:
+        keys = ", ".join(column.key for column in COLUMNS)
+        raise ValueError(f"No column {min(unknown)!r} is printed; there are {keys}.")
     rows = rows_of(protocol)
     for name in only:
         if name not in rows:
@@ -80,7 +84,8 @@ def open_bench(
 def write_all(protocol: Protocol, found: Sequence[Cell], out: pathlib.Path) -> None:
     """The cells as table.csv, table.md, table.tex, scatter.png and report.html.
 
-    Columns that no cell fills are left out.
+    Columns that no cell fills are left out, and of table.tex those that are not among
+    `report.printed`.
     """
     filled = {key for cell in found for key in cell.metrics}
     columns = [
@@ -89,8 +94,11 @@ def write_all(protocol: Protocol, found: Sequence[Cell], out: pathlib.Path) -> N
         if column.key in filled or column.key in ("numbers", "size", "seconds")
     ]
     apart = (BASE, RENDERS)
-    for name, to_text in {"csv": to_csv, "md": to_markdown, "tex": to_latex}.items():
-        write(out / f"table.{name}", to_text(found, columns, apart=apart))
+    printed = protocol.config.report.printed
+    narrow = [column for column in columns if not printed or column.key in printed]
+    write(out / "table.csv", to_csv(found, columns, apart=apart))
+    write(out / "table.md", to_markdown(found, columns, apart=apart))
+    write(out / "table.tex", to_latex(found, narrow, apart=apart))
     scatter = _SCATTER if filled.issuperset(_SCATTER) else None
     if scatter:
         across, up = (next(c for c in columns if c.key == key) for key in scatter)
@@ -103,6 +111,7 @@ def write_all(protocol: Protocol, found: Sequence[Cell], out: pathlib.Path) -> N
         title=protocol.config.report.title or "Evaluation",
         references=write_references(protocol, out),
         images=protocol.config.report.images,
+        lossless=protocol.config.report.lossless,
         scatter=scatter,
         apart=apart,
     )

@@ -48,6 +48,26 @@ def get_config() -> ConfigDict:
     config.real = ""  # against the real pictures here, a folder for each class word
     config.merge_captions = ""  # text that a merge keeps; "" is the emoji world's
     config.bootstrap = 200  # resamplings for a standard error
-    # report.html shows so many of a prompt's pictures; the files have all.
-    config.report = ConfigDict({"title": "", "images": 4})
+    config.report = ConfigDict(
+        {
+            "title": "",
+            "images": 4,  # of a prompt on report.html; the files have all
+            # False: small pictures in a fifth of the bytes, their colours a little off.
+            "lossless": True,
+            # The columns of table.tex, which a page has to hold; () are all.
+            "printed": (
+                "clip_i",
+                "dino_i",
+                "clip_t",
+                "blip_itc",
+                "asked",
+                "same",
+                "kid",
+                "fisher",
+                "drift",
+                "numbers",
+                "seconds",
+            ),
+        }
+    )
     return config

@@ -22,6 +22,7 @@ def write_report(
     title: str,
     references: Mapping[str, Sequence[Pixels]] = {},
     images: int = 4,
+    lossless: bool = True,
     scatter: tuple[str, str] | None = None,
     apart: Collection[str] = (),
 ) -> None:
@@ -29,9 +30,10 @@ def write_report(
 
     `out` is the folder of the cells' sheets; `references` are the pictures that each
     subject was taught with, and "dog+cat" has those of both. Of each prompt the first
-    `images` are shown. `scatter` names the columns across and up, and `apart` what is
-    not ranked, as `means` has it. Raises ValueError where there is no cell, for a key
-    without a column and for a sheet that is too small; FileNotFoundError without it.
+    `images` are shown, small ones as they are unless not `lossless`. `scatter` names
+    the columns across and up, and `apart` what is not ranked, as `means` has it. Raises
+    ValueError where there is no cell, for a key without a column and for a sheet that
+    is too small; FileNotFoundError without it.
     """
     if not cells:
         raise ValueError("A report needs at least one cell, and nothing was evaluated.")
@@ -44,7 +46,8 @@ def write_report(
     prompts = list(dict.fromkeys(shot.prompt for cell in cells for shot in cell.shots))
     numbers, records, rules = {text: i for i, text in enumerate(prompts)}, [], []
     for number, cell in enumerate(cells):
-        record, rule = _embedded(cell, f"sheet-{number}", out, images, numbers)
+        name = f"sheet-{number}"
+        record, rule = _embedded(cell, name, out, images, lossless, numbers)
         records.append(record | {"values": {key: measured(cell, key) for key in keys}})
         rules.append(rule)
     subjects = dict.fromkeys(cell.subject for cell in cells)
@@ -72,6 +75,7 @@ def _embedded(
     name: str,
     out: pathlib.Path,
     images: int,
+    lossless: bool,
     numbers: Mapping[str, int],
 ) -> tuple[dict[str, Any], str]:
     """A cell as report.js reads it, and the style that holds its pictures."""
@@ -92,7 +96,7 @@ def _embedded(
     sheet, across = _packed(pictures)
     height, width = pictures[0].shape[:2]
     exact = min(width, height) <= 64
-    url = data_uri(sheet, lossless=exact)
+    url = data_uri(sheet, lossless=exact and lossless)
     rows = sheet.shape[0] // height
     record |= {"across": across, "down": rows, "tile": [width, height], "exact": exact}
     return record, f'.{name} {{ background-image: url("{url}") }}'

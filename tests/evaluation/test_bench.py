@@ -194,6 +194,23 @@ def test_all_that_is_written_shows_every_row(done):
     assert read_image(bench.out / "scatter.png").shape[0] > 300
 
 
+def test_the_printed_table_has_the_columns_that_are_named(done, base, tmp_path):
+    found = done[1]
+    config = small_config(base)
+    config.report.printed = ("w2",)
+    write_all(done[0].protocol._replace(config=config), found, tmp_path)
+    head = (tmp_path / "table.tex").read_text().splitlines()[2]
+    assert head == r"Method & W2 \\"
+    assert "CLIP-T" in (tmp_path / "table.md").read_text()
+
+
+def test_a_printed_column_that_does_not_exist_is_refused(base, tmp_path):
+    config = small_config(base)
+    config.report.printed = ("clip_x",)
+    with pytest.raises(ValueError, match="No column 'clip_x' is printed; there are cl"):
+        open_bench(config, tmp_path)
+
+
 def test_the_ceiling_shows_the_subject_itself(done):
     found = done[1]
     cell = next(each for each in found if each.name == ("renders", "dog"))

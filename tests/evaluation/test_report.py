@@ -13,7 +13,7 @@ from personax.evaluation.cells import Cell, Column, Measured, Shot
 from personax.evaluation.means import means, shown
 from personax.evaluation.page import data_uri
 from personax.evaluation.report import write_report
-from personax.images import write_png
+from personax.images import read_image, write_png
 from tests.browser import browser, complaints
 
 METHODS, SUBJECTS = ("custom_diffusion", "infusion", "base"), ("dog", "cat")
@@ -309,6 +309,20 @@ def test_small_pictures_keep_every_pixel_and_large_ones_nearly():
     error = np.square(decoded(url).astype(float) - large).mean()
     assert 10 * np.log10(255**2 / error) > 35
     assert len(url) < len(data_uri(large, lossless=True))
+
+
+def test_small_pictures_may_be_shown_in_fewer_bytes(tmp_path):
+    (cell, *_) = make_cells(tmp_path)
+    rng, shape = np.random.default_rng(0), read_image(tmp_path / cell.sheet).shape
+    write_png(tmp_path / cell.sheet, rng.integers(0, 256, shape, dtype=np.uint8))
+    sizes = []
+    for lossless in (True, False):
+        page = tmp_path / "report.html"
+        write_report(page, [cell], COLUMNS, out=tmp_path, title="", lossless=lossless)
+        (url,) = re.findall(r"data:image/webp;base64,[^\"]+", page.read_text())
+        assert decoded(url).shape[2] == 3
+        sizes.append(len(url))
+    assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_what_cannot_be_shown_is_said_in_one_sentence(tmp_path):
