@@ -42,10 +42,12 @@ def get_config() -> ConfigDict:
             "dino": "",
             "blip": "",
             "blip2": "",
+            "tifa": "",  # a file of questions, which `vqa` answers
             "inception": "",  # a file, for KID and FID of the class without the concept
         }
     )
     config.real = ""  # against the real pictures here, a folder for each class word
+    config.vqa = ""  # "package.module:function"; see personax/metrics/tifa.py
     config.merge_captions = ""  # text that a merge keeps; "" is the emoji world's
     config.bootstrap = 200  # resamplings for a standard error
     config.report = ConfigDict(
@@ -60,6 +62,7 @@ def get_config() -> ConfigDict:
                 "dino_i",
                 "clip_t",
                 "blip_itc",
+                "tifa",
                 "asked",
                 "same",
                 "kid",

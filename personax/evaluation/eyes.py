@@ -1,5 +1,6 @@
-"""The judges that look at pictures: CLIP, DINO, BLIP and a classifier."""
+"""The judges that look at pictures: CLIP, DINO, BLIP, a classifier and a VQA model."""
 
+import importlib
 import pathlib
 from collections.abc import Sequence
 
@@ -31,6 +32,9 @@ from personax.metrics.classifier import classify, load_classifier
 from personax.metrics.features import Features
 from personax.metrics.frechet import frechet
 from personax.metrics.kernel import kid
+from personax.metrics.tifa import Answer as Vqa
+from personax.metrics.tifa import read_questions
+from personax.metrics.tifa import tifa as ask
 
 
 def clip(folder: str, rounds: int) -> Judge:
@@ -146,6 +150,44 @@ def classifier(folder: str, rounds: int) -> Judge:
         return said
 
     return judge
+
+
+def tifa(file: str, vqa: str, rounds: int) -> Judge:
+    """The share of stored questions about each prompt that are answered as expected.
+
+    `vqa` names the function that answers, "package.module:function", as
+    `metrics.tifa.Answer` has it. A prompt is found by its caption; those that the file
+    does not ask about are left out. Raises ValueError where there is no such function.
+    """
+    questions = read_questions(pathlib.Path(file)).values()
+    asked_about = {each[0].caption: each for each in questions}
+    answers = _function(vqa)
+
+    def judge(answer: Answer) -> dict[str, Measured]:
+        rows = [i for i, text in enumerate(answer.texts) if text in asked_about]
+        if not rows:
+            return {}
+        texts = [answer.texts[i] for i in rows]
+        shown = [
+            (answer.pixels[i], asked_about[text])
+            for i, text in zip(rows, texts, strict=True)
+        ]
+        scores = np.array(ask(answers, shown).scores)
+        return measured({"tifa": scores}, texts, rounds)
+
+    return judge
+
+
+def _function(name: str) -> Vqa:
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
+        raise ValueError(
+            f"judges.tifa needs who answers: vqa is {name!r}, not module:function."
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"vqa {name!r} cannot be imported: {error}.")
 
 
 def _of_texts(eye: Clip, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:

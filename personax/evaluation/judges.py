@@ -21,6 +21,7 @@ COLUMNS = (
     Column("blip_itc", "BLIP ITC"),
     Column("blip_itm", "BLIP ITM"),
     Column("blip2_itc", "BLIP-2 ITC"),
+    Column("tifa", "TIFA"),
     # The classifier knows the class in other styles than the subjects' own: renders of
     # these score below the base's pictures.
     Column("class", "class", ""),
@@ -57,6 +58,7 @@ def make_judges(config: ConfigDict, base: Base, plain: Model) -> list[Judge]:
         "blip": functools.partial(eyes.blip, rounds=rounds),
         "blip2": functools.partial(eyes.blip2, rounds=rounds),
         "inception": lambda file: eyes.inception(file, config.real),
+        "tifa": lambda file: eyes.tifa(file, config.vqa, rounds),
         "classifier": functools.partial(eyes.classifier, rounds=rounds),
         "captions": lambda source: moved.fisher(
             source, base, plain, rounds, config.seed

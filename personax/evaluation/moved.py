@@ -1,5 +1,6 @@
 """The judges that compare a model with its base: latents, noises, words, weights."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -63,7 +64,8 @@ def fisher(
     that hold the class word are left out: they are what Infusion changes on purpose.
     """
     pixels, captions = _captioned(source, base, count)
-    latents = _encode(base, pixels)
+    # Not before there is something to judge.
+    latents = functools.cache(lambda: _encode(base, pixels))
     keys = jax.random.split(jax.random.key(seed), count)
 
     def judge(answer: Answer) -> dict[str, Measured]:
@@ -79,7 +81,7 @@ def fisher(
         denoisers = plain.denoiser, model.denoiser
         prompts = prompt(plain, captions), prompt(model, captions)
         found = {
-            name: fisher_.between(*denoisers, latents, prompts, keys, weight=weight)
+            name: fisher_.between(*denoisers, latents(), prompts, keys, weight=weight)
             for name, weight in {"fisher": "none", "fisher_score": "score"}.items()
         }
         totals = {name: np.asarray(each.total) for name, each in found.items()}

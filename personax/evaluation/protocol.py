@@ -143,7 +143,8 @@ def fingerprint(protocol: Protocol, base: Base, *parts: Any) -> str:
     config = protocol.config
     asked = {key: config[key] for key in ("images", "seed", "draw", "bootstrap")}
     judges = {key: value for key, value in config.judges.items() if value}
-    return digest([asked, judges, config.real, base.fingerprint, *parts])
+    given = [config.real, *([config.vqa] if config.vqa else [])]
+    return digest([asked, judges, *given, base.fingerprint, *parts])
 
 
 def digest(record: Any) -> str:

@@ -1,5 +1,7 @@
 """The judges that look at pictures, where their networks are ours or made here."""
 
+import json
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -101,3 +103,29 @@ def test_every_column_that_a_judge_fills_is_shown():
     ):
         given = answer(**more, **({"bare_before": more["bare"]} if more else {}))
         assert judge(given).keys() <= keys
+
+
+def test_stored_questions_are_answered_by_any_function(tmp_path, monkeypatch):
+    night, red = answer().texts
+    entry = {"id": "1", "caption": night, "question": "What time is it?"}
+    entry |= {"choices": ["day", "night"], "answer": "night", "element_type": "other"}
+    also = entry | {"question": "A dog?", "choices": ["yes", "no"], "answer": "yes"}
+    (tmp_path / "asked.json").write_text(json.dumps([entry, also]))
+    (tmp_path / "my_vqa.py").write_text(
+        "def answer(pixels, question, choices):\n"
+        "    assert pixels.shape == (32, 32, 3)\n"
+        "    return choices[0]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    judge = eyes.tifa(str(tmp_path / "asked.json"), "my_vqa:answer", 20)
+    found = judge(answer())["tifa"]
+    assert (found.value, found.count) == (0.5, 1)
+    assert judge(answer()._replace(texts=(red, red))) == {}
+    for name, says in {
+        "": "needs who answers",
+        "my_vqa": "not module:function",
+        "my_vqa:ask": "my_vqa:ask' cannot be imported",
+        "nobody:answer": "No module named 'nobody'",
+    }.items():
+        with pytest.raises(ValueError, match=says):
+            eyes.tifa(str(tmp_path / "asked.json"), name, 20)
