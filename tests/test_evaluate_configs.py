@@ -13,7 +13,9 @@ from personax.data import emoji as world
 from personax.data.dreambooth_set import read_listing
 from personax.data.published import read_pairs, read_subjects
 from personax.diffusion.solvers import SOLVERS
+from personax.evaluation.draw import CONCEPT
 from personax.networks.tokenizer import ids_of
+from personax.prompts import parse
 
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = ROOT / "configs" / "evaluate"
@@ -79,7 +81,9 @@ def test_its_rows_change_what_their_configs_have(name):
     config = _build(name)
     assert config.rows
     for row in config.rows.values():
-        assert set(row) == {"config", "changes"}
+        assert {"config", "changes"} <= set(row) <= {"config", "changes", "terms"}
+        for wish in map(parse, row.get("terms", ())):
+            assert wish.model in ("base", CONCEPT)
         assert (ROOT / row.config).is_file()
         module = row.config.removesuffix(".py").replace("/", ".")
         taught = importlib.import_module(module).get_config()
@@ -174,7 +178,7 @@ def test_the_emoji_protocol_is_as_large_as_the_papers():
     assert len(config.prompts.live) >= 15
     assert len(config.prompts.object) >= 15
     taught = {row.config for row in config.rows.values()}
-    others = {"animals", "base", "controlnet", "people", "two_concepts"}
+    others = {"animals", "base", "controlnet", "two_concepts"}
     assert taught == {
         f"configs/{file.name}"
         for file in FOLDER.parent.glob("emoji_*.py")

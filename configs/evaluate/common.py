@@ -27,7 +27,8 @@ def get_config() -> ConfigDict:
         {"solver": "ddim", "steps": 25, "guidance": 3.0, "eta": 0.0, "batch": 8}
     )
     # What is compared: {row: {config: a file of personax.train's, changes: what differs
-    # in it, together: if not so many at once}}.
+    # in it, together: if not so many at once, terms: guidances to draw with, such as
+    # ("concept@1.5:", "2.5:{}"), if not its prompt alone}}.
     config.rows = ConfigDict(sort_keys=False)
     # And on pairs: {row: {of: the row that teaches, way: how both come together}}, by
     # joint training, a merge in closed form, or add, side by side.

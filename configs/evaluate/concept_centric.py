@@ -11,8 +11,9 @@ where no word trains; all of cross-attention is Custom Diffusion here. The setti
 the paper's for everyone: AdamW, 1e-5, a batch of 32, "until convergence", for which a
 million steps stand.
 
-The concept-centric model reads no text: there the paper asks the base for the
-attribute alone and adds both, w = 2.5 each with respect to the base without a prompt:
+The concept-centric model reads no text: it is drawn with beside the base, w = 2.5 each
+with respect to the base without a prompt. The base is asked the whole prompt here, the
+paper's for the attribute alone:
 
     python -m personax.sample --base DIR --model face=CONCEPT \
         --term "face@2.5:" --term "2.5:wearing glasses" --solver dpmpp_2m --steps 100
@@ -54,6 +55,10 @@ def get_config() -> ConfigDict:
             "dreambooth": row("sd15_dreambooth", **_taught(_CLASS)),
             "custom_diffusion": row("sd15_custom_diffusion_faces", **_taught(_WORD)),
             "oft": row("sd15_oft", **_taught(_CLASS)),
+            "concept_centric": {
+                **row("sd15_ffhq"),
+                "terms": ("concept@2.5:", "2.5:{}"),
+            },
         },
         sort_keys=False,
     )

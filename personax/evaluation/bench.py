@@ -59,6 +59,7 @@ class Taught(NamedTuple):
     numbers: int = 0
     size: int = 0
     seconds: float = 0.0
+    terms: Sequence[str] = ()  # how it is asked, if not by its own prompt alone
 
 
 def evaluate(bench: Bench) -> list[Cell]:
@@ -129,8 +130,11 @@ def rows_of(protocol: Protocol) -> dict[str, tuple[Question, ...]]:
 def _fingerprint(bench: Bench, row: str, question: Question) -> str:
     protocol = bench.protocol
     pair = protocol.config.pair_rows.get(row)
-    config = protocol.rows.get(pair.of if pair else row)
-    return fingerprint(protocol, bench.base, row, question, config, pair)
+    teacher = pair.of if pair else row
+    parts = [row, question, protocol.rows.get(teacher), pair]
+    if terms := protocol.config.rows.get(teacher, {}).get("terms", ()):
+        parts.append(terms)
+    return fingerprint(protocol, bench.base, *parts)
 
 
 def _taught(
@@ -155,7 +159,9 @@ def _taught(
 
 
 def _singles(bench: Bench, row: str, questions: Sequence[Question]):
-    at_once = bench.config.rows[row].get("together", bench.config.together)
+    given = bench.config.rows[row]
+    at_once = given.get("together", bench.config.together)
+    terms = given.get("terms", ())
     for start in range(0, len(questions), at_once):
         lessons = {
             question: lesson(bench.protocol, row, question.subjects[0], bench.out)
@@ -163,7 +169,8 @@ def _singles(bench: Bench, row: str, questions: Sequence[Question]):
         }
         teach(list(lessons.values()), together=at_once)
         for question, each in lessons.items():
-            yield question, _bound(bench, [each.concept], each.seconds)
+            taught = _bound(bench, [each.concept], each.seconds)
+            yield question, taught._replace(terms=terms)
 
 
 def _joint(bench: Bench, row: str, questions: Sequence[Question]):
@@ -227,7 +234,8 @@ def _cell(
     if taught is None:
         drawn = renders(question, emoji.load_sprites(), config.images, config.seed)
     else:
-        drawn = _ask(bench, taught.model, question.prompts(taught.words))
+        asked = question.prompts(taught.words)
+        drawn = _ask(bench, taught.model, asked, taught.terms)
         if taught.model is not bench.plain:
             before = _before(bench, question)
     answer = _answer(bench, question, taught, drawn, before)
@@ -255,11 +263,12 @@ def _cell(
     )
 
 
-def _ask(bench: Bench, model: Model, prompts: Sequence[str]) -> Drawn:
+def _ask(
+    bench: Bench, model: Model, prompts: Sequence[str], terms: Sequence[str] = ()
+) -> Drawn:
     seeds = range(bench.config.seed, bench.config.seed + len(prompts))
-    return bench.draw(
-        model, list(zip(prompts, seeds, strict=True)), bench.config.images
-    )
+    asked = list(zip(prompts, seeds, strict=True))
+    return bench.draw(model, asked, bench.config.images, terms)
 
 
 def _answer(
@@ -272,9 +281,10 @@ def _answer(
     answer = to_answer(bench.base, question, drawn.pixels, bench.config.images)
     if before is None or taught is None:
         return answer
-    answer = answer._replace(
-        latents=drawn.latents, before=before.latents, model=taught.model
-    )
+    answer = answer._replace(latents=drawn.latents, before=before.latents)
+    if taught.terms:
+        return answer  # what its model alone says of others is never drawn
+    answer = answer._replace(model=taught.model)
     if not all(concept.placeholder for concept in taught.model.concepts):
         return answer  # the class word is the concept's: it is changed on purpose
     texts = question.prompts(question.class_words)

@@ -12,8 +12,8 @@ from personax import generate, prompts
 from personax.diffusion.solvers import SOLVERS, ddim
 from personax.evaluation.cells import Shot
 from personax.loading import Base
-from personax.model import Model
-from personax.prompts import Wish
+from personax.model import Model, from_base
+from personax.prompts import Wish, parse
 from personax.tree import stack
 
 
@@ -25,8 +25,10 @@ class Drawn(NamedTuple):
     latents: Float[np.ndarray, "n h w c"] | None  # as the sampler leaves them: scaled
 
 
-# `(model, [(prompt, seed), …], images) -> Drawn`
-Draw = Callable[[Model, Sequence[tuple[str, int]], int], Drawn]
+# `(model, [(prompt, seed), …], images, terms) -> Drawn`
+Draw = Callable[..., Drawn]
+
+CONCEPT = "concept"  # what terms call the model; the base is "base"
 
 
 def make_draw(base: Base, settings: Any) -> Draw:
@@ -34,8 +36,11 @@ def make_draw(base: Base, settings: Any) -> Draw:
 
     Picture i of a seed is the one that `personax.sample --seed` draws as its i-th, but
     for the order of summation. `settings` are a config's `draw`: solver, steps,
-    guidance, eta and how many pictures at a time. Raises ValueError for a solver that
-    does not exist, and for an eta that it does not have.
+    guidance, eta and how many pictures at a time. Without `terms` the model is asked
+    each prompt with that guidance; they are guidances beside the base's unconditional
+    one, as `personax.sample --term` has them, "concept@1.5:" of the model or "2.5:{}"
+    of the base, {} the prompt. Raises ValueError for a solver that does not exist, and
+    for an eta that it does not have.
     """
     if settings.solver not in SOLVERS:
         raise ValueError(
@@ -48,19 +53,32 @@ def make_draw(base: Base, settings: Any) -> Draw:
     one = generate.make_draw(solver, base.spec.latent_shape(*base.spec.size))
     many = jax.jit(jax.vmap(one, in_axes=(None, 0, None, 0, None)))
     decode = generate.make_decode(base.spec)
+    plain = from_base(base)
 
-    def draw(model: Model, asked: Sequence[tuple[str, int]], images: int) -> Drawn:
+    def draw(
+        model: Model,
+        asked: Sequence[tuple[str, int]],
+        images: int,
+        terms: Sequence[str] = (),
+    ) -> Drawn:
+        models = {"base": plain, CONCEPT: model} if terms else {"base": model}
+        denoisers = {name: each.denoiser for name, each in models.items()}
         at_once = max(1, settings.batch // images)
         # All batches are as large as the first: one compilation for all.
         padded = [*asked, *[asked[-1]] * (-len(asked) % at_once)]
         found = []
         for i in range(0, len(padded), at_once):
             batch = padded[i : i + at_once]
-            terms = stack([_terms(model, text, settings.guidance) for text, _ in batch])
+            wishes = [
+                [parse(term.replace("{}", text)) for term in terms]
+                or [Wish(text, settings.guidance)]
+                for text, _ in batch
+            ]
+            encoded = stack([prompts.to_terms(models, each) for each in wishes])
             keys = jax.random.wrap_key_data(
                 jnp.stack([jax.random.key_data(jax.random.key(s)) for _, s in batch])
             )
-            x = many({"base": model.denoiser}, terms, grid, keys, jnp.arange(images))
+            x = many(denoisers, encoded, grid, keys, jnp.arange(images))
             found.append(x.reshape(-1, *x.shape[2:]))
         latents = jnp.concatenate(found)[: len(asked) * images]
         pixels = [
@@ -73,7 +91,3 @@ def make_draw(base: Base, settings: Any) -> Draw:
         return Drawn(shots, np.concatenate(pixels), np.asarray(latents))
 
     return draw
-
-
-def _terms(model: Model, text: str, guidance: float) -> list[prompts.Term]:
-    return prompts.to_terms({"base": model}, [Wish(text, guidance)])

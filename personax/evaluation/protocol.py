@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 
 from personax import methods
 from personax.data.published import Subject, read_pairs, read_subjects
+from personax.evaluation.draw import CONCEPT
 from personax.evaluation.teach import Lesson
 from personax.loading import Base
+from personax.prompts import parse
 from personax.tree import nearest
 
 WAYS = ("joint", "merge", "add")
@@ -76,6 +78,8 @@ def read_protocol(config: ConfigDict) -> Protocol:
     for name, row in config.pair_rows.items():
         if row.of not in rows:
             raise ValueError(f"{name} is of {row.of!r}; rows: {', '.join(rows)}.")
+        if config.rows[row.of].get("terms", ()):
+            raise ValueError(f"{name} is of {row.of}, whose terms are of one subject.")
         if row.way not in WAYS:
             raise ValueError(f"{name}: no way {row.way!r}; ways: {', '.join(WAYS)}.")
     return Protocol(
@@ -174,7 +178,23 @@ def _row(config: ConfigDict, name: str, row: ConfigDict) -> ConfigDict:
     found.loading.update(config.loading)
     found.preview.prompts, found.validation.every = (), 0
     methods.make(found.method, **found.method_args)
+    _check_terms(name, row.get("terms", ()), found)
     return found
+
+
+def _check_terms(name: str, terms: Sequence[str], config: ConfigDict) -> None:
+    """ValueError for terms that cannot be drawn with; see draw.py."""
+    for wish in map(parse, terms):
+        if wish.model not in ("base", CONCEPT):
+            raise ValueError(
+                f"The row {name} has the term {str(wish)!r}, and there are the models "
+                f"base and {CONCEPT}."
+            )
+        if wish.model == "base" and "{}" in wish.prompt and config.concept.placeholder:
+            raise ValueError(
+                f"The row {name} asks the base for {config.concept.placeholder}, which "
+                f"it does not know; the prompt is for {CONCEPT}@ alone."
+            )
 
 
 def load_config(path: str) -> ConfigDict:

@@ -138,12 +138,36 @@ def test_what_does_not_exist_is_said_in_one_sentence(config, change, message):
         read_protocol(config)
 
 
-def test_the_leaderboard_has_every_method_that_learns_from_few_pictures():
+def test_the_leaderboard_has_every_method():
     protocol = read_protocol(emoji.get_config())
     assert len(protocol.singles) == 12
     assert {row.method for row in protocol.rows.values()} == {
         *("custom_diffusion", "class_diffusion", "dreambooth", "textual_inversion"),
         *("extended_textual_inversion", "neti", "prospect", "lora", "oft", "svdiff"),
-        *("perfusion", "infusion"),
+        *("perfusion", "infusion", "concept_centric"),
     }
     assert next(iter(protocol.rows)) == "custom_diffusion"  # in the config's order
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        (
+            ("face@1.5:",),
+            "the term 'face@1.5:', and there are the models base and con",
+        ),
+        (("concept:1",), "not of the form"),
+        (("concept@1.5:", "2.5:{}"), "asks the base for <v1>, which it does not know"),
+    ],
+)
+def test_terms_that_cannot_be_drawn_with_are_refused(config, terms, says):
+    config.rows.lora.terms = terms
+    config.pair_rows = ConfigDict()
+    with pytest.raises(ValueError, match=says):
+        read_protocol(config)
+
+
+def test_a_pair_is_not_asked_by_terms(config):
+    config.rows.lora.terms = ("concept@1.5:{}",)
+    with pytest.raises(ValueError, match="both is of lora, whose terms are of one"):
+        read_protocol(config)
