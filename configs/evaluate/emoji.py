@@ -85,6 +85,9 @@ def get_config() -> ConfigDict:
         },
         "terms": ("concept@1.5:", "2.5:{}"),
     }
+    # Kernels of several subjects make grouped convolutions, which are slow.
+    for name in ("dreambooth", "svdiff", "concept_centric"):
+        config.rows[name].together = 1
     config.pair_rows = ConfigDict(
         {
             "custom_diffusion_joint": {"of": "custom_diffusion", "way": "joint"},

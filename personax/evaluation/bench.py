@@ -162,10 +162,12 @@ def _singles(bench: Bench, row: str, questions: Sequence[Question]):
     given = bench.config.rows[row]
     at_once = given.get("together", bench.config.together)
     terms = given.get("terms", ())
-    for start in range(0, len(questions), at_once):
+    # Those that are taught in turn share a program, and are drawn in between.
+    count = max(at_once, bench.config.together)
+    for start in range(0, len(questions), count):
         lessons = {
             question: lesson(bench.protocol, row, question.subjects[0], bench.out)
-            for question in questions[start : start + at_once]
+            for question in questions[start : start + count]
         }
         teach(list(lessons.values()), together=at_once)
         for question, each in lessons.items():

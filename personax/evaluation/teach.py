@@ -1,12 +1,13 @@
 """Many subjects taught at once: one program, over an axis of theta for the subjects."""
 
 import contextlib
+import hashlib
 import json
 import math
 import operator
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -58,8 +59,9 @@ def teach(lessons: Sequence[Lesson], *, together: int = 1) -> None:
             run = prepare(lesson.config, like=run)
             alike.setdefault(_shapes(run), []).append((lesson, run))
     for group in alike.values():
+        step = _step(*group[0])
         for start in range(0, len(group), together):
-            _teach(*zip(*group[start : start + together], strict=True))
+            _teach(step, *zip(*group[start : start + together], strict=True))
 
 
 def _shapes(run: Run) -> str:
@@ -67,20 +69,27 @@ def _shapes(run: Run) -> str:
     return str((theta, [len(each) for each in run.pictures], run.size))
 
 
-def _teach(lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
+def _step(lesson: Lesson, run: Run) -> Callable:
+    """The step of all lessons that are alike, over an axis of states and batches."""
+    step = make_step(
+        run.method,
+        run.tx,
+        accumulate=lesson.config.accumulate,
+        ema_decay=lesson.config.ema_decay,
+    )
+    return jax.jit(jax.vmap(step, in_axes=(0, None, 0)), donate_argnums=0)
+
+
+def _teach(step: Callable, lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
     config, run, count = lessons[0].config, runs[0], len(lessons)
     pairs = [(each.config, own) for each, own in zip(lessons, runs, strict=True)]
     state = stack([first_state(*pair)[0] for pair in pairs])
-    step = make_step(
-        run.method, run.tx, accumulate=config.accumulate, ema_decay=config.ema_decay
-    )
-    step = jax.jit(jax.vmap(step, in_axes=(0, None, 0)), donate_argnums=0)
     for lesson in lessons:
         lesson.folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as opened:
         enter = opened.enter_context
         sources = [enter(contextlib.closing(make_source(*pair)[0])) for pair in pairs]
-        checkpoints = enter(Checkpoints(lessons[0].folder / "checkpoints", keep=1))
+        checkpoints = enter(Checkpoints(_checkpoints(lessons), keep=1))
         state = checkpoints.restore(state)
         start = int(state.step[0])
         writers = [enter(Writer(each.folder, start)) for each in lessons]
@@ -104,6 +113,13 @@ def _teach(lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
         one = jax.tree.map(operator.itemgetter(k), state)
         save_concept(lesson.config, own, lesson.folder, one)
         write(lesson.folder / "taught.json", json.dumps({"seconds": round(seconds, 2)}))
+
+
+def _checkpoints(lessons: Sequence[Lesson]) -> pathlib.Path:
+    """The folder for their common state; of other lessons it would be another one."""
+    names = "+".join(each.folder.name for each in lessons)
+    mark = hashlib.sha256(names.encode()).hexdigest()[:8]
+    return lessons[0].folder / f"checkpoints.{mark}"
 
 
 def _bar(lessons: Sequence[Lesson], start: int) -> Progress:

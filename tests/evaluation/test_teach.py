@@ -71,6 +71,9 @@ def test_a_stopped_lesson_goes_on_from_its_checkpoint(
         with pytest.raises(KeyboardInterrupt):
             teach(lessons, together=2)
     assert not any(each.is_done for each in lessons)
+    # What two have reached is not gone on from by one of them.
+    assert together._checkpoints(lessons).is_dir()
+    assert not together._checkpoints(lessons[:1]).exists()
     begun, first_state = [], together.first_state
     monkeypatch.setattr(
         together,
