@@ -40,6 +40,11 @@ def answer(model, phrase="big dog", word="dog"):
     )
 
 
+@jax.jit
+def looked(*args):
+    return predict(*args, controls=(Capture(places=("down", "up")),))[1]
+
+
 def maps_by_hand(model, texts, at, x0):
     """The map of token `at[i]` of text i: the mean over times, sites and heads."""
     keys = jax.random.split(jax.random.key(3), len(TIMES))
@@ -49,9 +54,7 @@ def maps_by_hand(model, texts, at, x0):
         times = jnp.full(len(x0), t)
         eps = jax.random.normal(key, x0.shape)
         x = schedule.noise(model.denoiser.spec.schedule, x0, eps, times)
-        looking = (Capture(places=("down", "up")),)
-        args = model.denoiser, x, times.astype(jnp.float32), prompt
-        _, kept = predict(*args, controls=looking)
+        kept = looked(model.denoiser, x, times.astype(jnp.float32), prompt)
         found += [
             np.stack([np.asarray(probs)[i, :, :, n].mean(0) for i, n in enumerate(at)])
             for probs in kept.values()
