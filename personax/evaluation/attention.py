@@ -26,8 +26,8 @@ def activation(plain: Model, rounds: int, seed: int) -> Judge:
     ClassDiffusion's cross-attention activation (Huang et al. 2024, sec. 3; see
     `heat.strength`), of each prompt's first picture. The paper's maps are those of a
     sampling; here base and model look at the same latents, the base's pictures of the
-    class under noise, at four times: that neither sees a picture of its own takes what
-    they draw out of it. Nothing is said of a concept whose phrase lacks the class.
+    class under noise, at four times, so that what each draws has no part in it. Nothing
+    is said of a concept whose phrase lacks the class.
     """
 
     def judge(answer: Answer) -> dict[str, Measured]:
