@@ -20,9 +20,7 @@ shown are larger for the largest weight than for 0 and 0.01 by more than the err
 points.csv, and image alignment smaller; and if small weights lose with steps what large
 ones keep.
 
-Estimated, from a step of eight pictures in 0.14 s (half of it for the four here), a
-UNet evaluation of sixteen pictures in 0.2 s and 20 s to compile the step for each
-weight, at twelve minutes on two idle cores.
+With four of the six weights it took 9 minutes on one core.
 """
 
 from ml_collections import ConfigDict

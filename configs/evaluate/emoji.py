@@ -8,7 +8,8 @@ each kind over places, colours, styles, second objects and accessories (live one
 more places and objects (the others), 2 pictures each: 480 a row. Five pairs, 8 prompts,
 2 pictures: 80 a row of pairs. DDIM with 25 steps and guidance 3, eta 0. The judges are
 the package's own CLIP and its classifier of renders, so no number compares with one
-from a paper; which row is ahead may.
+from a paper; which row is ahead may. About two and a half hours on two cores; the
+result is in docs/leaderboard.md.
 
 The rows are configs/emoji_*.py, the papers' settings as far as a base 32 pixels wide
 takes them. Everyone sees 2,000 pictures, 250 steps of eight, half of them of the
