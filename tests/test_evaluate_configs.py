@@ -81,7 +81,8 @@ def test_its_rows_change_what_their_configs_have(name):
     config = _build(name)
     assert config.rows
     for row in config.rows.values():
-        assert {"config", "changes"} <= set(row) <= {"config", "changes", "terms"}
+        optional = {"terms", "together"}
+        assert {"config", "changes"} <= set(row) <= {"config", "changes", *optional}
         for wish in map(parse, row.get("terms", ())):
             assert wish.model in ("base", CONCEPT)
         assert (ROOT / row.config).is_file()

@@ -194,14 +194,14 @@ def test_all_that_is_written_shows_every_row(done):
     assert read_image(bench.out / "scatter.png").shape[0] > 300
 
 
-def test_the_printed_table_has_the_columns_that_are_named(done, base, tmp_path):
-    found = done[1]
+def test_the_printed_table_has_the_columns_that_are_named(done, base):
+    bench, found = done
     config = small_config(base)
     config.report.printed = ("w2",)
-    write_all(done[0].protocol._replace(config=config), found, tmp_path)
-    head = (tmp_path / "table.tex").read_text().splitlines()[2]
+    write_all(bench.protocol._replace(config=config), found, bench.out)
+    head = (bench.out / "table.tex").read_text().splitlines()[2]
     assert head == r"Method & W2 \\"
-    assert "CLIP-T" in (tmp_path / "table.md").read_text()
+    assert "CLIP-T" in (bench.out / "table.md").read_text()
 
 
 def test_a_printed_column_that_does_not_exist_is_refused(base, tmp_path):
