@@ -14,6 +14,7 @@ from personax.loading import load_base
 from personax.methods import Concept
 from personax.model import from_base
 from personax.networks.tokenizer import tokenize
+from personax.tree import flat, nest
 from tests.small_models import write_smaller
 
 TEMPLATES = ("a photo of a {}", "a {} at night")
@@ -22,7 +23,12 @@ TIMES = (125, 375, 625, 875)
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return from_base(load_base(write_smaller(tmp_path_factory.mktemp("base"))))
+    """A base whose words look at some places more than at others."""
+    model = from_base(load_base(write_smaller(tmp_path_factory.mktemp("base"))))
+    unet = flat(model.denoiser.params["unet"])
+    sharp = {k: 30 * x if "attn2/to_q" in k else x for k, x in unet.items()}
+    params = model.denoiser.params | {"unet": nest(sharp)}
+    return model._replace(denoiser=model.denoiser.replace(params=params))
 
 
 def answer(model, phrase="big dog", word="dog"):
@@ -71,6 +77,7 @@ def test_it_is_the_mean_probability_where_the_base_s_map_is_above_half(plain):
     base = maps_by_hand(plain, ["a photo of a dog", "a dog at night"], [5, 2], x0)
     said = ["a photo of a big dog", "a big dog at night"]
     own = maps_by_hand(plain, said, [6, 3], x0)
+    assert all(0 < (x > x.max() / 2).mean() < 0.9 for x in base)
     inside = [y[x > x.max() / 2].mean() for x, y in zip(base, own, strict=True)]
     assert found.value == pytest.approx(np.mean(inside), rel=1e-4)
     assert (found.count, found.error > 0) == (2, True)
