@@ -15,8 +15,8 @@ from personax.evaluation.answer import Answer, Judge, measured
 from personax.evaluation.cells import Measured
 from personax.loading import Base
 from personax.metrics import drift as ranks
-from personax.metrics import fisher as fisher_
 from personax.metrics.change import by_group, rate_of_change
+from personax.metrics.fisher import divergence, noises
 from personax.metrics.wasserstein import wasserstein as distance
 from personax.model import Model
 from personax.networks import vae
@@ -80,12 +80,12 @@ def fisher(
         # All captions each time: another number of rows would be another program.
         denoisers = plain.denoiser, model.denoiser
         prompts = prompt(plain, captions), prompt(model, captions)
-        found = {
-            name: fisher_.between(*denoisers, latents(), prompts, keys, weight=weight)
-            for name, weight in {"fisher": "none", "fisher_score": "score"}.items()
+        eps, other, bar = noises(*denoisers, latents(), prompts, keys)
+        totals = {
+            name: np.asarray(divergence(eps, other, alpha_bar=weight).total, np.float64)
+            for name, weight in {"fisher": None, "fisher_score": bar}.items()
         }
-        totals = {name: np.asarray(each.total) for name, each in found.items()}
-        own = {name: each[rows].astype(np.float64) for name, each in totals.items()}
+        own = {name: each[rows] for name, each in totals.items()}
         return measured(own, rows, rounds)
 
     return judge

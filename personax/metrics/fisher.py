@@ -43,17 +43,32 @@ def between(
     """
     if weight not in WEIGHTS:
         raise ValueError(f"There is no weight {weight!r}; there are: none, score.")
+    eps, other_eps, bar = noises(one, other, x0, prompts, keys)
+    return divergence(eps, other_eps, alpha_bar=bar if weight == "score" else None)
+
+
+def noises(
+    one: Denoiser,
+    other: Denoiser,
+    x0: Latents,
+    prompts: tuple[Prompt, Prompt],
+    keys: Key[Array, " b"],
+) -> tuple[Latents, Latents, Float[Array, " b"]]:
+    """(one's noise, the other's, ᾱ_t) at one noised latent each, as `between` has them.
+
+    For `divergence`, where more than one weight is wanted. Raises ValueError for two
+    noise schedules.
+    """
     bars = [schedule.alphas_cumprod(each.spec.schedule) for each in (one, other)]
     if not np.array_equal(*bars):
         raise ValueError("The two denoisers were trained with two noise schedules.")
     x, t = _noised(one.spec.schedule, x0, keys)
     # One program called twice: two calls in one may be compiled to other roundings.
-    eps = [
+    eps, other_eps = (
         _eps(denoiser, x, t, prompt)
         for denoiser, prompt in zip((one, other), prompts, strict=True)
-    ]
-    bar = jnp.asarray(bars[0], jnp.float32)[t] if weight == "score" else None
-    return divergence(*eps, alpha_bar=bar)
+    )
+    return eps, other_eps, jnp.asarray(bars[0], jnp.float32)[t]
 
 
 def divergence(
