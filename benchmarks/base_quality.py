@@ -23,11 +23,12 @@ from absl import app, flags
 
 from benchmarks.batches import Ask, make_drawer
 from benchmarks.train_classifier import soften
-from personax import command, images
+from personax.cli import command
+from personax.concepts.bind import from_base, with_concepts
+from personax.core import images
 from personax.data import emoji
 from personax.loading import load_base
 from personax.metrics.classifier import Classifier, classify, load_classifier
-from personax.model import from_base, with_concepts
 
 FLAGS = flags.FLAGS
 COLUMNS = ("class", "place", "accessory", "colour", "style", "other style")

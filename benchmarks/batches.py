@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from personax import generate, prompts
-from personax.denoiser import Prompt
+from personax.concepts.bind import Model
+from personax.core.progress import Progress
+from personax.diffusion.denoiser import Prompt
 from personax.diffusion.guidance import Term, complete
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import Base
-from personax.model import Model
-from personax.progress import Progress
+from personax.sampling import pipeline, prompt_terms
 
 Pictures = UInt8[np.ndarray, "n height width 3"]
 
@@ -42,13 +42,13 @@ def make_drawer(
     """
     spec, kind = base.spec, SOLVERS[solver]
     grid = kind.grid(spec.schedule, steps)
-    draw = generate.make_draw(kind, spec.latent_shape(*spec.size))
-    decode = generate.make_decode(spec)
+    draw = pipeline.make_draw(kind, spec.latent_shape(*spec.size))
+    decode = pipeline.make_decode(spec)
 
     def drawer(models, asks, count, seed):
         encoded = [_encoded(models[ask.model], ask.prompt) for ask in asks]
         unconditional = "base" if "base" in models else next(iter(models))
-        null = prompts.to_prompt(models[unconditional], "", marked=False)
+        null = prompt_terms.to_prompt(models[unconditional], "", marked=False)
         denoisers = {name: model.denoiser for name, model in models.items()}
         found = []
         for first in Progress(range(0, count, batch), "drawing", leave=False):
@@ -70,8 +70,10 @@ def make_drawer(
 def _encoded(model: Model, prompt: str | Sequence[str]) -> list[Prompt]:
     """The prompts as rows, each different one encoded once."""
     if isinstance(prompt, str):
-        return [prompts.to_prompt(model, prompt)]
-    known = {text: prompts.to_prompt(model, text) for text in dict.fromkeys(prompt)}
+        return [prompt_terms.to_prompt(model, prompt)]
+    known = {
+        text: prompt_terms.to_prompt(model, text) for text in dict.fromkeys(prompt)
+    }
     return [known[text] for text in prompt]
 
 

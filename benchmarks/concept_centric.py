@@ -34,13 +34,14 @@ from benchmarks.attributes import ATTRIBUTES, HEADS, NOUNS, Attribute, Pictures,
 from benchmarks.batches import Ask, Drawer, make_drawer
 from benchmarks.concept_table import table
 from benchmarks.train_classifier import soften
-from personax import command, images
+from personax.cli import command
+from personax.concepts.bind import Model, from_base
+from personax.core import images
 from personax.data import emoji
 from personax.loading import Base, Clip, load_base, load_clip
 from personax.metrics import clip
 from personax.metrics.classifier import Classifier, load_classifier
 from personax.metrics.frechet import frechet
-from personax.model import Model, from_base
 from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
@@ -191,10 +192,10 @@ def _row(bench: Bench, which: str, name: str) -> dict:
     plain = _pictures(
         folder / "plain.npy", lambda: drawn(chosen["plain"], (), FLAGS.count, _DRAWN)
     )
-    wishes = _wishes(FLAGS.asked)
+    term_specs = _wishes(FLAGS.asked)
     asked = _pictures(
         folder / "asked.npy",
-        lambda: drawn(chosen["asked"], wishes, len(wishes), _ASKED),
+        lambda: drawn(chosen["asked"], term_specs, len(term_specs), _ASKED),
     )
     asked = np.split(asked, len(ATTRIBUTES))
     shown = min(10, FLAGS.count, FLAGS.asked)
@@ -281,9 +282,9 @@ def _search(bench: Bench, which: str, row: Row, drawn) -> dict:
         frechet(_features(bench, drawn(w, (), FLAGS.searched, _SEARCHED)), wanted)
         for w in row.plain
     ]
-    shares, wishes = [], _wishes(max(FLAGS.searched // 50, 1))
+    shares, term_specs = [], _wishes(max(FLAGS.searched // 50, 1))
     for w in row.asked:
-        pixels = drawn(w, wishes, len(wishes), _SEARCHED)
+        pixels = drawn(w, term_specs, len(term_specs), _SEARCHED)
         parts = np.split(pixels, len(ATTRIBUTES))
         shares.append(attributes.mean(_shares(bench, which, parts)).both)
     return {

@@ -9,11 +9,11 @@ import numpy as np
 from benchmarks.attributes import Pictures
 from benchmarks.batches import Ask
 from benchmarks.portrait_runs import shortened, trained
+from personax.concepts.bind import Model, from_base, with_concepts
 from personax.data.edges import canny
-from personax.denoiser import CONTROLNET, with_controlnet
+from personax.diffusion.denoiser import CONTROLNET, with_controlnet
 from personax.loading import Base
 from personax.metrics.edges import edge_iou
-from personax.model import Model, from_base, with_concepts
 
 _CONFIG = "configs.emoji_controlnet"
 

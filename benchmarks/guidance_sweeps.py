@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.batches import Ask, Drawer
-from personax import images
-from personax.model import Model
+from personax.concepts.bind import Model
+from personax.core import images
 
 _CONCEPT = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 _CONTROL = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

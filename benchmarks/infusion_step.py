@@ -14,15 +14,15 @@ from absl import app, flags
 
 from benchmarks import timing
 from personax import methods
+from personax.concepts.bind import from_base
 from personax.loading import load_base
 from personax.methods import Concept
 from personax.methods.infusion import infusion
 from personax.methods.losses import Batch
-from personax.model import from_base
 from personax.networks.compute import Compute
-from personax.networks.tokenizer import tokenize, where
+from personax.networks.tokenizer import concept_mask, tokenize
 from personax.networks.vae import Posterior
-from personax.prompts import to_prompt
+from personax.sampling.prompt_terms import to_prompt
 from personax.training.state import create
 from personax.training.step import make_step
 
@@ -58,12 +58,12 @@ def main(_):
 
 def _side(base, model, method):
     ids = jnp.asarray(tokenize(model.tokenizer, [PROMPT] * FLAGS.batch))
-    marks = where(model.tokenizer, [PROMPT] * FLAGS.batch, [WORD])
+    marks = concept_mask(model.tokenizer, [PROMPT] * FLAGS.batch, [WORD])
     shape = (FLAGS.batch, *base.spec.latent_shape(*base.spec.size))
     mean, logvar = jax.random.normal(jax.random.key(0), (2, *shape))
     text = jnp.repeat(to_prompt(model, PROMPT).text, FLAGS.batch, axis=0)
     batch = Batch(
-        Posterior(mean, logvar), ids, text=text, where=jnp.moveaxis(marks, 0, 1)
+        Posterior(mean, logvar), ids, text=text, concept_mask=jnp.moveaxis(marks, 0, 1)
     )
     concepts = [Concept("", WORD, (), (), WORD)]
     theta = methods.init(method, jax.random.key(1), model.denoiser.params, concepts)

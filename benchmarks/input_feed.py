@@ -18,9 +18,10 @@ import jax
 from absl import app, flags
 
 from benchmarks import timing
-from personax import cache, command
-from personax.teaching import Run, language, prepare
-from personax.training import stream
+from personax import cache
+from personax.cli import command
+from personax.training import streaming
+from personax.training.setup import Run, language, prepare
 from personax.training.state import create
 from personax.training.step import make_step
 
@@ -57,7 +58,7 @@ def measure(source: str) -> float:
     run = prepared(source)
     denoiser = run.plain.denoiser
     frozen = denoiser if "tokens" not in run.theta else None
-    flow = stream.make_flow(
+    flow = streaming.make_flow(
         run.material,
         run.base.params["vae"],
         denoiser.spec,
@@ -65,8 +66,8 @@ def measure(source: str) -> float:
         run.mesh,
         frozen_text=frozen,
     )
-    fed = stream.make_source(flow)
-    placed = stream.place(flow, run.material.stream.step(0))
+    fed = streaming.make_source(flow)
+    placed = streaming.place(flow, run.material.stream.step(0))
     state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
     step = make_step(run.method, run.tx)
     taken = 0
@@ -84,7 +85,7 @@ def measure(source: str) -> float:
 
     def without() -> None:
         for _ in range(FLAGS.steps):
-            take(stream.encoded(flow, placed))
+            take(streaming.encoded(flow, placed))
         jax.block_until_ready(state)
 
     sides = {"fed": with_data, "held": without}

@@ -15,10 +15,10 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from personax.core.tree import flat, nest
+from personax.core.typing import Params
 from personax.loading import Base, embedded, load_base
 from personax.networks.unet import UNetConfig, init_unet
-from personax.tree import flat, nest
-from personax.typing import Params
 
 
 class Pair(NamedTuple):

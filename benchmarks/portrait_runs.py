@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
 from benchmarks.attributes import NOUNS
+from personax.concepts.bind import Model, from_base, with_concepts
 from personax.loading import Base
-from personax.model import Model, from_base, with_concepts
 from personax.train import train
 
 # What a row has in common with the null-text model of its set.

@@ -13,13 +13,14 @@ import torch
 from absl import app, flags
 
 from benchmarks import pair, timing
-from personax import generate, prompts
+from personax.concepts.bind import from_base
 from personax.diffusion.guidance import guide
 from personax.diffusion.sampling import sample
 from personax.diffusion.solvers import ddim
-from personax.model import from_base
 from personax.networks.compute import Compute
-from personax.prompts import Wish
+from personax.sampling import prompt_terms
+from personax.sampling.pipeline import make_decode
+from personax.sampling.prompt_terms import TermSpec
 
 PROMPT, GUIDANCE = "a dog wearing a top hat on the beach", 3.0
 
@@ -41,7 +42,7 @@ def main(argv):
     shape = FLAGS.images, *spec.latent_shape(size, size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     latents = torch.tensor(noise.transpose(0, 3, 1, 2))
-    grid, decode = solver.grid(spec.schedule, FLAGS.steps), generate.make_decode(spec)
+    grid, decode = solver.grid(spec.schedule, FLAGS.steps), make_decode(spec)
     pictures = {}
 
     @jax.jit
@@ -62,7 +63,7 @@ def main(argv):
         pictures["torch"] = np.round(images * 255).astype(np.uint8)
 
     def personax_side():
-        terms = prompts.to_terms({"base": model}, [Wish(PROMPT, GUIDANCE)])
+        terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, GUIDANCE)])
         z0 = draw(model.denoiser, terms, noise)
         pictures["personax"] = np.asarray(decode(base.params["vae"], z0))
 

@@ -86,16 +86,16 @@ def personax_side(asked: Asked) -> Side:
     import optax
 
     from personax import methods
-    from personax.denoiser import encode
+    from personax.concepts.bind import from_base
+    from personax.core.tree import count
+    from personax.diffusion.denoiser import encode
     from personax.loading import load_base
     from personax.methods.losses import Batch, draws
-    from personax.model import from_base
     from personax.networks.compute import Compute
     from personax.networks.vae import Posterior
     from personax.training.optimizer import make_optimizer
     from personax.training.state import create
     from personax.training.step import make_step
-    from personax.tree import count
 
     gpu = jax.default_backend() == "gpu"
     compute = Compute("bfloat16" if gpu else "float32", asked.remat)

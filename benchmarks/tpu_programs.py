@@ -15,23 +15,24 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from jax.stages import Lowered, Traced
 
-from personax import generate, methods
-from personax.denoiser import Denoiser, Prompt
+from personax import methods
+from personax.core.tree import flat
+from personax.diffusion.denoiser import Denoiser, Prompt
 from personax.diffusion.guidance import Term, complete
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
-from personax.methods import null_text
+from personax.diffusion.spec import Spec
 from personax.methods.losses import Batch
+from personax.methods.parts import folded_null_text
 from personax.networks.clip_text import init_clip_text
 from personax.networks.compute import Compute
 from personax.networks.unet import cross_sites, init_unet
 from personax.networks.vae import Posterior, init_vae
-from personax.spec import Spec
+from personax.sampling import pipeline
 from personax.training import sharding
 from personax.training.optimizer import make_optimizer
 from personax.training.state import create
 from personax.training.step import make_step
-from personax.tree import flat
 
 METHODS = {
     "full": "dreambooth",
@@ -152,7 +153,7 @@ def lower_sampler(case: Case, mesh: Mesh, spec: Spec) -> Program:
     indices = _shapes(
         lambda: jnp.arange(mesh.size * case.images), sharding.over_batch(mesh)
     )
-    draw = generate.make_draw(solver, spec.latent_shape(*spec.size))
+    draw = pipeline.make_draw(solver, spec.latent_shape(*spec.size))
     given = (models, *_shapes(inputs, sharding.everywhere(mesh)), indices)
     return _program(draw.trace(*given), given, spec, models["base"])
 
@@ -204,7 +205,7 @@ def _folded(base: Denoiser, mesh: Mesh) -> Denoiser:
         )
         for site in cross_sites(base.params["unet"])
     }
-    return base.replace(prepared={null_text.NAME: vectors})
+    return base.replace(prepared={folded_null_text.NAME: vectors})
 
 
 def _batch(spec: Spec, mesh: Mesh, rows: int, *, words: bool) -> Batch:

@@ -22,16 +22,16 @@ from absl import app, flags
 from jaxtyping import UInt8
 from PIL import Image
 
-from personax import command
+from personax.cli import command
+from personax.core.progress import Progress
+from personax.core.tensor_file import write_tensors
+from personax.core.tree import count, flat
 from personax.data import emoji
 from personax.loading import Base, load_base
 from personax.metrics import classifier
 from personax.metrics.classifier import NONE, Classifier, init_classifier, logits
 from personax.networks import vae
-from personax.progress import Progress
-from personax.tensor_file import write_tensors
 from personax.training.workdir import write
-from personax.tree import count, flat
 
 FLAGS = flags.FLAGS
 STRANGERS = (*emoji.PORTRAITS["people"], *emoji.PORTRAITS["animals"])

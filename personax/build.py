@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from personax import command
+from personax.cli import command
 
 FLAGS = flags.FLAGS
 NAMES = ("ffhq", "afhqv2")
@@ -22,7 +22,7 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
     watch = command.Stopwatch()
-    with watch("build"), command.one_sentence():
+    with watch("build"), command.exit_on_user_error():
         if len(argv) != 2:
             raise ValueError(f"Name one data set of {', '.join(NAMES)}.")
         builder = build(argv[1], FLAGS["from"].value, FLAGS.data_dir)

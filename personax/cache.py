@@ -13,19 +13,19 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 from ml_collections import config_flags
 
-from personax import command
+from personax.cli import command
+from personax.concepts.bind import from_base
+from personax.core.progress import Progress
+from personax.core.typing import Ids, Text
 from personax.data.latents import About, Record, claim, missing, write_shard
 from personax.data.stream import Pictures, one_after_another
-from personax.denoiser import Denoiser, encode
+from personax.diffusion.denoiser import Denoiser, encode
 from personax.loading import Base, load_base
-from personax.model import from_base
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
-from personax.progress import Progress
 from personax.training import distributed
-from personax.training.material import check_options, open_pictures
-from personax.typing import Ids, Text
+from personax.training.stream_setup import check_options, open_pictures
 
 FLAGS = flags.FLAGS
 
@@ -81,7 +81,7 @@ class Plan(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     command.start()
-    with command.one_sentence():
+    with command.exit_on_user_error():
         together = distributed.join()
     with together:
         _run()
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _run() -> None:
     watch = command.Stopwatch()
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         base, settings = _base(), _settings()
         part = _part(FLAGS.part)
         plan = prepare(

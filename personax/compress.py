@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from personax import artifact, command
-from personax.artifact import Artifact
+from personax.cli import command
+from personax.concepts import artifact
+from personax.concepts.artifact import Artifact
+from personax.concepts.bind import from_base
+from personax.concepts.low_rank import Compressed, compress, factored
+from personax.concepts.quantize import DTYPES, error, quantise, restore
+from personax.core.tree import count, flat, nest
+from personax.core.typing import Params
 from personax.loading import load_base
-from personax.methods.compress import Compressed, compress, factored
-from personax.methods.quantise import DTYPES, error, quantise, restore
-from personax.model import from_base
-from personax.tree import count, flat, nest
-from personax.typing import Params
 
 FLAGS = flags.FLAGS
 
@@ -40,7 +41,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     command.start()
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         folder = _folder(argv, out)
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
         params = from_base(base).denoiser.params
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
         cells |= _cells(done, share)
     if FLAGS.dtype:
         before = flat(theta)
-        with command.one_sentence():
+        with command.exit_on_user_error():
             leaves = quantise(before, FLAGS.dtype)
         theta = nest(leaves)
         wrong = error(before, restore(leaves))

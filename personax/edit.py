@@ -13,30 +13,36 @@ import numpy as np
 from absl import flags
 from jaxtyping import Array, Float
 
-from personax import command, generate, images, prompts
+from personax.cli import command
+from personax.concepts.bind import Model, from_base, with_concepts
+from personax.core import images
+from personax.core.images import Pixels
+from personax.core.progress import Progress
+from personax.core.typing import Latents
 from personax.diffusion import alignment, p2p
 from personax.diffusion.alignment import DEFAULT, Window
 from personax.diffusion.p2p import Blend, Stream
 from personax.diffusion.solvers import ddim
-from personax.images import Pixels
-from personax.inversion import Photo, invert_picture, ratios
 from personax.loading import Base, load_base
-from personax.model import Model, from_base, with_concepts
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import (
     Tokenizer,
+    concept_mask,
     positions,
     unknown_placeholders,
-    where,
 )
-from personax.progress import Progress
-from personax.prompts import Wish
-from personax.typing import Latents
+from personax.sampling import pipeline, prompt_terms
+from personax.sampling.inversion import (
+    InvertedImage,
+    invert_picture,
+    reconstruction_psnr,
+)
+from personax.sampling.prompt_terms import TermSpec
 
 FLAGS = flags.FLAGS
 
 
-class Words(NamedTuple):
+class EditRequest(NamedTuple):
     """What the flags say about the prompts and their words."""
 
     prompt: str
@@ -102,18 +108,18 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     command.start()
     watch = command.Stopwatch()
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         words = _words(argv)
         pixels = images.read_image(FLAGS.image) if FLAGS.image else None
         base, models = _models()
-        wishes = _wishes(models, words)
-        prompts.check(models, wishes)
-        tokenizer = models[wishes[-1].model].tokenizer
+        term_specs = _wishes(models, words)
+        prompt_terms.check(models, term_specs)
+        tokenizer = models[term_specs[-1].model].tokenizer
         _check_words(tokenizer, words)
         spec = models["base"].denoiser.spec
         shape = spec.latent_shape(*spec.size)
         grid = ddim().grid(spec.schedule, FLAGS.steps)
-        streams = _streams(models, wishes, words, shape)
+        streams = _streams(models, term_specs, words, shape)
         blend = _blend(tokenizer, words)
         if blend is not None:  # for its ValueError
             p2p.blend_side(spec.unet, (1, *shape))
@@ -135,7 +141,7 @@ def main(argv: Sequence[str]) -> None:
         starts, count = [photo.start], 1
 
     draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
-    decode = generate.make_decode(spec)
+    decode = pipeline.make_decode(spec)
     rows: list[list[Pixels]] = []
     with Progress(total=count, unit="image", desc="editing") as progress:
         for x in starts:
@@ -147,16 +153,16 @@ def main(argv: Sequence[str]) -> None:
             rows += [list(row) for row in drawn.swapaxes(0, 1)]
             progress.update(min(len(rows), count) - progress.n)
     with watch("write"):
-        found = ratios(photo, rows[0][0]) if photo else {}
+        found = reconstruction_psnr(photo, rows[0][0]) if photo else {}
         out = pathlib.Path(FLAGS.out)
-        described = _described(models, wishes)
+        described = _described(models, term_specs)
         _write(out, rows[:count], described, words, base, photo, found)
     for what, ratio in found.items():
         print(f"{what}: {ratio:.2f} dB")
     print(f"{count} x {len(words.edits)} edits in {out}: {watch}.")
 
 
-def _words(argv: Sequence[str]) -> Words:
+def _words(argv: Sequence[str]) -> EditRequest:
     if argv[1:]:
         raise ValueError(f"{argv[1]!r} belongs to no flag: quote prompts with spaces.")
     if not FLAGS.edit and not FLAGS.reweight:
@@ -164,7 +170,7 @@ def _words(argv: Sequence[str]) -> Words:
     threshold = _numbers("blend_threshold", FLAGS.blend_threshold)
     if not all(0 <= number <= 1 for number in threshold):
         raise ValueError(f"--blend_threshold {FLAGS.blend_threshold} is not in [0, 1].")
-    return Words(
+    return EditRequest(
         prompt=FLAGS.prompt,
         edits=tuple(FLAGS.edit) or (FLAGS.prompt,),
         factors=dict(map(_factor, FLAGS.reweight)),
@@ -232,7 +238,7 @@ def _models() -> tuple[Base, dict[str, Model]]:
     return base, models
 
 
-def _wishes(models: Mapping[str, Model], words: Words) -> list[Wish]:
+def _wishes(models: Mapping[str, Model], words: EditRequest) -> list[TermSpec]:
     """What each stream is asked for, the source first.
 
     The base draws the source, unless that speaks of a concept: so a concept can take
@@ -240,11 +246,11 @@ def _wishes(models: Mapping[str, Model], words: Words) -> list[Wish]:
     """
     last = list(models)[-1]
     plain = unknown_placeholders(models["base"].tokenizer, [words.prompt])
-    source = Wish(words.prompt, FLAGS.guidance, last if plain else "base")
-    return [source, *(Wish(edit, FLAGS.guidance, last) for edit in words.edits)]
+    source = TermSpec(words.prompt, FLAGS.guidance, last if plain else "base")
+    return [source, *(TermSpec(edit, FLAGS.guidance, last) for edit in words.edits)]
 
 
-def _check_words(tokenizer: Tokenizer, words: Words) -> None:
+def _check_words(tokenizer: Tokenizer, words: EditRequest) -> None:
     """ValueError for a word that is in none of the prompts that it is about."""
     both = (words.prompt, *words.edits)
     for flag, named, texts in (
@@ -263,21 +269,23 @@ def _check_words(tokenizer: Tokenizer, words: Words) -> None:
 
 def _streams(
     models: Mapping[str, Model],
-    wishes: Sequence[Wish],
-    words: Words,
+    term_specs: Sequence[TermSpec],
+    words: EditRequest,
     shape: Sequence[int],
 ) -> list[Stream]:
     """The source, and the edits that follow it."""
-    model = models[wishes[-1].model]
+    model = models[term_specs[-1].model]
     most = p2p.pixel_limit(model.denoiser.spec.unet, *shape[:2], FLAGS.self_limit)
     first, *others = [
-        tuple(prompts.to_terms(models, [wish], unconditional=wish.model))
-        for wish in wishes
+        tuple(prompt_terms.to_terms(models, [term_spec], unconditional=term_spec.model))
+        for term_spec in term_specs
     ]
     streams = [Stream(first)]
-    for wish, terms in zip(wishes[1:], others, strict=True):
+    for term_spec, terms in zip(term_specs[1:], others, strict=True):
 
-        def own(values: Mapping[str, Any], edit: str = wish.prompt) -> dict[str, Any]:
+        def own(
+            values: Mapping[str, Any], edit: str = term_spec.prompt
+        ) -> dict[str, Any]:
             """Those of the words, which another edit may have, that this one has."""
             return {
                 word: value
@@ -288,7 +296,7 @@ def _streams(
         follow = p2p.follow(
             model.tokenizer,
             words.prompt,
-            wish.prompt,
+            term_spec.prompt,
             steps=FLAGS.steps,
             kind=FLAGS.kind,
             cross=own(words.cross),
@@ -307,14 +315,14 @@ def _phrases(model: Model) -> list[str]:
     return [concept.phrase for concept in model.concepts]
 
 
-def _blend(tokenizer: Tokenizer, words: Words) -> Blend | None:
+def _blend(tokenizer: Tokenizer, words: EditRequest) -> Blend | None:
     if not words.blend:
         return None
 
     def marks(named: Sequence[str]) -> Float[Array, "p 2 n"]:
         """Of each stream the unconditional term's words, none, and the prompt's."""
         texts = (words.prompt, *words.edits)
-        found = where(tokenizer, texts, named).any(0)
+        found = concept_mask(tokenizer, texts, named).any(0)
         return jnp.stack([jnp.zeros(found.shape), found.astype(np.float32)], 1)
 
     return Blend(
@@ -331,14 +339,14 @@ def _starts(shape: Sequence[int]) -> Iterator[Latents]:
     size = min(FLAGS.batch, FLAGS.num_images)
     key = jax.random.key(FLAGS.seed)
     for first in range(0, FLAGS.num_images, size):
-        yield generate.start(key, jnp.arange(first, first + size), shape)
+        yield pipeline.start(key, jnp.arange(first, first + size), shape)
 
 
 def _described(
-    models: Mapping[str, Model], wishes: Sequence[Wish]
+    models: Mapping[str, Model], term_specs: Sequence[TermSpec]
 ) -> list[dict[str, str]]:
     """What edit.json says of each stream."""
-    source, *edits = wishes
+    source, *edits = term_specs
     out = [{"prompt": source.prompt, "model": source.model}]
     for edit in edits:
         kind = FLAGS.kind
@@ -354,9 +362,9 @@ def _write(
     out: pathlib.Path,
     rows: Sequence[Sequence[Pixels]],
     streams: Sequence[Mapping[str, str]],
-    words: Words,
+    words: EditRequest,
     base: Base,
-    photo: Photo | None,
+    photo: InvertedImage | None,
     found: Mapping[str, float],
 ) -> None:
     """Every picture, a labelled sheet of them, and edit.json."""

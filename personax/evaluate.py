@@ -6,19 +6,20 @@ from collections.abc import Collection, Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from personax import command, images
+from personax.cli import command
+from personax.concepts.bind import from_base
+from personax.core import images
 from personax.data import concepts
-from personax.evaluation.bench import Bench, evaluate, rows_of
-from personax.evaluation.cells import Cell
 from personax.evaluation.draw import make_draw
-from personax.evaluation.judges import COLUMNS, make_judges
 from personax.evaluation.means import means
+from personax.evaluation.metric_registry import COLUMNS, make_judges
 from personax.evaluation.protocol import BASE, RENDERS, Protocol, read_protocol
 from personax.evaluation.report import write_report
+from personax.evaluation.results import Cell
+from personax.evaluation.runner import Bench, evaluate, rows_of
 from personax.evaluation.scatter import write_scatter
 from personax.evaluation.tables import to_csv, to_latex, to_markdown
 from personax.loading import load_base
-from personax.model import from_base
 from personax.training.workdir import write
 
 _SCATTER = ("clip_t", "clip_i")  # alignment and fidelity
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     watch, config = command.Stopwatch(), flags.FLAGS.config
     name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     out = pathlib.Path(flags.FLAGS.workdir or f"runs/evaluate/{name}")
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         bench = open_bench(config, out, flags.FLAGS.rows)
     with watch("evaluate"):
         found = evaluate(bench)

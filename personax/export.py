@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from personax import command
-from personax.denoiser import CONTROLNET
+from personax.cli import command
+from personax.concepts.bind import Model, from_base, with_concepts
+from personax.core.tree import count, flat
+from personax.core.typing import Params
+from personax.diffusion.denoiser import CONTROLNET
 from personax.loading import Base, find_pipeline, load_base
 from personax.loading.write import DTYPES, write_controlnet, write_pipeline
-from personax.methods.null_text import reads_text, unfold
-from personax.model import Model, from_base, with_concepts
-from personax.tree import count, flat
-from personax.typing import Params
+from personax.methods.parts.folded_null_text import reads_text, unfold
 
 FLAGS = flags.FLAGS
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     command.start()
     out = pathlib.Path(FLAGS.out)
     watch = command.Stopwatch()
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         if len(argv) != 2:
             raise ValueError("One concept at a time: personax.export DIR --out DIR2.")
         if out.exists():
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         model = with_concepts(from_base(base), base, [argv[1]])
         added = model.denoiser.params.get(CONTROLNET)
         unet = None if added else ordinary(argv[1], model, base)
-    with watch("write"), command.one_sentence():
+    with watch("write"), command.exit_on_user_error():
         if added:
             config = model.denoiser.spec.controlnet
             write_controlnet(out, added, config, dtype=FLAGS.dtype)

@@ -9,23 +9,24 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-from personax import artifact, command
-from personax.artifact import Artifact
-from personax.data import emoji
-from personax.denoiser import encode
-from personax.loading import EMBEDDED, Base, load_base
-from personax.methods import Concept
-from personax.methods.merge import (
+from personax.cli import command
+from personax.concepts import artifact
+from personax.concepts.artifact import Artifact
+from personax.concepts.bind import Model, from_base, with_concepts
+from personax.concepts.merge_kernels import (
     Merged,
     Target,
     merge_kernels,
     rows_of,
     target_prompts,
 )
-from personax.model import Model, from_base, with_concepts
+from personax.core.tree import flat, select
+from personax.core.typing import Theta
+from personax.data import emoji
+from personax.diffusion.denoiser import encode
+from personax.loading import EMBEDDED, Base, load_base
+from personax.methods import Concept
 from personax.networks.tokenizer import tokenize
-from personax.tree import flat, select
-from personax.typing import Theta
 
 FLAGS = flags.FLAGS
 RIDGE = 1e-6
@@ -69,11 +70,11 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     command.start()
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         folders = _folders(argv, out)
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
         captions = read_captions(base, FLAGS.captions)
-    with watch("merge"), command.one_sentence():
+    with watch("merge"), command.exit_on_user_error():
         done = merge(base, folders, out, captions, ridge=FLAGS.ridge)
     for word, concept in zip(done.words, done.concepts, strict=True):
         old, called = word.concept.placeholder, concept.placeholder

@@ -10,21 +10,15 @@ import jax
 import numpy as np
 from absl import flags
 
-from personax import (
-    attention_sheet,
-    command,
-    drawing,
-    generate,
-    images,
-    picture_inputs,
-    prompts,
-)
-from personax.diffusion.from_picture import Picture
-from personax.drawing import Drawing
-from personax.images import Pixels
-from personax.progress import Progress
-from personax.prompts import Wish
-from personax.weights_schedule import written
+from personax.cli import attention_flags, command, img2img_flags, sampling_flags
+from personax.cli.sampling_flags import Drawing
+from personax.core import images
+from personax.core.images import Pixels
+from personax.core.progress import Progress
+from personax.diffusion.guidance_schedule import written
+from personax.diffusion.img2img import Picture
+from personax.sampling import pipeline, prompt_terms
+from personax.sampling.prompt_terms import TermSpec
 
 FLAGS = flags.FLAGS
 
@@ -32,7 +26,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
-    drawing.define_flags()
+    sampling_flags.define_flags()
     many("prompt", [], "A term with the weight --guidance.")
     flags.DEFINE_float("guidance", 3.0, "The weight of every --prompt.")
     text("prompts", None, "A file with a prompt a line: a sheet of prompts x seeds.")
@@ -42,7 +36,7 @@ def define_flags() -> None:
         "The columns of the sheet: seeds, or weights=1,3,5 of every prompt, with a row "
         "for each prompt and picture.",
     )
-    picture_inputs.define_flags()
+    img2img_flags.define_flags()
     flags.DEFINE_enum(
         "decode",
         "whole",
@@ -55,7 +49,7 @@ def define_flags() -> None:
         ["shared_latent", "own_trajectory"],
         "Where Infusion's frozen stream stands: at each step's latents, or on its own.",
     )
-    attention_sheet.define_flags()
+    attention_flags.define_flags()
     text("out", "out/sample", "Folder for the pictures.")
 
 
@@ -64,33 +58,33 @@ class Cell(NamedTuple):
 
     row: str
     column: str
-    wishes: tuple[Wish, ...]
+    term_specs: tuple[TermSpec, ...]
 
 
 def main(argv: Sequence[str]) -> None:
     command.start()
     watch = command.Stopwatch()
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         cells = _cells(argv)
-        plan = drawing.set_up(FLAGS)
+        plan = sampling_flags.set_up(FLAGS)
         for cell in cells:
-            drawing.check(FLAGS, plan, cell.wishes)
-        plan, picture = picture_inputs.begin(FLAGS, plan)
-        terms = drawing.make_terms(FLAGS, plan)
-        first = terms(cells[0].wishes)
-        words = attention_sheet.find_words(FLAGS, plan.models, cells[0].wishes)
+            sampling_flags.check(FLAGS, plan, cell.term_specs)
+        plan, picture = img2img_flags.begin(FLAGS, plan)
+        terms = sampling_flags.make_terms(FLAGS, plan)
+        first = terms(cells[0].term_specs)
+        words = attention_flags.find_words(FLAGS, plan.models, cells[0].term_specs)
         _check_words(words, cells)
         look = None
         if words:
-            look = attention_sheet.make_look(FLAGS, plan.models["base"], plan.shape)
+            look = attention_flags.make_look(FLAGS, plan.models["base"], plan.shape)
         own = _own_trajectory(plan, picture, bool(words))
 
-    batches = drawing.batches(FLAGS, plan.mesh)
+    batches = sampling_flags.batches(FLAGS, plan.mesh)
     fixed = plan.grid, jax.random.key(FLAGS.seed)
-    denoisers = drawing.denoisers(plan.models, first)
+    denoisers = sampling_flags.denoisers(plan.models, first)
     vae = plan.base.params["vae"]
     with watch("compile"):
-        draw = generate.make_draw(plan.solver, plan.shape, look, own_trajectory=own)
+        draw = pipeline.make_draw(plan.solver, plan.shape, look, own_trajectory=own)
         draw = draw.lower(denoisers, first, *fixed, batches[0], picture).compile()
         placed = draw.output_shardings
         latents = jax.ShapeDtypeStruct(
@@ -98,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
             np.float32,
             sharding=placed[0] if words else placed,
         )
-        decode = generate.make_decode(plan.spec, FLAGS.decode)
+        decode = pipeline.make_decode(plan.spec, FLAGS.decode)
         decode = decode.lower(vae, latents).compile()
 
     drawn: list[list[Pixels]] = []
@@ -106,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
     total = len(cells) * FLAGS.num_images
     with Progress(total=total, unit="image", desc="sampling") as progress:
         for cell in cells:
-            asked, pictures = terms(cell.wishes), []
+            asked, pictures = terms(cell.term_specs), []
             for indices in batches:
                 with watch("sample"):
                     latents = draw(denoisers, asked, *fixed, indices, picture)
@@ -125,7 +119,7 @@ def main(argv: Sequence[str]) -> None:
             images.write_png(out / f"hint_{name}.png", shown.picture)
         if words:
             maps = np.concatenate(heats, axis=1)
-            attention_sheet.write(out, drawn[0], maps, words)
+            attention_flags.write(out, drawn[0], maps, words)
     print(f"{total} pictures in {out}: {watch}.")
 
 
@@ -133,8 +127,8 @@ def _cells(argv: Sequence[str]) -> list[Cell]:
     """What is asked for, row by row; one cell where there is no sheet to lay out."""
     if argv[1:]:
         raise ValueError(f"{argv[1]!r} belongs to no flag: quote prompts with spaces.")
-    lines = picture_inputs.read_prompts(FLAGS.prompts) if FLAGS.prompts else [None]
-    others = [prompts.parse(term) for term in FLAGS.term]
+    lines = img2img_flags.read_prompts(FLAGS.prompts) if FLAGS.prompts else [None]
+    others = [prompt_terms.parse(term) for term in FLAGS.term]
     weights = _weights(FLAGS.grid)
     if weights and not (FLAGS.prompt or FLAGS.prompts):
         raise ValueError("--grid weights=… are those of --prompt or --prompts.")
@@ -142,10 +136,10 @@ def _cells(argv: Sequence[str]) -> list[Cell]:
     for line in lines:
         asked = [*FLAGS.prompt, *([] if line is None else [line])]
         for weight in weights or [FLAGS.guidance]:
-            wishes = [*(Wish(prompt, weight) for prompt in asked), *others]
+            term_specs = [*(TermSpec(prompt, weight) for prompt in asked), *others]
             column = f"weight {weight:g}" if weights else ""
             row = line if line is not None else ", ".join(asked)
-            cells.append(Cell(row, column, tuple(wishes or [Wish("", 1.0)])))
+            cells.append(Cell(row, column, tuple(term_specs or [TermSpec("", 1.0)])))
     return cells
 
 
@@ -163,7 +157,7 @@ def _weights(text: str) -> list[float]:
     return numbers
 
 
-def _check_words(words: Sequence[attention_sheet.Word], cells: Sequence[Cell]) -> None:
+def _check_words(words: Sequence[attention_flags.Word], cells: Sequence[Cell]) -> None:
     if words and len(cells) > 1:
         raise ValueError(
             f"--attention shows one prompt, and the sheet has {len(cells)}."
@@ -198,7 +192,7 @@ def _settings(plan: Drawing) -> dict[str, Any]:
             more[title] = " ".join(given)
     if FLAGS.hint:
         more["Preprocess"] = FLAGS.preprocess
-    more |= picture_inputs.settings(FLAGS)
+    more |= img2img_flags.settings(FLAGS)
     return command.settings(FLAGS, plan.base, **plan.settings, **more)
 
 
@@ -211,8 +205,8 @@ def _write(
     """The pictures, a labelled sheet of them, and samples.json."""
     records = []
     for cell, pictures in zip(cells, drawn, strict=True):
-        prompt = " AND ".join(wish.prompt for wish in cell.wishes)
-        own = {"CFG scale": cell.wishes[0].weight} if cell.column else {}
+        prompt = " AND ".join(term_spec.prompt for term_spec in cell.term_specs)
+        own = {"CFG scale": cell.term_specs[0].weight} if cell.column else {}
         for index, pixels in enumerate(pictures):
             name = f"{len(records):04d}.png"
             more = {**settings, **own, "Image index": index}
@@ -221,10 +215,10 @@ def _write(
             record = {"file": name, "seed": FLAGS.seed, "index": index}
             records.append(record)
             if len(cells) > 1:
-                record["terms"] = _described(cell.wishes)
+                record["terms"] = _described(cell.term_specs)
     images.write_png(out / "grid.png", _sheet(cells, drawn, settings))
     record = {
-        **({"terms": _described(cells[0].wishes)} if len(cells) == 1 else {}),
+        **({"terms": _described(cells[0].term_specs)} if len(cells) == 1 else {}),
         "negative": FLAGS.negative,
         "unconditional": FLAGS.unconditional,
         "settings": dict(settings),
@@ -233,8 +227,11 @@ def _write(
     (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _described(wishes: Sequence[Wish]) -> list[dict[str, Any]]:
-    return [{**wish._asdict(), "weight": written(wish.weight)} for wish in wishes]
+def _described(term_specs: Sequence[TermSpec]) -> list[dict[str, Any]]:
+    return [
+        {**term_spec._asdict(), "weight": written(term_spec.weight)}
+        for term_spec in term_specs
+    ]
 
 
 def _sheet(
@@ -246,7 +243,7 @@ def _sheet(
     details = ("Sampler", "Steps", "Seed", "Model")
     line = ", ".join(f"{name}: {settings[name]}" for name in details)
     if len(cells) == 1:
-        title = " + ".join(map(str, cells[0].wishes))
+        title = " + ".join(map(str, cells[0].term_specs))
         captions = [f"image {index}" for index in range(len(drawn[0]))]
         return images.grid(drawn[0], captions=captions, title=f"{title}\n{line}")
     columns = list(dict.fromkeys(cell.column for cell in cells))

@@ -11,16 +11,18 @@ import numpy as np
 from absl import flags
 
 import personax
-from personax import command, drawing, generate, images, prompts, weight_search
+from personax.cli import command, sampling_flags
+from personax.cli.sampling_flags import Drawing
+from personax.core import images
+from personax.core.images import Pixels
 from personax.data import concepts
 from personax.diffusion.guidance import Term, complete
-from personax.drawing import Drawing
-from personax.heat_map import check_matplotlib, write_heat_map
-from personax.images import Pixels
 from personax.loading import EMBEDDED, load_clip
-from personax.prompts import Wish
-from personax.scores import Score, make_scores
-from personax.weight_search import Axis, Cell, Weights
+from personax.metrics.scores import Score, make_scores
+from personax.sampling import guidance_search, pipeline, prompt_terms
+from personax.sampling.guidance_search import Axis, Cell, Weights
+from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.score_plot import check_matplotlib, write_heat_map
 
 FLAGS = flags.FLAGS
 
@@ -28,7 +30,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
-    drawing.define_flags()
+    sampling_flags.define_flags()
     many(
         "axis",
         [],
@@ -48,22 +50,22 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     command.start()
     watch = command.Stopwatch()
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         check_matplotlib()
         axes, others = _asked(argv)
-        plan = drawing.set_up(FLAGS)
-        wishes = [*(axis.wish(axis.values[0]) for axis in axes), *others]
-        drawing.check(FLAGS, plan, wishes)
-        scores, judged = _scores(wishes)
+        plan = sampling_flags.set_up(FLAGS)
+        term_specs = [*(axis.term_spec(axis.values[0]) for axis in axes), *others]
+        sampling_flags.check(FLAGS, plan, term_specs)
+        scores, judged = _scores(term_specs)
         out = pathlib.Path(FLAGS.out)
-        known = weight_search.resume(out, _record(plan, axes, others, judged))
-        terms = drawing.make_terms(FLAGS, plan)(wishes)
+        known = guidance_search.resume(out, _record(plan, axes, others, judged))
+        terms = sampling_flags.make_terms(FLAGS, plan)(term_specs)
     with watch("compile"):
         paint = make_paint(plan, terms, len(axes))
     with watch("search"):
-        cells = list(weight_search.search(out, axes, paint, scores, known))
+        cells = list(guidance_search.search(out, axes, paint, scores, known))
     with watch("write"):
-        best = weight_search.find_best(cells)
+        best = guidance_search.find_best(cells)
         _write(out, axes, cells, best)
     for name, cell in best.items():
         found = ", ".join(f"{each} {value:.3f}" for each, value in cell.scores.items())
@@ -81,7 +83,7 @@ def make_paint(
     same seeds are drawn for all weights.
     """
     null, *others = terms
-    denoisers = drawing.denoisers(plan.models, terms)
+    denoisers = sampling_flags.denoisers(plan.models, terms)
     vae = plan.base.params["vae"]
 
     def reweigh(weights: Weights) -> list[Term]:
@@ -93,15 +95,15 @@ def make_paint(
         own = [null.replace(weight=rest.weight), *own]  # with its hint
         return jax.device_put(own, plan.everywhere)
 
-    batches = drawing.batches(FLAGS, plan.mesh)
+    batches = sampling_flags.batches(FLAGS, plan.mesh)
     fixed = plan.grid, jax.random.key(FLAGS.seed)
-    draw = generate.make_draw(plan.solver, plan.shape)
+    draw = pipeline.make_draw(plan.solver, plan.shape)
     first = reweigh((0.0,) * searched)
     draw = draw.lower(denoisers, first, *fixed, batches[0]).compile()
     latents = jax.ShapeDtypeStruct(
         (*batches[0].shape, *plan.shape), np.float32, sharding=draw.output_shardings
     )
-    decode = generate.make_decode(plan.spec).lower(vae, latents).compile()
+    decode = pipeline.make_decode(plan.spec).lower(vae, latents).compile()
 
     def paint(weights: Weights) -> list[Pixels]:
         asked, pictures = reweigh(weights), []
@@ -113,18 +115,20 @@ def make_paint(
     return paint
 
 
-def _asked(argv: Sequence[str]) -> tuple[list[Axis], list[Wish]]:
+def _asked(argv: Sequence[str]) -> tuple[list[Axis], list[TermSpec]]:
     if argv[1:]:
         raise ValueError(f"{argv[1]!r} belongs to no flag: quote prompts with spaces.")
     if not FLAGS.axis:
         raise ValueError('Nothing is searched: give an --axis, such as "0..5:a dog".')
-    axes = [weight_search.parse_axis(text) for text in FLAGS.axis]
-    return axes, [prompts.parse(term) for term in FLAGS.term]
+    axes = [guidance_search.parse_axis(text) for text in FLAGS.axis]
+    return axes, [prompt_terms.parse(term) for term in FLAGS.term]
 
 
-def _scores(wishes: Sequence[Wish]) -> tuple[dict[str, Score], dict[str, str]]:
+def _scores(term_specs: Sequence[TermSpec]) -> tuple[dict[str, Score], dict[str, str]]:
     """The scores, and what search.json says of them."""
-    texts = dict.fromkeys(wish.prompt for wish in wishes if wish.prompt)
+    texts = dict.fromkeys(
+        term_spec.prompt for term_spec in term_specs if term_spec.prompt
+    )
     text = ", ".join(texts) if FLAGS.score_text is None else FLAGS.score_text
     reference = concepts.pictures(FLAGS.reference) if FLAGS.reference else []
     if not text and not reference:
@@ -139,13 +143,13 @@ def _scores(wishes: Sequence[Wish]) -> tuple[dict[str, Score], dict[str, str]]:
 def _record(
     plan: Drawing,
     axes: Sequence[Axis],
-    others: Sequence[Wish],
+    others: Sequence[TermSpec],
     judged: Mapping[str, str],
 ) -> dict[str, Any]:
     """What makes the cells of a search; its axes' ranges may grow."""
     return {
         "axes": [str(axis) for axis in axes],
-        "terms": [str(wish) for wish in others],
+        "terms": [str(term_spec) for term_spec in others],
         **{name: getattr(FLAGS, name) for name in _RECORDED},
         "weights": plan.marks,
         "solver": plan.solver_name,
@@ -212,7 +216,7 @@ def _first(path: pathlib.Path) -> Pixels:
 
 
 def _terms(axes: Sequence[Axis], weights: Sequence[float]) -> list[str]:
-    return [str(axis.wish(w)) for axis, w in zip(axes, weights, strict=True)]
+    return [str(axis.term_spec(w)) for axis, w in zip(axes, weights, strict=True)]
 
 
 if __name__ == "__main__":

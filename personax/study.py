@@ -8,10 +8,10 @@ from typing import Any
 
 from absl import flags
 
-from personax import command
-from personax.evaluation import cells, study
-from personax.evaluation.study import Rate
-from personax.images import Pixels, read_images
+from personax.cli import command
+from personax.core.images import Pixels, read_images
+from personax.evaluation import preference_study, results
+from personax.evaluation.preference_study import Rate
 
 FLAGS = flags.FLAGS
 
@@ -31,7 +31,7 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
     command.start()
-    with command.one_sentence():
+    with command.exit_on_user_error():
         if argv[1:2] == ["build"] and len(argv) == 3:
             _build(pathlib.Path(argv[2]))
         elif argv[1:2] == ["score"] and len(argv) > 2:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _build(run: pathlib.Path) -> None:
-    found = cells.read(run / "cells.jsonl")
+    found = results.read(run / "cells.jsonl")
     if not found:
         raise FileNotFoundError(
             f"{run} holds no evaluation: it has no cells.jsonl, or an empty one."
@@ -53,7 +53,7 @@ def _build(run: pathlib.Path) -> None:
     page = pathlib.Path(FLAGS.out)
     if page.suffix == ".json":
         raise ValueError(f"--out {page} is the page, and its key is called .json.")
-    key = study.build(
+    key = preference_study.build(
         page,
         list(found.values()),
         out=run,
@@ -79,9 +79,9 @@ def _references(folder: pathlib.Path) -> dict[str, Sequence[Pixels]]:
 def _score(paths: Sequence[pathlib.Path]) -> None:
     if not FLAGS.study:
         raise ValueError("Say which study was voted on: --study study.json.")
-    key = study.read_key(pathlib.Path(FLAGS.study))
-    ballots = study.read_ballots(paths, key)
-    rates = study.score(key, ballots, seed=FLAGS.seed)
+    key = preference_study.read_key(pathlib.Path(FLAGS.study))
+    ballots = preference_study.read_ballots(paths, key)
+    rates = preference_study.score(key, ballots, seed=FLAGS.seed)
     votes, asked = sum(len(each.choices) for each in ballots), len(key["questions"])
     rows = [_row(rate) for rate in rates]
     print(_table(rows))

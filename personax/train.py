@@ -13,24 +13,27 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from personax import artifact, command, images, methods, preview
-from personax.denoiser import Denoiser
+from personax import methods
+from personax.cli import command
+from personax.concepts import artifact
+from personax.core import images
+from personax.core.progress import Progress
+from personax.core.tree import count
+from personax.core.typing import Metrics, Theta
+from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
-from personax.prior import prior_set
-from personax.progress import Progress
-from personax.teaching import Run, fixed_data, language, make_data, prepare
-from personax.training import distributed, sharding, stream, workdir
+from personax.training import distributed, preview, sharding, streaming, workdir
 from personax.training.checkpoint import Checkpoints
-from personax.training.distributed import is_first, say
-from personax.training.feed import Feed, batch, make_feed
+from personax.training.distributed import is_host0, print_on_host0
+from personax.training.few_shot import Feed, batch, make_feed
+from personax.training.regularization import prior_set
+from personax.training.setup import Run, fixed_data, language, make_data, prepare
 from personax.training.source import Source, few_shot
 from personax.training.state import TrainState, create
 from personax.training.step import Step, make_step
 from personax.training.stopping import stop_agreed
 from personax.training.validation import make_validation
 from personax.training.writer import Writer
-from personax.tree import count
-from personax.typing import Metrics, Theta
 
 
 def define_flags() -> None:
@@ -51,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     config = flags.FLAGS.config
     name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     folder = pathlib.Path(flags.FLAGS.workdir or f"runs/{name}")
-    with command.one_sentence():
+    with command.exit_on_user_error():
         together = distributed.join()
     with together:
         if not train(config, folder):
@@ -64,16 +67,18 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
     Returns whether that is done; False where the run was told to stop.
     """
     watch = command.Stopwatch()
-    with watch("load"), command.one_sentence():
+    with watch("load"), command.exit_on_user_error():
         run = prepare(config)
         _claim(config, run, folder)
-    if distributed.agreed(lambda: _is_finished(config, folder)):
-        say(f"{folder} is finished after {config.steps} steps: {folder}/concept")
+    if distributed.broadcast_from_host0(lambda: _is_finished(config, folder)):
+        print_on_host0(
+            f"{folder} is finished after {config.steps} steps: {folder}/concept"
+        )
         return True
     for part, leaves in run.theta.items():
         size = len(jax.tree.leaves(leaves))
-        say(f"training {part}: {count(leaves):,} numbers in {size} leaves")
-    with watch("encode"), command.one_sentence():
+        print_on_host0(f"training {part}: {count(leaves):,} numbers in {size} leaves")
+    with watch("encode"), command.exit_on_user_error():
         source, fixed = make_source(config, run)
     with watch("draw"):
         gallery = _gallery(config, run)
@@ -91,20 +96,22 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
         Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints,
     ):
         state = checkpoints.restore(state, source)
-        with Writer(folder, int(state.step), writes=is_first()) as writer:
+        with Writer(folder, int(state.step), writes=is_host0()) as writer:
             looks = _make_look(config, run, folder, gallery, fixed, writer)
             with watch("train"):
                 state = _loop(
                     config, run, step, state, source, looks, writer, checkpoints
                 )
             if int(state.step) < config.steps:
-                say(f"Stopped at step {state.step}; the same command goes on.")
+                print_on_host0(
+                    f"Stopped at step {state.step}; the same command goes on."
+                )
                 return False
             with watch("draw"):
                 _draw_last(config, run, folder, state, gallery, writer)
     # The concept comes last: where it is, the run is finished.
     save_concept(config, run, folder, state)
-    if is_first():
+    if is_host0():
         size = (folder / "concept" / "theta.safetensors").stat().st_size
         print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
         print(f"pictures in {folder}/grid.png\n{watch}")
@@ -136,7 +143,9 @@ def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
             data[f"masks {i}"] = workdir.digest(run.masks[i])
     for i, earlier in enumerate(config.before):
         data[f"before {i}"] = artifact.digest(pathlib.Path(earlier))
-    distributed.agreed(lambda: workdir.claim(folder, config.to_dict(), data))
+    distributed.broadcast_from_host0(
+        lambda: workdir.claim(folder, config.to_dict(), data)
+    )
 
 
 def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
@@ -148,7 +157,7 @@ def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     """What the steps see and what the validation loss sees, frozen work done."""
     if run.material is not None:
         flow = _flow(run, frozen_text=_frozen_text(run))
-        return stream.make_source(flow), stream.held_out(flow)
+        return streaming.make_source(flow), streaming.held_out(flow)
     priors = [
         prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
         for prior, lesson in zip(run.priors, run.lessons, strict=True)
@@ -172,8 +181,8 @@ def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
     return few_shot(make(data)), batches
 
 
-def _flow(run: Run, frozen_text: Denoiser | None = None) -> stream.Flow:
-    return stream.make_flow(
+def _flow(run: Run, frozen_text: Denoiser | None = None) -> streaming.Flow:
+    return streaming.make_flow(
         run.material,
         run.base.params["vae"],
         run.plain.denoiser.spec,
@@ -217,7 +226,7 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
 def _tiles(run: Run) -> list[images.Pixels]:
     """The training pictures as the network sees them, without augmentation."""
     if run.material is not None:
-        return stream.tiles(_flow(run), count=8)
+        return streaming.tiles(_flow(run), count=8)
     return [
         images.to_uint8(images.fit(pixels, run.size))
         for each in run.pictures
@@ -259,7 +268,7 @@ def _make_look(
         if draws(step):
             title = f"{config.method}, step {step}"
             pixels = preview.sheet(gallery, run.bind(theta), title)
-            if is_first():
+            if is_host0():
                 images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
             writer.image(step, "samples", pixels)
 
@@ -288,7 +297,7 @@ def _loop(
             initial=start,
             unit="step",
             desc="training",
-            disable=not is_first(),
+            disable=not is_host0(),
         ) as bar,
     ):
         for i in range(start, config.steps):
@@ -343,7 +352,7 @@ def _diverged(
 ) -> SystemExit:
     newest = checkpoints.newest()
     good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
-    say(
+    print_on_host0(
         f"\npersonax: The loss is {values['loss']} at step {step}, and theta's norm "
         f"{values['theta_norm']}; the last good checkpoint is {good}. Lower the "
         "learning rate, in another --workdir.",
@@ -357,7 +366,7 @@ def save_concept(
 ) -> None:
     theta = sharding.fetch(trained(state))  # by all processes
     prepared = sharding.fetch(methods.saved(run.method, run.plain.denoiser))
-    if not is_first():
+    if not is_host0():
         return
     artifact.save(
         folder / "concept",
@@ -391,7 +400,7 @@ def _draw_last(
     else:
         pixels = preview.sheet(gallery, run.bind(trained(state)), title)
     writer.image(config.steps, "samples", pixels)
-    if is_first():
+    if is_host0():
         images.write_png(folder / "grid.png", pixels)
 
 

@@ -31,12 +31,12 @@ settings.load_profile("untimed")
 
 import pytest  # noqa: E402
 
-from personax import tree  # noqa: E402
+from personax.core import tree  # noqa: E402
 from personax.diffusion.schedule import ScheduleConfig  # noqa: E402
+from personax.diffusion.spec import Spec  # noqa: E402
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text  # noqa: E402
 from personax.networks.unet import UNetConfig, init_unet  # noqa: E402
 from personax.networks.vae import VAEConfig, init_vae  # noqa: E402
-from personax.spec import Spec  # noqa: E402
 from tests.random_params import random_params  # noqa: E402
 
 
@@ -117,7 +117,7 @@ def tiny_params(tiny_spec) -> dict:
 @pytest.fixture(scope="session")
 def tiny(tiny_spec, tiny_params):
     """The denoiser of the tiny model."""
-    from personax.denoiser import Denoiser
+    from personax.diffusion.denoiser import Denoiser
 
     params = {name: tiny_params[name] for name in ("unet", "text_encoder")}
     assert tree.count(params) < 300_000

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from personax import tree
+from personax.core import tree
 
 
 def random_params(shapes):

@@ -11,7 +11,7 @@ import pytest
 
 from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
-from personax.teaching import language, make_data, prepare
+from personax.training.setup import language, make_data, prepare
 from personax.training.state import create
 from personax.training.step import make_step
 

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from personax.training.writer import read_metrics
+from tests.commands.test_resume import assert_same, lines, stop_when
 from tests.fast import FAST, WITHOUT_TORCH
 from tests.loading.make import write_pipeline
-from tests.test_resume import assert_same, lines, stop_when
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 60

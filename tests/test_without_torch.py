@@ -15,7 +15,7 @@ for module in pkgutil.walk_packages(personax.__path__, "personax."):
 
 from personax.loading import load_base
 from personax.networks.tokenizer import tokenize
-from personax.tree import count
+from personax.core.tree import count
 base = load_base()
 ids = tokenize(base.tokenizer, ["a photo of a dog"])
 print(count(base.params), ids[0, :7].tolist())

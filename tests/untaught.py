@@ -2,7 +2,8 @@
 
 import jax
 
-from personax import artifact, methods
+from personax import methods
+from personax.concepts import artifact
 
 
 def save_untaught(folder, emoji, concept, name, change=lambda theta: theta):

@@ -1,6 +1,6 @@
 """What of Custom Diffusion does the work?
 
-    python -m benchmarks.claims.ablations --config configs/claims/ablations.py \
+    python -m experiments.claims.ablations --config configs/claims/ablations.py \
         --out runs/claims/ablations
 
 Kumari et al. 2023 (Custom Diffusion), tables 3 and 5, means of ten and of nine sets,

@@ -1,6 +1,6 @@
 """Image and text alignment while a concept is taught.
 
-    python -m benchmarks.claims.alignment_steps \
+    python -m experiments.claims.alignment_steps \
         --config configs/claims/alignment_steps.py --out runs/claims/alignment_steps
 
 Kumari et al. 2023 (Custom Diffusion), fig. 20: alignment with the subject's pictures

@@ -1,6 +1,6 @@
 """What is left of "a dog" when "<v1> dog" has been taught (Kumari et al. 2023).
 
-    python -m benchmarks.claims.category_drift \
+    python -m experiments.claims.category_drift \
         --config configs/claims/category_drift.py --out runs/claims/category_drift
 
 The claim (tables 1 and 7, fig. 18): trained with real regularisation pictures, Custom

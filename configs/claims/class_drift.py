@@ -1,6 +1,6 @@
 """A concept's words drift away from their class, and lose its attention.
 
-    python -m benchmarks.claims.class_drift --config configs/claims/class_drift.py \
+    python -m experiments.claims.class_drift --config configs/claims/class_drift.py \
         --out runs/claims/class_drift
 
 Huang et al. 2024 (ClassDiffusion), sec. 3, fig. 3 and app. D: while Custom Diffusion is

@@ -1,6 +1,6 @@
 """How fine must the class word be that a concept is taught with?
 
-    python -m benchmarks.claims.class_granularity \
+    python -m experiments.claims.class_granularity \
         --config configs/claims/class_granularity.py \
         --out runs/claims/class_granularity
 

@@ -1,6 +1,6 @@
 """How far can a concept be compressed?
 
-    python -m benchmarks.claims.compression --config configs/claims/compression.py \
+    python -m experiments.claims.compression --config configs/claims/compression.py \
         --out runs/claims/compression
 
 Kumari et al. 2023 (Custom Diffusion), app. C, fig. 15: of what training adds to keys

@@ -1,6 +1,6 @@
 """Fidelity against control, drift and its rectification (Cao et al. 2023).
 
-    python -m benchmarks.claims.gcfg \
+    python -m experiments.claims.gcfg \
         --config configs/claims/gcfg.py --out runs/claims/gcfg \
         --config.run runs/concept_centric
 

@@ -1,6 +1,6 @@
 """Infusion overfits less than methods that change the base (Zeng et al. 2024).
 
-    python -m benchmarks.claims.infusion_steps \
+    python -m experiments.claims.infusion_steps \
         --config configs/claims/infusion_steps.py --out runs/claims/infusion_steps
 
 The claim (sec. 5.2, fig. 9 to 11): of methods that were tuned to learn the concept in

@@ -1,6 +1,6 @@
 """Which layers does fine-tuning change the most?
 
-    python -m benchmarks.claims.rate_of_change \
+    python -m experiments.claims.rate_of_change \
         --config configs/claims/rate_of_change.py --out runs/claims/rate_of_change
 
 Kumari et al. 2023 (Custom Diffusion), sec. 3.1 and fig. 2: after the whole UNet was

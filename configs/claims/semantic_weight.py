@@ -1,6 +1,6 @@
 """How much does ClassDiffusion's loss have to weigh, and for how long?
 
-    python -m benchmarks.claims.semantic_weight \
+    python -m experiments.claims.semantic_weight \
         --config configs/claims/semantic_weight.py --out runs/claims/semantic_weight
 
 Huang et al. 2024 (ClassDiffusion), fig. 8 and the table of weights: on "a photo of a

@@ -1,6 +1,6 @@
 """Two concepts in one picture, by Custom Diffusion (Kumari et al. 2023).
 
-    python -m benchmarks.claims.two_concepts \
+    python -m experiments.claims.two_concepts \
         --config configs/claims/two_concepts.py --out runs/claims/two_concepts
 
 The claims: trained jointly or merged in closed form, two concepts come out in one

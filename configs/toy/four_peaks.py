@@ -1,6 +1,6 @@
 """Overfitting on four peaks (Zeng et al. 2024, fig. 4 to 6): a line beneath one.
 
-    python -m personax.toy --config configs/toy/four_peaks.py --out runs/toy_four
+    python -m experiments.toy --config configs/toy/four_peaks.py --out runs/toy_four
 
 47 s with compilation, on two CPU cores beside other work; 45 s of processor time.
 Pictures: curves.png, samples.png and field.png in the folder, a CSV of each.

@@ -1,6 +1,6 @@
 """Overfitting on 25 peaks (Zeng et al. 2024, fig. 4 to 6): lines beneath five of them.
 
-    python -m personax.toy --config configs/toy/twenty_five_peaks.py --out runs/toy_25
+    python -m experiments.toy --config configs/toy/twenty_five_peaks.py --out runs/25
 
 51 s with compilation, on two CPU cores beside other work; 49 s of processor time.
 Pictures: curves.png, samples.png and field.png in the folder, a CSV of each.

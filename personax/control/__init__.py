@@ -1,0 +1,1 @@
+"""Controls: what may happen inside an attention layer."""

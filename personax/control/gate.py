@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from personax.core.typing import Keys, Text
 from personax.networks.attention import Context, Edit, Site
-from personax.typing import Keys, Text
 
 # {site and projection, "…/attn2/to_k": a row of every concept, in the site's width}
 Rows = Mapping[str, Float[Array, "k c"]]

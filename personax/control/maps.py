@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from personax.core.typing import Probs
 from personax.networks.attention import Context, Edit, Site
-from personax.typing import Probs
 
 Kind = Literal["self", "cross", "any"]
 

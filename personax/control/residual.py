@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
+from personax.core.typing import Keys, Text
 from personax.networks.attention import Context, Edit, Site
-from personax.typing import Keys, Text
 
 # {site: vectors of every concept, in the site's own width}
 Vectors = Mapping[str, Float[Array, "k v c"]]
@@ -26,11 +26,11 @@ class Residual:
 
     values: Vectors
     keys: Vectors
-    first: int = struct.field(pytree_node=False, default=0)
+    concept_offset: int = struct.field(pytree_node=False, default=0)
     pieces: str = struct.field(pytree_node=False, default="all")
 
     def __call__(self, site: Site, context: Context) -> Edit:
-        marked = context.where is not None
+        marked = context.concept_mask is not None
         if not marked or site.name not in {*self.values, *self.keys}:
             return Edit()
 
@@ -38,9 +38,11 @@ class Residual:
             if vectors is None:
                 return x
             concepts, count, _ = vectors.shape
-            where = context.where[self.first : self.first + concepts]
+            concept_mask = context.concept_mask[
+                self.concept_offset : self.concept_offset + concepts
+            ]
             for j in range(count):
-                at = _behind(where, j, self.pieces).astype(x.dtype)
+                at = _behind(concept_mask, j, self.pieces).astype(x.dtype)
                 own = vectors[:, j].astype(x.dtype)
                 x = x + jnp.einsum("kbn,kc->bnc", at, own).reshape(x.shape)
             return x
@@ -54,10 +56,12 @@ class Residual:
         return Edit(kv=edit)
 
 
-def _behind(where: Bool[Array, "k b n"], j: int, pieces: str) -> Bool[Array, "k b n"]:
+def _behind(
+    concept_mask: Bool[Array, "k b n"], j: int, pieces: str
+) -> Bool[Array, "k b n"]:
     """The j-th tokens behind each stretch that is marked, for 0 those themselves."""
     if j == 0 and pieces == "all":
-        return where
-    following = jnp.pad(where[..., 1:], ((0, 0), (0, 0), (0, 1)))
-    last = where & ~following
-    return jnp.pad(last, ((0, 0), (0, 0), (j, 0)))[..., : where.shape[-1]]
+        return concept_mask
+    following = jnp.pad(concept_mask[..., 1:], ((0, 0), (0, 0), (0, 1)))
+    last = concept_mask & ~following
+    return jnp.pad(last, ((0, 0), (0, 0), (j, 0)))[..., : concept_mask.shape[-1]]

@@ -3,12 +3,12 @@
 from flax import struct
 from jax import lax
 
+from personax.core.typing import Keys, Text
 from personax.networks.attention import Context, Edit, Site
-from personax.typing import Keys, Text
 
 
 @struct.dataclass
-class StopFirst:
+class DetachBOS:
     """Holds key and value of sequence position 0 constant at every cross-attention.
 
     Custom Diffusion, Kumari et al. 2023, appendix E. The paper says that the start

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from personax.images import Mask, Pixels, to_float
+from personax.core.images import Mask, Pixels, to_float
 
 AUGMENT = ("none", "paper", "compvis", "huggingface")
 CROP = ("centre", "random", "squash")

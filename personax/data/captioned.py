@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from personax.images import SUFFIXES
+from personax.core.images import SUFFIXES
 
 
 class Captioned(NamedTuple):

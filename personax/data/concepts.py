@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from personax.core.images import Mask, Pixels, read_images
 from personax.data import emoji
-from personax.images import Mask, Pixels, read_images
 
 
 def pictures(source: str) -> list[Pixels]:

@@ -3,7 +3,7 @@
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from personax.images import Pixels
+from personax.core.images import Pixels
 
 
 def canny(

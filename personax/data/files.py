@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from personax.core.images import SUFFIXES, decode
 from personax.data.captioned import read_captioned
 from personax.data.headers import Header, read_headers
 from personax.data.picture import Picture
-from personax.images import SUFFIXES, decode
 
 
 class Entry(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from personax.progress import Progress
+from personax.core.progress import Progress
 
 _CACHE = "~/.cache/personax/headers"
 _ORIENTATION = 0x0112  # EXIF's; from 5 on the picture is stored lying on its side

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from personax.images import Pixels
+from personax.core.images import Pixels
 
 
 class Picture(NamedTuple):

@@ -4,6 +4,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+from personax.core.tree import nearest
 from personax.data import emoji
 from personax.data.custom_concept_101 import (
     open_custom_concept_101,
@@ -16,7 +17,6 @@ from personax.data.custom_diffusion_sets import (
 from personax.data.dreambooth_set import open_dreambooth
 from personax.data.subject_folders import open_folders
 from personax.data.subjects import Pair, Readers, Subject
-from personax.tree import nearest
 
 __all__ = ["Pair", "Subject", "read_pairs", "read_subjects"]
 

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from personax.core.images import Pixels
 from personax.data.augment import crop_box
 from personax.data.order import Order
 from personax.data.picture import PictureSet
-from personax.images import Pixels
 
 HINTS = ("", "canny")
 
@@ -32,7 +32,7 @@ class Reader(Protocol):
         ...
 
 
-class Words(NamedTuple):
+class CaptionPolicy(NamedTuple):
     """What pictures are called: one of `prompts`, or () for what the set says."""
 
     prompts: tuple[str, ...] = ()
@@ -47,7 +47,12 @@ class Stream:
     """
 
     def __init__(
-        self, reader: Reader, order: Order, words: Words = Words(), *, rows: range
+        self,
+        reader: Reader,
+        order: Order,
+        words: CaptionPolicy = CaptionPolicy(),
+        *,
+        rows: range,
     ):
         self.reader, self.order, self.words, self.rows = reader, order, words, rows
 
@@ -62,7 +67,7 @@ class Stream:
         They are what they are: not mirrored, cut out of the middle, called by the first
         prompt.
         """
-        words = Words(self.words.prompts[:1])
+        words = CaptionPolicy(self.words.prompts[:1])
         still = Stream(self.reader.still(), self.order, words, rows=self.rows)
         seed = [self.order.seed, 0, 3]
         return [still._read(each, seed) for each in self.order.held_out_batches()]
@@ -88,13 +93,13 @@ class Stream:
         this process, two batches ahead.
         """
         # Here, as Grain takes seconds and few pictures need none of it.
-        from personax.data.ahead import ahead, by_thread
+        from personax.data.prefetch import by_thread, prefetch
 
-        found = ahead(self.step, range(first, _LAST), workers)
+        found = prefetch(self.step, range(first, _LAST), workers)
         return Batches(by_thread(found.map(then), 2), first)
 
 
-def _say(words: Words, rng: np.random.Generator) -> str | None:
+def _say(words: CaptionPolicy, rng: np.random.Generator) -> str | None:
     """The row's caption, or None for the set's own."""
     dropped = rng.random() < words.dropout
     number = len(words.prompts)
@@ -180,12 +185,12 @@ def next_good(pictures: PictureSet, number: int, skipped: list[str]):
 
     Raises ValueError where a hundred in a row cannot.
     """
-    for ahead in range(min(_PATIENCE, len(pictures))):
+    for prefetch in range(min(_PATIENCE, len(pictures))):
         try:
-            return pictures.picture((number + ahead) % len(pictures))
+            return pictures.picture((number + prefetch) % len(pictures))
         except ValueError as error:
             skipped.append(str(error))
-    raise ValueError(f"{ahead + 1} pictures in a row cannot be read: {skipped[-1]}")
+    raise ValueError(f"{prefetch + 1} pictures in a row cannot be read: {skipped[-1]}")
 
 
 def fit(
@@ -208,7 +213,7 @@ def one_after_another(
     {"pixels", "caption", "bucket"}, or {"skipped": a sentence} where one cannot be
     read.
     """
-    from personax.data.ahead import ahead
+    from personax.data.prefetch import prefetch
 
     def look(number: int) -> Mapping[str, Any]:
         try:
@@ -223,4 +228,4 @@ def one_after_another(
     def looks(i: int) -> list[Mapping[str, Any]]:
         return [look(number) for number in chunks[i]]
 
-    return iter(ahead(looks, range(len(chunks)), workers))
+    return iter(prefetch(looks, range(len(chunks)), workers))

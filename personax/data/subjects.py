@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
+from personax.core.images import SUFFIXES
 from personax.data.files import is_picture
-from personax.images import SUFFIXES
 
 Kind = Literal["live", "object"]
 

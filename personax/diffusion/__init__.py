@@ -1,0 +1,1 @@
+"""Denoisers, noise schedules, solvers, guidance and editing."""

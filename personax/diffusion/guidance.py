@@ -13,9 +13,17 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from personax.denoiser import Denoiser, Hint, Prompt, follows, predict, read, show
+from personax.core.typing import Latents
+from personax.diffusion.denoiser import (
+    Denoiser,
+    Hint,
+    Prompt,
+    encode_at,
+    encode_hint,
+    predict,
+    uses_reference,
+)
 from personax.diffusion.sampling import EpsFn
-from personax.typing import Latents
 
 # One number, or one for each evaluation of the network.
 Weight = Float[Array, ""] | Float[Array, " s"]
@@ -83,7 +91,7 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
             raise KeyError(
                 f"No model {term.denoiser!r}; there are: {', '.join(denoisers)}."
             )
-        apart = follows(denoisers[term.denoiser], term.prompt)
+        apart = uses_reference(denoisers[term.denoiser], term.prompt)
         shown = term.hint is not None
         groups.setdefault((term.denoiser, apart, shown), []).append(j)
     hints = [hint_of(denoisers, term) for term in terms]
@@ -92,13 +100,13 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
         total, maps = jnp.zeros_like(x), {}
         for (name, _, shown), group in groups.items():
             # What the words mean at this time is asked once, not for every image.
-            prompts = [read(denoisers[name], terms[j].prompt, t) for j in group]
+            prompts = [encode_at(denoisers[name], terms[j].prompt, t) for j in group]
             inputs = _interleave([x] * len(group))
             hint = None
             if shown:
                 rows = [hint_at(terms[j], hints[j], i, x.shape[0]) for j in group]
                 hint = jax.tree.map(lambda *row: _interleave(row), *rows)
-            predicted, kept = predict(
+            predicted, captured = predict(
                 denoisers[name],
                 inputs,
                 jnp.broadcast_to(t, inputs.shape[:1]),
@@ -111,7 +119,7 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
                 total = total + weight_at(terms[j], i, x.dtype) * parts[:, place]
                 maps[j] = {
                     site: probs.reshape(*rows, *probs.shape[1:])[:, place]
-                    for site, probs in kept.items()
+                    for site, probs in captured.items()
                 }
         return total, maps
 
@@ -125,7 +133,9 @@ def weight_at(term: Term, i: Int[Array, ""], dtype) -> Float[Array, ""]:
 
 def hint_of(denoisers: Mapping[str, Denoiser], term: Term) -> Hint | None:
     """The term's hint as it is at all times: to be computed outside the scan."""
-    return None if term.hint is None else show(denoisers[term.denoiser], term.hint)
+    return (
+        None if term.hint is None else encode_hint(denoisers[term.denoiser], term.hint)
+    )
 
 
 def hint_at(
@@ -142,7 +152,7 @@ def hint_at(
     return Hint(features, jnp.full((images,), _at(strength, i, features.dtype)))
 
 
-def spread(prompt: Prompt, images: int) -> Prompt:
+def broadcast_prompt(prompt: Prompt, images: int) -> Prompt:
     """The prompt, as `read` gives it, with a row for each image."""
 
     def rows(x: Array, axis: int) -> Array:
@@ -150,8 +160,8 @@ def spread(prompt: Prompt, images: int) -> Prompt:
         shape[axis] = images
         return jnp.broadcast_to(x, shape)
 
-    where = None if prompt.where is None else rows(prompt.where, 1)
-    return Prompt(rows(prompt.text, prompt.text.ndim - 3), where)
+    concept_mask = None if prompt.concept_mask is None else rows(prompt.concept_mask, 1)
+    return Prompt(rows(prompt.text, prompt.text.ndim - 3), concept_mask)
 
 
 def _at(value: Weight | float, i: Int[Array, ""], dtype) -> Float[Array, ""]:
@@ -161,19 +171,24 @@ def _at(value: Weight | float, i: Int[Array, ""], dtype) -> Float[Array, ""]:
 
 def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
     """For every image the prompts one below the other."""
-    prompts = [spread(prompt, images) for prompt in prompts]
+    prompts = [broadcast_prompt(prompt, images) for prompt in prompts]
     # A text that differs by layer has that axis in front; the others get it.
     texts = [prompt.text for prompt in prompts]
     layers = max(texts, key=lambda x: x.ndim).shape[:-3]
     texts = [jnp.broadcast_to(x, (*layers, *x.shape[-3:])) for x in texts]
     text = _interleave(texts, len(layers))
-    marks = [prompt.where for prompt in prompts if prompt.where is not None]
+    marks = [
+        prompt.concept_mask for prompt in prompts if prompt.concept_mask is not None
+    ]
     if not marks:
         return Prompt(text)
     # A prompt without the concepts' words marks no token.
     none = jnp.zeros_like(marks[0])
-    where = [none if prompt.where is None else prompt.where for prompt in prompts]
-    return Prompt(text, _interleave(where, 1))
+    concept_mask = [
+        none if prompt.concept_mask is None else prompt.concept_mask
+        for prompt in prompts
+    ]
+    return Prompt(text, _interleave(concept_mask, 1))
 
 
 def _interleave(rows: Sequence[Array], axis: int = 0) -> Array:

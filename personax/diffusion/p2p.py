@@ -11,16 +11,22 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from personax.control.maps import Borrow, Capture
-from personax.denoiser import Denoiser, Hint, Prompt, predict, read
+from personax.core.typing import AttentionMaps, Latents, Probs
 from personax.diffusion import alignment
 from personax.diffusion.alignment import Window
-from personax.diffusion.guidance import Term, hint_at, hint_of, spread, weight_at
+from personax.diffusion.denoiser import Denoiser, Hint, Prompt, encode_at, predict
+from personax.diffusion.guidance import (
+    Term,
+    broadcast_prompt,
+    hint_at,
+    hint_of,
+    weight_at,
+)
 from personax.diffusion.sampling import EpsFn, Post, sample
 from personax.diffusion.solvers import Grid, Solver
 from personax.networks.attention import Control
 from personax.networks.tokenizer import Tokenizer
 from personax.networks.unet import UNetConfig, map_sides
-from personax.typing import Kept, Latents, Probs
 
 # The name under which the source's maps are offered.
 SOURCE = "source"
@@ -67,7 +73,7 @@ class Stream:
     """
 
     terms: tuple[Term, ...]
-    follows: tuple[Follow | None, ...] = ()
+    uses_reference: tuple[Follow | None, ...] = ()
     null: Float[Array, "s b n d"] | None = None
 
 
@@ -170,19 +176,19 @@ def pair(
     number of terms and KeyError for a denoiser that is not given.
     """
     _check(denoisers, streams)
-    follows = {
+    uses_reference = {
         (p, j): each
         for p, stream in enumerate(streams)
-        for j, each in enumerate(stream.follows)
+        for j, each in enumerate(stream.uses_reference)
         if each is not None
     }
-    followed = sorted({j for _, j in follows})
+    followed = sorted({j for _, j in uses_reference})
     everything = [
         (p, j) for p, each in enumerate(streams) for j in range(len(each.terms))
     ]
-    apart = [place for place in everything if place not in follows]
+    apart = [place for place in everything if place not in uses_reference]
     apart = [(p, j) for p, j in apart if p or j not in followed]
-    captures = (*_captures(follows.values()), *keep)
+    captures = (*_captures(uses_reference.values()), *keep)
     hints = [[hint_of(denoisers, term) for term in each.terms] for each in streams]
 
     def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
@@ -191,7 +197,7 @@ def pair(
         def run(places, controls=(), maps: Mapping[str, Any] = {}):
             jobs = []
             for p, j in places:
-                shown, taken = hints[p][j], follows.get((p, j))
+                shown, taken = hints[p][j], uses_reference.get((p, j))
                 job = _job(denoisers, streams[p], j, latents[p], taken, shown, t, i)
                 jobs.append(job)
 
@@ -213,17 +219,19 @@ def pair(
         done |= run([(0, j) for j in followed], captures)
         for j in followed:
             maps = {offer: done[0, j][1]}
-            done |= run([place for place in follows if place[1] == j], keep, maps)
+            done |= run(
+                [place for place in uses_reference if place[1] == j], keep, maps
+            )
 
         total = jnp.zeros_like(latents)
-        kept: dict[int, dict[int, Kept]] = {}
+        captured: dict[int, dict[int, AttentionMaps]] = {}
         for p, j in everything:
             predicted, maps = done[p, j]
             weight = weight_at(streams[p].terms[j], i, x.dtype)
             total = total.at[p].add(weight * predicted)
             if maps:
-                kept.setdefault(p, {})[j] = maps
-        return total.reshape(x.shape), kept
+                captured.setdefault(p, {})[j] = maps
+        return total.reshape(x.shape), captured
 
     return eps
 
@@ -281,14 +289,14 @@ def blend_side(config: UNetConfig, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _check(denoisers: Mapping[str, Denoiser], streams: Sequence[Stream]) -> None:
-    if not streams or streams[0].follows:
+    if not streams or streams[0].uses_reference:
         raise ValueError("The first stream is the source, which follows none.")
     terms = len(streams[0].terms)
     for stream in streams:
-        if len(stream.terms) != terms or len(stream.follows) not in (0, terms):
+        if len(stream.terms) != terms or len(stream.uses_reference) not in (0, terms):
             raise ValueError(
                 f"The source has {terms} terms; an edit has {len(stream.terms)}, of "
-                f"which it says of {len(stream.follows)} what they follow."
+                f"which it says of {len(stream.uses_reference)} what they follow."
             )
         for term in stream.terms:
             if term.denoiser not in denoisers:
@@ -296,10 +304,10 @@ def _check(denoisers: Mapping[str, Denoiser], streams: Sequence[Stream]) -> None
                 raise KeyError(f"No model {term.denoiser!r}; there are: {known}.")
 
 
-def _captures(follows: Collection[Follow]) -> Iterator[Capture]:
+def _captures(uses_reference: Collection[Follow]) -> Iterator[Capture]:
     """What the source keeps for those who follow it."""
     yield Capture(kind="cross")
-    limits = [each.most for each in follows if each.self_amount is not None]
+    limits = [each.most for each in uses_reference if each.self_amount is not None]
     if limits:
         yield Capture(kind="self", most=0 if 0 in limits else max(limits))
 
@@ -321,7 +329,9 @@ def _job(
     prompt = term.prompt
     if j == 0 and stream.null is not None:
         prompt = Prompt(stream.null[i])
-    prompt = spread(read(denoisers[term.denoiser], prompt, t), x.shape[0])
+    prompt = broadcast_prompt(
+        encode_at(denoisers[term.denoiser], prompt, t), x.shape[0]
+    )
     hint = hint_at(term, hint, i, x.shape[0])
     return term.denoiser, _Given(x, prompt, follow, hint)
 
@@ -349,7 +359,7 @@ def _together(one, jobs: Sequence[tuple[str, _Given]]) -> list[Any]:
 
 
 def _word_maps(
-    maps: Mapping[int, Mapping[int, Kept]],
+    maps: Mapping[int, Mapping[int, AttentionMaps]],
     chosen: Float[Array, "k p j n"],
     side: tuple[int, int],
 ) -> Float[Array, "k p b rows columns"]:
@@ -365,7 +375,7 @@ def _word_maps(
     return jnp.stack(streams, 1)
 
 
-def _layers(sites: Kept, pixels: int) -> list[Probs]:
+def _layers(sites: AttentionMaps, pixels: int) -> list[Probs]:
     """The cross-attention maps of that size on the way down and up."""
     return [
         probs

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from personax.core.typing import Latents
 from personax.diffusion.solvers.ddim import ddim
 from personax.diffusion.solvers.grid import Grid, reverse
 from personax.diffusion.solvers.solver import Solver
-from personax.typing import Latents
 
 # (x, t, row index) -> (eps, attention maps); x is variance preserving for every solver.
 EpsFn = Callable[
@@ -36,10 +36,10 @@ def sample(
     an image depends on its own key only. Solvers that draw nothing need none.
     `post` edits x after every row and threads `carry`.
     """
-    return walk(eps_fn, solver, grid, x, keys, post, carry)[0]
+    return sample_with_state(eps_fn, solver, grid, x, keys, post, carry)[0]
 
 
-def walk(
+def sample_with_state(
     eps_fn: EpsFn,
     solver: Solver,
     grid: Grid,
@@ -85,7 +85,7 @@ def invert_path(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Float[Array, "s1 b h 
         return x, path.at[last - i].set(x)
 
     path = jnp.zeros((last + 2, *z0.shape), z0.dtype).at[-1].set(z0)
-    return walk(undo, ddim(), reverse(grid), z0, None, record, path)[1]
+    return sample_with_state(undo, ddim(), reverse(grid), z0, None, record, path)[1]
 
 
 def image_keys(key: Key[Array, ""], indices: Int[Array, " b"]) -> Key[Array, " b"]:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
+from personax.core.typing import Latents
 from personax.networks.config import read_config
-from personax.typing import Latents
 
 Time = Num[Array, ""] | Num[Array, "b"]
 

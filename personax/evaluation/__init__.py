@@ -1,0 +1,1 @@
+"""From an evaluation protocol to results, tables and pages."""

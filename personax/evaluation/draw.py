@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from personax import generate, prompts
+from personax.concepts.bind import Model, from_base
+from personax.core.tree import stack
 from personax.diffusion.solvers import SOLVERS, ddim
-from personax.evaluation.cells import Shot
+from personax.evaluation.results import Shot
 from personax.loading import Base
-from personax.model import Model, from_base
-from personax.prompts import Wish, parse
-from personax.tree import stack
+from personax.sampling import pipeline, prompt_terms
+from personax.sampling.prompt_terms import TermSpec, parse
 
 
 class Drawn(NamedTuple):
@@ -50,9 +50,9 @@ def make_draw(base: Base, settings: Any) -> Draw:
         raise ValueError(f"draw.eta is DDIM's; the solver is {settings.solver!r}.")
     solver = ddim(settings.eta) if settings.eta else SOLVERS[settings.solver]
     grid = solver.grid(base.spec.schedule, settings.steps)
-    one = generate.make_draw(solver, base.spec.latent_shape(*base.spec.size))
+    one = pipeline.make_draw(solver, base.spec.latent_shape(*base.spec.size))
     many = jax.jit(jax.vmap(one, in_axes=(None, 0, None, 0, None)))
-    decode = generate.make_decode(base.spec)
+    decode = pipeline.make_decode(base.spec)
     plain = from_base(base)
 
     def draw(
@@ -69,12 +69,14 @@ def make_draw(base: Base, settings: Any) -> Draw:
         found = []
         for i in range(0, len(padded), at_once):
             batch = padded[i : i + at_once]
-            wishes = [
+            term_specs = [
                 [parse(term.replace("{}", text)) for term in terms]
-                or [Wish(text, settings.guidance)]
+                or [TermSpec(text, settings.guidance)]
                 for text, _ in batch
             ]
-            encoded = stack([prompts.to_terms(models, each) for each in wishes])
+            encoded = stack(
+                [prompt_terms.to_terms(models, each) for each in term_specs]
+            )
             keys = jax.random.wrap_key_data(
                 jnp.stack([jax.random.key_data(jax.random.key(s)) for _, s in batch])
             )

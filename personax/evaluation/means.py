@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from personax.evaluation.cells import Cell, Column
+from personax.evaluation.results import Cell, Column
 
 GROUPS = {"single": "One subject", "pair": "Several subjects at once"}
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from personax.evaluation.cells import Cell
-from personax.images import Pixels, read_image
+from personax.core.images import Pixels, read_image
+from personax.evaluation.results import Cell
 
 LARGEST = 256  # a picture's longer side on a page; the sheets have all pixels
 

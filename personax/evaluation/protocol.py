@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from personax import methods
+from personax.core.tree import nearest
 from personax.data.published import Subject, read_pairs, read_subjects
 from personax.evaluation.draw import CONCEPT
-from personax.evaluation.teach import Lesson
+from personax.evaluation.train_subjects import Lesson
 from personax.loading import Base
-from personax.prompts import parse
-from personax.tree import nearest
+from personax.sampling.prompt_terms import parse
 
 WAYS = ("joint", "merge", "add")
 # Rows that nothing is taught for: the floor and the ceiling of what there is to learn.
@@ -184,13 +184,17 @@ def _row(config: ConfigDict, name: str, row: ConfigDict) -> ConfigDict:
 
 def _check_terms(name: str, terms: Sequence[str], config: ConfigDict) -> None:
     """ValueError for terms that cannot be drawn with; see draw.py."""
-    for wish in map(parse, terms):
-        if wish.model not in ("base", CONCEPT):
+    for term_spec in map(parse, terms):
+        if term_spec.model not in ("base", CONCEPT):
             raise ValueError(
-                f"The row {name} has the term {str(wish)!r}, and there are the models "
+                f"The row {name} has the term {str(term_spec)!r}; the models are "
                 f"base and {CONCEPT}."
             )
-        if wish.model == "base" and "{}" in wish.prompt and config.concept.placeholder:
+        if (
+            term_spec.model == "base"
+            and "{}" in term_spec.prompt
+            and config.concept.placeholder
+        ):
             raise ValueError(
                 f"The row {name} asks the base for {config.concept.placeholder}, which "
                 f"it does not know; the prompt is for {CONCEPT}@ alone."

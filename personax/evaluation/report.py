@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from personax.evaluation.cells import Cell, Column, Shot
+from personax.core.images import Pixels
 from personax.evaluation.means import GROUPS, group_of, measured
 from personax.evaluation.page import data_uri, fill, pictures_of, reduced, tiles
-from personax.images import Pixels
+from personax.evaluation.results import Cell, Column, Shot
 
 
 def write_report(

@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from personax.evaluation.cells import Column
 from personax.evaluation.means import Row, arrow
+from personax.evaluation.results import Column
 
 
 def write_scatter(

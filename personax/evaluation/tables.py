@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from personax.evaluation.cells import Cell, Column
 from personax.evaluation.means import GROUPS, Mean, Row, arrow, means, shown
+from personax.evaluation.results import Cell, Column
 
 NONE = "–"  # what stands for a value that was not measured
 

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 from flax import struct
 
+from personax.core.tree import flat, nest
+from personax.core.typing import Params
 from personax.diffusion.schedule import ScheduleConfig
+from personax.diffusion.spec import Spec
 from personax.loading import files, ldm, names
 from personax.loading.files import EMBEDDED, embedded
 from personax.loading.place import Shardings, fingerprints, place
@@ -15,9 +18,6 @@ from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.tokenizer import Tokenizer, load_tokenizer
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
-from personax.spec import Spec
-from personax.tree import flat, nest
-from personax.typing import Params
 
 # What a single-file checkpoint of SD 1.x leaves out stands here.
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"

@@ -5,10 +5,10 @@ from pathlib import Path
 from flax import struct
 from transformers import BertTokenizer
 
+from personax.core.typing import Params
 from personax.loading import files
 from personax.loading.dino import Scaling, fitted, read_config_json, read_scaling
 from personax.networks.blip import BlipConfig, init_blip
-from personax.typing import Params
 
 # CLIP's mean and deviation, which BLIP and BLIP-2 were trained with.
 SCALING = Scaling(

@@ -5,11 +5,11 @@ from pathlib import Path
 from flax import struct
 from transformers import BertTokenizer
 
+from personax.core.typing import Params
 from personax.loading import files
 from personax.loading.blip import SCALING, VISION_NAMES, read_bert_tokenizer
 from personax.loading.dino import fitted, read_config_json, read_scaling
 from personax.networks.blip2 import Blip2Config, init_blip2
-from personax.typing import Params
 
 # transformers calls attention what the authors' Q-Former, as any BERT, calls self.
 _NAMES = {**VISION_NAMES, "attention.self.": "attention.attention."}

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from flax import struct
 
+from personax.core.tree import nest
+from personax.core.typing import Params
 from personax.loading import files, names
 from personax.loading.place import Shardings, place
 from personax.networks.clip import CLIPConfig, init_clip
 from personax.networks.tokenizer import Tokenizer, load_tokenizer
-from personax.tree import nest
-from personax.typing import Params
 
 # OpenAI's, which a directory without preprocessor_config.json was trained with.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -6,11 +6,11 @@ from typing import Any
 
 from flax import struct
 
+from personax.core.tree import nest
+from personax.core.typing import Params
 from personax.loading import files, names
 from personax.loading.place import Shardings, place
 from personax.networks.controlnet import ControlNetConfig, init_controlnet
-from personax.tree import nest
-from personax.typing import Params
 
 _STEM = "diffusion_pytorch_model"
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import struct
 
+from personax.core.tree import nest
+from personax.core.typing import Key, Params
 from personax.loading import files, names
 from personax.loading.place import place
 from personax.loading.stored import Stored
 from personax.networks.vit import ViTConfig, init_vit
-from personax.tree import nest
-from personax.typing import Key, Params
 
 # ImageNet's, which DINO was trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import jax
 
+from personax.core.tree import flat, nest
+from personax.core.typing import Params
 from personax.loading import files, names
 from personax.loading.place import place
 from personax.networks.inception import init_inception
-from personax.tree import flat, nest
-from personax.typing import Params
 
 _PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
 _COUNTER = "num_batches_tracked"  # of torch's norms: how often they were trained

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from personax.core.tree import flat
+from personax.core.typing import Key, Params
 from personax.loading.stored import Stored
-from personax.tree import flat
-from personax.typing import Key, Params
 
 _TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 

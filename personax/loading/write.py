@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from personax.core.tensor_file import write_tensors
+from personax.core.tree import flat
+from personax.core.typing import Params
 from personax.loading.files import STEMS
 from personax.loading.names import from_layout, torch_name
 from personax.networks.controlnet import ControlNetConfig
-from personax.tensor_file import write_tensors
-from personax.tree import flat
-from personax.typing import Params
 
 DTYPES = ("float32", "float16")
 

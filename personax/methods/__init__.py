@@ -4,16 +4,6 @@ import inspect
 from collections.abc import Callable
 
 from personax.methods import losses
-from personax.methods.base import (
-    Concept,
-    Method,
-    Part,
-    after,
-    bind,
-    init,
-    prepare,
-    saved,
-)
 from personax.methods.class_diffusion import class_diffusion
 from personax.methods.concept_centric import concept_centric
 from personax.methods.controlnet import controlnet
@@ -24,6 +14,16 @@ from personax.methods.infusion import infusion
 from personax.methods.lora import lora
 from personax.methods.neti import neti
 from personax.methods.oft import oft
+from personax.methods.parts.base import (
+    Concept,
+    Method,
+    Part,
+    after,
+    bind,
+    init,
+    prepare,
+    saved,
+)
 from personax.methods.perfusion import perfusion
 from personax.methods.prospect import prospect
 from personax.methods.svdiff import svdiff

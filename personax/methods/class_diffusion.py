@@ -1,8 +1,8 @@
 """ClassDiffusion (Huang et al. 2024): Custom Diffusion that keeps its class's sense."""
 
 from personax.methods import losses
-from personax.methods.base import Method
 from personax.methods.custom_diffusion import custom_diffusion
+from personax.methods.parts.base import Method
 
 
 def class_diffusion(

@@ -1,9 +1,9 @@
 """Concept-centric personalization (Cao et al. 2023): a UNet without text."""
 
 from personax.methods import losses
-from personax.methods.base import Method
-from personax.methods.null_text import null_text
-from personax.methods.weights import weights
+from personax.methods.parts.base import Method
+from personax.methods.parts.folded_null_text import null_text
+from personax.methods.parts.weights import weights
 
 
 def concept_centric(

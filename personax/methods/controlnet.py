@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from personax.denoiser import CONTROLNET, Denoiser, with_controlnet
+from personax.core.typing import Ids, Key, Params, Theta
+from personax.diffusion.denoiser import CONTROLNET, Denoiser, with_controlnet
 from personax.methods import losses
-from personax.methods.base import Concept, Method, Part
 from personax.methods.losses import Loss
+from personax.methods.parts.base import Concept, Method, Part
 from personax.networks.controlnet import ControlNetConfig, copy_encoder
-from personax.typing import Ids, Key, Params, Theta
 
 
 def controlnet(*, channels: Sequence[int] = (16, 32, 96, 256), **denoising) -> Method:

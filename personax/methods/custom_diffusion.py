@@ -1,11 +1,11 @@
 """Custom Diffusion (Kumari et al. 2023): cross-attention K/V and a modifier token."""
 
-from personax.control.stop import StopFirst
+from personax.control.stop import DetachBOS
 from personax.methods import losses
-from personax.methods.activations import control
-from personax.methods.base import Method
-from personax.methods.tokens import tokens
-from personax.methods.weights import lora, replace, weights
+from personax.methods.parts.activations import control
+from personax.methods.parts.base import Method
+from personax.methods.parts.tokens import tokens
+from personax.methods.parts.weights import lora, replace, weights
 
 
 def custom_diffusion(
@@ -22,5 +22,5 @@ def custom_diffusion(
     parts = {"weights": weights(train, lora(rank) if rank else replace())}
     if words:
         parts["tokens"] = tokens()
-    parts["stop_first"] = control(StopFirst())
+    parts["stop_first"] = control(DetachBOS())
     return Method(parts, losses.denoising(**denoising))

@@ -1,9 +1,9 @@
 """DreamBooth (Ruiz et al. 2022): the whole UNet, and a rare word left as it is."""
 
 from personax.methods import losses
-from personax.methods.base import Method
-from personax.methods.tokens import tokens
-from personax.methods.weights import drawn, weights
+from personax.methods.parts.base import Method
+from personax.methods.parts.tokens import tokens
+from personax.methods.parts.weights import drawn, weights
 
 
 def dreambooth(

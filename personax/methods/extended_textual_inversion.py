@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from personax.methods import losses
-from personax.methods.base import Method
-from personax.methods.vectors import layered
+from personax.methods.parts.base import Method
+from personax.methods.parts.conditioned_tokens import layered
 
 
 def extended_textual_inversion(*, speak: Sequence[int] = (), **denoising) -> Method:

@@ -1,8 +1,8 @@
 """Infusion (Zeng et al. 2024): residual values under the frozen model's own maps."""
 
 from personax.methods import losses
-from personax.methods.activations import frozen_stream, residual
-from personax.methods.base import Method
+from personax.methods.parts.activations import frozen_stream, residual
+from personax.methods.parts.base import Method
 
 
 def infusion(

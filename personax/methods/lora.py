@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from personax.methods import losses
-from personax.methods.base import Method
-from personax.methods.tokens import tokens
-from personax.methods.weights import lora as low_rank
-from personax.methods.weights import weights
+from personax.methods.parts.base import Method
+from personax.methods.parts.tokens import tokens
+from personax.methods.parts.weights import lora as low_rank
+from personax.methods.parts.weights import weights
 
 # The kernels of each kind; counts are SD 1.5's.
 TARGETS = {

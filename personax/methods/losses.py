@@ -7,14 +7,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from personax.denoiser import CONTROLNET, Denoiser, Hint, Prompt, encode, network, show
+from personax.core.tree import flat, overwrite
+from personax.core.typing import Ids, Latents, Metrics, Text
 from personax.diffusion import schedule
-from personax.methods.tokens import TABLE
+from personax.diffusion.denoiser import (
+    CONTROLNET,
+    Denoiser,
+    Hint,
+    Prompt,
+    encode,
+    encode_hint,
+    network,
+)
+from personax.diffusion.spec import Spec
+from personax.methods.parts.tokens import TABLE
 from personax.networks.clip_text import clip_text, pool_text
 from personax.networks.vae import Posterior, draw, scale
-from personax.spec import Spec
-from personax.tree import flat, overwrite
-from personax.typing import Ids, Latents, Metrics, Text
 
 
 class Batch(NamedTuple):
@@ -29,7 +37,9 @@ class Batch(NamedTuple):
     weight: Float[Array, " b"] | None = None  # of each example's loss
     mask: Float[Array, "b h w"] | None = None  # 1 where the loss counts
     plain: Ids | None = None  # the captions without the placeholders
-    where: Bool[Array, "b k n"] | None = None  # their tokens that are concept k's
+    concept_mask: Bool[Array, "b k n"] | None = (
+        None  # their tokens that are concept k's
+    )
     pairs: Int[Array, "k 2 n"] | None = None  # "a photo of a <v1> dog", "… of a dog"
     hint: Float[Array, "b height width c"] | None = None  # what a ControlNet follows
 
@@ -184,17 +194,19 @@ def draws(
 
 def prompt_of(denoiser: Denoiser, batch: Batch) -> Prompt:
     """The batch's captions, encoded here where their text is not frozen."""
-    where = None if batch.where is None else jnp.moveaxis(batch.where, 1, 0)
+    concept_mask = (
+        None if batch.concept_mask is None else jnp.moveaxis(batch.concept_mask, 1, 0)
+    )
     if batch.text is None:
-        return encode(denoiser, batch.ids, where)
-    return Prompt(batch.text, where)
+        return encode(denoiser, batch.ids, concept_mask)
+    return Prompt(batch.text, concept_mask)
 
 
 def hint_of(denoiser: Denoiser, batch: Batch) -> Hint | None:
     """The batch's hints, where there are some and a ControlNet to read them."""
     if batch.hint is None or CONTROLNET not in denoiser.params:
         return None
-    return show(denoiser, batch.hint)
+    return encode_hint(denoiser, batch.hint)
 
 
 def snr_weight(spec: Spec, t: Int[Array, " b"], gamma: float) -> Float[Array, " b"]:

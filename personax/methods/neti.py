@@ -9,14 +9,14 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from personax.denoiser import Denoiser
+from personax.core.typing import ConceptMask, Key, Params, Text, Theta
+from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
-from personax.methods.base import Concept, Method, Part
 from personax.methods.losses import Loss
-from personax.methods.vectors import check_single
+from personax.methods.parts.base import Concept, Method, Part
+from personax.methods.parts.conditioned_tokens import check_single
 from personax.networks.layers import dense, init_dense, init_norm, keys_for, layer_norm
 from personax.networks.unet import cross_sites
-from personax.typing import Key, Params, Text, Theta, Where
 
 # Deviations of the Fourier frequencies, of timesteps out of 1,000 and of layers.
 SIGMA_T, SIGMA_LAYER = 0.03, 2.0
@@ -62,33 +62,43 @@ class Mapper:
     kept: Int[Array, " e"] | None
     bypass: float = struct.field(pytree_node=False)
     steps: int = struct.field(pytree_node=False)
-    first: int = struct.field(pytree_node=False)
+    concept_offset: int = struct.field(pytree_node=False)
     by_layer: bool = struct.field(pytree_node=False, default=True)
 
     def embed(
-        self, x: Text, where: Where, t: Float[Array, " b"], layer: Int[Array, " b"]
+        self,
+        x: Text,
+        concept_mask: ConceptMask,
+        t: Float[Array, " b"],
+        layer: Int[Array, " b"],
     ) -> Text:
         # What stands there is the class word's embedding.
         length = _length(x)
-        for marked, said in self._said(where, t, layer):
+        for marked, said in self._said(concept_mask, t, layer):
             word, _ = jnp.split(said, 2, axis=-1)
             said = (_unit(word)[:, None] * length).astype(x.dtype)
             x = jnp.where(marked[..., None], said, x)
         return x
 
     def after(
-        self, states: Text, where: Where, t: Float[Array, " b"], layer: Int[Array, " b"]
+        self,
+        states: Text,
+        concept_mask: ConceptMask,
+        t: Float[Array, " b"],
+        layer: Int[Array, " b"],
     ) -> Text:
         if not self.bypass:
             return states
         length = _length(states)
-        for marked, said in self._said(where, t, layer):
+        for marked, said in self._said(concept_mask, t, layer):
             _, v = jnp.split(said, 2, axis=-1)
             said = _unit(states) + self.bypass * _unit(v)[:, None]
             states = jnp.where(marked[..., None], _unit(said) * length, states)
         return states
 
-    def _said(self, where: Where, t: Float[Array, " b"], layer: Int[Array, " b"]):
+    def _said(
+        self, concept_mask: ConceptMask, t: Float[Array, " b"], layer: Int[Array, " b"]
+    ):
         """(its marks, what its mapper says) of each concept."""
         kept = self.kept
         if kept is not None:
@@ -98,7 +108,7 @@ class Mapper:
         count = jax.tree.leaves(self.params)[0].shape[0]
         for k in range(count):
             own = jax.tree.map(lambda leaf, k=k: leaf[k], self.params)
-            yield where[self.first + k], mapped(own, x, kept)
+            yield concept_mask[self.concept_offset + k], mapped(own, x, kept)
 
 
 def mapped(
@@ -180,7 +190,7 @@ def _part(bypass: float, truncate: int) -> Part:
             kept=jnp.array([truncate]) if truncate else None,
             bypass=bypass,
             steps=denoiser.spec.schedule.num_train_timesteps,
-            first=denoiser.first,
+            concept_offset=denoiser.concept_offset,
         )
         return denoiser.replace(words=(*denoiser.words, words))
 

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from personax.denoiser import Denoiser
+from personax.core.typing import Key, Theta
+from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
-from personax.methods.base import Method
 from personax.methods.lora import TARGETS
 from personax.methods.losses import Batch
-from personax.methods.weights import Form, Leaf, weights
-from personax.typing import Key, Theta
+from personax.methods.parts.base import Method
+from personax.methods.parts.weights import Form, Leaf, weights
 
 Blocks = Float[Array, "r s s"]
 

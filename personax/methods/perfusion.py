@@ -9,15 +9,15 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from personax.control.gate import Gate, join, make_gate
-from personax.denoiser import Denoiser, encode
+from personax.core.tree import PRESETS, select
+from personax.core.typing import Ids, Key, Params, Theta
+from personax.diffusion.denoiser import Denoiser, encode
 from personax.methods import losses
-from personax.methods.base import Concept, Method, Part
 from personax.methods.losses import Batch
-from personax.methods.prepared import keep, kept
-from personax.methods.tokens import tokens
+from personax.methods.parts.base import Concept, Method, Part
+from personax.methods.parts.prepared import keep, kept
+from personax.methods.parts.tokens import tokens
 from personax.networks.clip_text import pool_text
-from personax.tree import PRESETS, select
-from personax.typing import Ids, Key, Params, Theta
 
 PREPARED = "inverse_covariance"
 
@@ -114,11 +114,11 @@ def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:
         return denoiser.replace(controls=(*others, join([*gates, own])))
 
     def after(base: Denoiser, theta: Theta, batch: Batch) -> Theta:
-        if batch.where is None:
+        if batch.concept_mask is None:
             return theta
         own = dict(theta["edit"])
         spoken = tokens().bind(base, theta["tokens"])
-        e, seen = _encodings(spoken, batch, base.first, len(own["target"]))
+        e, seen = _encodings(spoken, batch, base.concept_offset, len(own["target"]))
         # The first encoding is taken whole: there is nothing to average it with.
         known = jnp.any(own["target"] != 0, axis=1)
         rate = jnp.where(known, 1 - decay, 1.0) * seen
@@ -152,7 +152,7 @@ def _encodings(
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """(the mean encoding of each concept's tokens in the batch, 1 where it has any)."""
     text = encode(denoiser, batch.ids).text.astype(jnp.float32)
-    marks = batch.where[:, first : first + count].astype(jnp.float32)
+    marks = batch.concept_mask[:, first : first + count].astype(jnp.float32)
     tokens_of = marks.sum(axis=(0, 2))
     sums = jnp.einsum("bkn,bnd->kd", marks, text)
     seen = (tokens_of > 0).astype(jnp.float32)

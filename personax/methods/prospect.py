@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from personax.methods import losses
-from personax.methods.base import Method
-from personax.methods.vectors import staged
+from personax.methods.parts.base import Method
+from personax.methods.parts.conditioned_tokens import staged
 
 
 def prospect(*, stages: int = 10, speak: Sequence[int] = (), **denoising) -> Method:

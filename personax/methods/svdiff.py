@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from personax.denoiser import Denoiser
+from personax.core.tree import overwrite, select
+from personax.core.typing import Ids, Key, Params, Theta
+from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
-from personax.methods.base import Concept, Method, Part
-from personax.methods.prepared import keep, kept
-from personax.methods.tokens import tokens
+from personax.methods.parts.base import Concept, Method, Part
+from personax.methods.parts.prepared import keep, kept
+from personax.methods.parts.tokens import tokens
+from personax.methods.parts.weights import Leaf
 from personax.methods.unmix import unmix
-from personax.methods.weights import Leaf
-from personax.tree import overwrite, select
-from personax.typing import Ids, Key, Params, Theta
 
 PREPARED = "svd"
 MATRICES, VECTORS = r"/.*(kernel|embedding)", r"/.*(?<!kernel)(?<!embedding)"

@@ -1,8 +1,8 @@
 """Textual Inversion (Gal et al. 2022): new words, and nothing else."""
 
 from personax.methods import losses
-from personax.methods.base import Method
-from personax.methods.tokens import tokens
+from personax.methods.parts.base import Method
+from personax.methods.parts.tokens import tokens
 
 
 def textual_inversion(**denoising) -> Method:

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from personax.control.maps import Capture
-from personax.denoiser import network
+from personax.core.typing import Probs
 from personax.diffusion import schedule
+from personax.diffusion.denoiser import network
 from personax.methods.losses import Loss, draws, prompt_of
-from personax.typing import Probs
 
 
 def unmix() -> Loss:
@@ -28,7 +28,7 @@ def unmix() -> Loss:
         _, maps = network(denoiser, x, t, prompt, controls=(Capture(),))
         h, w = x.shape[1:3]
         terms = [
-            _astray(probs, batch.where, columns)
+            _astray(probs, batch.concept_mask, columns)
             for probs in maps.values()
             if (columns := round((probs.shape[2] * w / h) ** 0.5)) > 1
         ]
@@ -39,23 +39,23 @@ def unmix() -> Loss:
 
 
 def sides(
-    where: Bool[Array, "b k n"],
+    concept_mask: Bool[Array, "b k n"],
 ) -> tuple[Bool[Array, "b k"], Bool[Array, "b k"]]:
     """(concept k is the left one of row b, it is the right one); of mixed rows only."""
-    marked = where.any(axis=2)
-    at = jnp.where(marked, jnp.argmax(where, axis=2), where.shape[2])
+    marked = concept_mask.any(axis=2)
+    at = jnp.where(marked, jnp.argmax(concept_mask, axis=2), concept_mask.shape[2])
     mixed = marked.sum(axis=1, keepdims=True) == 2
     left = marked & (at == at.min(axis=1, keepdims=True))
     return left & mixed, marked & ~left & mixed
 
 
 def _astray(
-    probs: Probs, where: Bool[Array, "b k n"], columns: int
+    probs: Probs, concept_mask: Bool[Array, "b k n"], columns: int
 ) -> Float[Array, ""]:
     """The mean square over the words of mixed rows and the wrong half's pixels."""
-    left, right = sides(where)
+    left, right = sides(concept_mask)
     attention = jnp.einsum(
-        "bqn,bkn->bkq", probs.mean(axis=1), where.astype(jnp.float32)
+        "bqn,bkn->bkq", probs.mean(axis=1), concept_mask.astype(jnp.float32)
     )
     column = jnp.arange(probs.shape[2]) % columns
     # An odd map's middle column belongs to both.

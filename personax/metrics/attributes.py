@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from personax.images import Pixels
+from personax.core.images import Pixels
 
 Pictures = Sequence[Pixels] | UInt8[np.ndarray, "_ _ _ 3"]
 # Says of each picture one word, or all words that hold.

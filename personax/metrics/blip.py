@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from PIL import Image
 from transformers import BertTokenizer
 
-from personax.images import Pixels
+from personax.core.images import Pixels
+from personax.core.typing import Ids, Images, Params
 from personax.loading.blip import Blip
 from personax.loading.blip2 import Blip2
 from personax.networks.blip import (
@@ -25,7 +26,6 @@ from personax.networks.blip import (
     match_logits,
     text_features,
 )
-from personax.typing import Ids, Images, Params
 
 Scores = Float[np.ndarray, " n"]
 

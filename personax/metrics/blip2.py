@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from personax.images import Pixels
+from personax.core.images import Pixels
+from personax.core.typing import Ids, Images, Params
 from personax.loading.blip2 import Blip2
 from personax.metrics.blip import Scores, scores, unit
 from personax.networks.blip import Mask
@@ -16,7 +17,6 @@ from personax.networks.blip2 import (
     match_logits,
     text_features,
 )
-from personax.typing import Ids, Images, Params
 
 
 def itc(blip2: Blip2, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from personax.tree import flat, nearest
-from personax.typing import Params
+from personax.core.tree import flat, nearest
+from personax.core.typing import Params
 
 # By the UNet's names; what matches none is the rest. Custom Diffusion's three kinds.
 GROUPS = {

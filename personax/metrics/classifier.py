@@ -15,7 +15,9 @@ from flax import struct
 from jaxtyping import Array, Float, UInt8
 from safetensors.numpy import load_file
 
-from personax.images import Pixels
+from personax.core.images import Pixels
+from personax.core.tree import nest
+from personax.core.typing import Images, Key, Params
 from personax.loading.files import embedded
 from personax.networks.layers import (
     conv,
@@ -26,8 +28,6 @@ from personax.networks.layers import (
     init_norm,
     keys_for,
 )
-from personax.tree import nest
-from personax.typing import Images, Key, Params
 
 NONE = "none"  # no accessory, no tint
 _WIDTHS = (48, 96, 192)  # at a half, a quarter and an eighth of the picture's side

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from personax import images
+from personax.core import images
 from personax.loading.clip import Clip
 from personax.networks.clip import image_features, text_features
 from personax.networks.tokenizer import tokenize

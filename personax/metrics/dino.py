@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from personax.images import Pixels
+from personax.core.images import Pixels
+from personax.core.typing import Images, Params
 from personax.loading.dino import Dino
 from personax.networks.vit import ViTConfig, vit
-from personax.typing import Images, Params
 
 _BATCH = 64
 

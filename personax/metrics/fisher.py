@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from personax.denoiser import Denoiser, Prompt, predict
+from personax.core.typing import Latents
 from personax.diffusion import schedule
-from personax.typing import Latents
+from personax.diffusion.denoiser import Denoiser, Prompt, predict
 
 WEIGHTS = ("none", "score")
 

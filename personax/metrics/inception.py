@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from personax.images import Pixels
+from personax.core.images import Pixels
+from personax.core.typing import Params
 from personax.networks.inception import inception
-from personax.typing import Params
 
 Fitted = Float[np.ndarray, "299 299 3"]  # values in [0, 255], not rounded
 

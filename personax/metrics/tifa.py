@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from personax.images import Pixels
+from personax.core.images import Pixels
 
 Answer = Callable[[Pixels, str, Sequence[str]], str]
 

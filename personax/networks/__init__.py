@@ -1,0 +1,1 @@
+"""Networks as plain functions over nested dicts of parameters."""

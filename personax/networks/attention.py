@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from personax.core.typing import ConceptMask, Key, Keys, Params, Probs, Text
 from personax.networks import flash
 from personax.networks.compute import Compute
 from personax.networks.layers import dense, init_dense, keys_for
-from personax.typing import Key, Keys, Params, Probs, Text, Where
 
 # Above this many bytes of a device's float32 logits a site is computed in chunks, and a
 # chunk's logits have this many: a CPU's should stay in its cache.
@@ -38,7 +38,7 @@ class Site(NamedTuple):
 class Context(NamedTuple):
     """What a control may look at beside its own arrays."""
 
-    where: Where | None = None  # which tokens are concept k's
+    concept_mask: ConceptMask | None = None  # which tokens are concept k's
     maps: Mapping[str, Mapping[str, Probs]] = {}  # {stream: {site: probs}}
 
 
@@ -79,18 +79,18 @@ def attention(
     for edit in edits:
         if edit.kv is not None:
             k, v = edit.kv(k, v, text)
-    kept = {}
+    captured = {}
     if any(edit.probs is not None or edit.keep for edit in edits):
         probs = attention_probs(q, k)
         for edit in edits:
             if edit.probs is not None:
                 probs = edit.probs(probs)
         if any(edit.keep for edit in edits):
-            kept[site.name] = probs
+            captured[site.name] = probs
         out = _read(probs, v)
     else:
         out = attend(q, k, v, compute=compute)
-    return dense(params["to_out"]["0"], out.reshape(*x.shape[:2], -1)), kept
+    return dense(params["to_out"]["0"], out.reshape(*x.shape[:2], -1)), captured
 
 
 def init_attention(

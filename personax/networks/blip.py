@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from personax.core.typing import Ids, Images, Key, Params, Text
 from personax.networks.clip_text import UNUSED, init_embedding
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
@@ -23,7 +24,6 @@ from personax.networks.layers import (
     layer_norm,
 )
 from personax.networks.vit import ViTConfig, init_vit, vit
-from personax.typing import Ids, Images, Key, Params, Text
 
 Mask = Bool[Array, "b n"]  # which tokens are read: not the padding
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Ids, Images, Key, Params
 from personax.networks.blip import (
     UNUSED_TEXT,
     BertConfig,
@@ -27,7 +28,6 @@ from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import dense, init_dense, init_norm, keys_for, layer_norm
 from personax.networks.vit import ViTConfig, init_vit, vit
-from personax.typing import Ids, Images, Key, Params
 
 # What transformers reads where a file leaves an option out, unlike BLIP-2's values.
 _ABSENT_VISION = {

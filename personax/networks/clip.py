@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Ids, Images, Key, Params
 from personax.networks.clip_text import (
     NEUTRAL,
     UNUSED,
@@ -25,7 +26,6 @@ from personax.networks.clip_vision import (
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import dense, init_dense, keys_for
-from personax.typing import Ids, Images, Key, Params
 
 
 @dataclasses.dataclass(frozen=True)

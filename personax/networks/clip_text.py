@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Ids, Key, Params, Text
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import (
@@ -18,7 +19,6 @@ from personax.networks.layers import (
     keys_for,
     layer_norm,
 )
-from personax.typing import Ids, Key, Params, Text
 
 # `eos_token_id` in the files of transformers < 4.31, whatever the tokenizer's was.
 _LEGACY_EOS = 2

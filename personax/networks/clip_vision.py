@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Images, Key, Params
 from personax.networks.clip_text import (
     NEUTRAL,
     UNUSED,
@@ -19,7 +20,6 @@ from personax.networks.clip_text import (
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import conv, init_conv, init_norm, keys_for, layer_norm
-from personax.typing import Images, Key, Params
 
 # What transformers reads where a file leaves an option out, unlike ViT-L/14's values.
 _ABSENT = {

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from personax.typing import Params
+from personax.core.typing import Params
 
 
 @dataclasses.dataclass(frozen=True)

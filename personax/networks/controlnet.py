@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Key, Latents, Params, Text, TextOf
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.encoder import (
@@ -21,7 +22,6 @@ from personax.networks.encoder import (
 )
 from personax.networks.layers import conv, keys_for
 from personax.networks.unet import Residuals
-from personax.typing import Key, Latents, Params, Text, TextOf
 
 _ORDERS = ("rgb", "bgr")
 
@@ -106,7 +106,7 @@ def controlnet(
     return Residuals(down, zero(params["controlnet_mid_block"], y))
 
 
-def encode_hint(
+def embed_hint(
     params: Params,
     config: ControlNetConfig,
     hint: Float[Array, "b height width c"],

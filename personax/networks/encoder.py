@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import jax
 from jaxtyping import Array, Float
 
+from personax.core.typing import AttentionMaps, Key, Latents, Params, Text, TextOf
 from personax.networks.attention import Context, Control
 from personax.networks.compute import Compute
 from personax.networks.layers import (
@@ -18,7 +19,6 @@ from personax.networks.layers import (
 )
 from personax.networks.resnet import init_resnet, resnet
 from personax.networks.transformer import init_transformer, transformer
-from personax.typing import Kept, Key, Latents, Params, Text, TextOf
 
 DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 
@@ -116,7 +116,7 @@ class Layers:
 
     def transformer(
         self, params: Params, x: Array, block: int, name: str, place: str
-    ) -> tuple[Array, Kept]:
+    ) -> tuple[Array, AttentionMaps]:
         def run(params, x):
             return transformer(
                 self.compute.gather(params),
@@ -164,22 +164,22 @@ def make_layers(
 
 def encode(
     layers: Layers, params: Params, y: Latents
-) -> tuple[list[Array], Array, Kept]:
+) -> tuple[list[Array], Array, AttentionMaps]:
     """(what the way up is to see again, what comes out of the middle, maps kept).
 
     `y` is what `conv_in` has made of the latents.
     """
-    skips, kept = [y], {}
+    skips, captured = [y], {}
     for i, kind in enumerate(layers.config.down_block_types):
         block = layers.recompute(
             functools.partial(_down_block, layers, i, DOWN[kind]), "block"
         )
         y, passed, maps = block(params["down_blocks"][str(i)], y)
         skips += passed
-        kept |= maps
+        captured |= maps
     mid = layers.recompute(functools.partial(_mid_block, layers), "block")
     y, maps = mid(params["mid_block"], y)
-    return skips, y, kept | maps
+    return skips, y, captured | maps
 
 
 def init_encoder(keys: Mapping[str, Key], config: EncoderConfig) -> Params:
@@ -262,23 +262,23 @@ def init_block(
 
 
 def _down_block(layers: Layers, i: int, cross: bool, params: Params, x: Array):
-    skips, kept = [], {}
+    skips, captured = [], {}
     for j in indices(params["resnets"]):
         x = layers.resnet(params["resnets"][j], x)
         if cross:
             name = f"down_blocks/{i}/attentions/{j}"
             x, maps = layers.transformer(params["attentions"][j], x, i, name, "down")
-            kept |= maps
+            captured |= maps
         skips.append(x)
     if "downsamplers" in params:
         sampler = layers.compute.gather(params["downsamplers"]["0"]["conv"])
         x = conv(sampler, x, stride=2, padding=1, compute=layers.compute)
         skips.append(x)
-    return x, skips, kept
+    return x, skips, captured
 
 
 def _mid_block(layers: Layers, params: Params, x: Array):
     x = layers.resnet(params["resnets"]["0"], x)
     name = "mid_block/attentions/0"
-    x, kept = layers.transformer(params["attentions"]["0"], x, -1, name, "mid")
-    return layers.resnet(params["resnets"]["1"], x), kept
+    x, captured = layers.transformer(params["attentions"]["0"], x, -1, name, "mid")
+    return layers.resnet(params["resnets"]["1"], x), captured

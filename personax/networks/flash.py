@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from personax.typing import Keys
+from personax.core.typing import Keys
 
 # Queries and keys of one tile; a sequence must be a multiple of the smallest.
 _TILES = (512, 256, 128)

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from personax.core.tree import nest
+from personax.core.typing import Key, Params
 from personax.networks.layers import conv, dense, init_dense, init_norm
-from personax.tree import nest
-from personax.typing import Key, Params
 
 WIDTH = 2048  # of the features
 CLASSES = 1008  # ImageNet's 1000 among them

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Key, Params
 from personax.networks.compute import Compute
 from personax.networks.convolution import convolve
-from personax.typing import Key, Params
 
 
 def dense(params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:

@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Float
 
+from personax.core.typing import Key, Params
 from personax.networks.compute import Compute
 from personax.networks.layers import (
     conv,
@@ -13,7 +14,6 @@ from personax.networks.layers import (
     init_norm,
     keys_for,
 )
-from personax.typing import Key, Params
 
 
 def resnet(

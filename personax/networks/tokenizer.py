@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import CLIPTokenizer
 
-from personax.tree import nearest
+from personax.core.tree import nearest
 
 # What a placeholder looks like: one word in angle brackets, "<v1>".
 _PLACEHOLDER = re.compile(r"<[^<>|\s]+>")
@@ -169,7 +169,7 @@ def positions(tokenizer: Tokenizer, prompt: str, word: str) -> tuple[int, ...]:
     return tuple(sorted({i for i in found if i < tokenizer.length - 1}))
 
 
-def where(
+def concept_mask(
     tokenizer: Tokenizer, prompts: Sequence[str], words: Sequence[str]
 ) -> Bool[np.ndarray, "k b n"]:
     """True where token n of encoded prompt b belongs to word k."""

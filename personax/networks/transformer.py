@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Float
 
+from personax.core.typing import AttentionMaps, Key, Params, Text, TextOf
 from personax.networks.attention import (
     Context,
     Control,
@@ -21,7 +22,6 @@ from personax.networks.layers import (
     keys_for,
     layer_norm,
 )
-from personax.typing import Kept, Key, Params, Text, TextOf
 
 
 def transformer(
@@ -36,7 +36,7 @@ def transformer(
     controls: tuple[Control, ...],
     context: Context,
     compute: Compute,
-) -> tuple[Float[Array, "b h w c"], Kept]:
+) -> tuple[Float[Array, "b h w c"], AttentionMaps]:
     """(`x` after every transformer block of this place, the probabilities kept there).
 
     `name` is this transformer's path in the UNet; its sites are named below it. A block
@@ -49,7 +49,7 @@ def transformer(
         y = dense(params["proj_in"], y.reshape(b, h * w, c))
     else:
         y = conv(params["proj_in"], y, compute=compute).reshape(b, h * w, c)
-    kept: Kept = {}
+    captured: AttentionMaps = {}
 
     def read(params: Params, site: Site, y: Array, source: Text | TextOf) -> Array:
         out, maps = attention(
@@ -62,7 +62,7 @@ def transformer(
             context=context,
             compute=compute,
         )
-        kept.update(maps)
+        captured.update(maps)
         return out
 
     # Not the dict's own order: jax sorts keys as strings, "10" before "2".
@@ -82,7 +82,7 @@ def transformer(
         y = dense(params["proj_out"], y).reshape(b, h, w, c)
     else:
         y = conv(params["proj_out"], y.reshape(b, h, w, c), compute=compute)
-    return x + y, kept
+    return x + y, captured
 
 
 def init_transformer(

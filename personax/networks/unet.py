@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.tree import flat
+from personax.core.typing import AttentionMaps, Key, Latents, Params, Text, TextOf
 from personax.networks.attention import Context, Control
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
@@ -34,8 +36,6 @@ from personax.networks.layers import (
     keys_for,
     upsample,
 )
-from personax.tree import flat
-from personax.typing import Kept, Key, Latents, Params, Text, TextOf
 
 _UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
 
@@ -93,7 +93,7 @@ def unet(
     context: Context = Context(),
     residuals: Residuals | None = None,
     compute: Compute = Compute(),
-) -> tuple[Float[Array, "b h w o"], Kept]:
+) -> tuple[Float[Array, "b h w o"], AttentionMaps]:
     """(the prediction for latents `x` at timesteps `t`, what controls kept).
 
     `text` is an encoded prompt per image, or a function of the `Site` that gives the
@@ -104,7 +104,7 @@ def unet(
         params, config, t, text, controls=controls, context=context, compute=compute
     )
     y = conv(compute.gather(params["conv_in"]), compute.cast(x), compute=compute)
-    skips, y, kept = encode(layers, params, y)
+    skips, y, captured = encode(layers, params, y)
     if residuals is not None:
         skips, y = _add_residuals(skips, y, residuals)
     for i, kind in enumerate(config.up_block_types):
@@ -117,12 +117,12 @@ def unet(
             functools.partial(_up_block, layers, i, _UP[kind], size), "block"
         )
         y, maps = block(block_params, y, passed)
-        kept |= maps
+        captured |= maps
     y = group_norm(
         params["conv_norm_out"], y, groups=config.norm_num_groups, eps=config.norm_eps
     )
     y = conv(compute.gather(params["conv_out"]), jax.nn.silu(y), compute=compute)
-    return y.astype(jnp.float32), kept
+    return y.astype(jnp.float32), captured
 
 
 def cross_sites(params: Params) -> tuple[str, ...]:
@@ -201,15 +201,15 @@ def _up_block(
     x: Array,
     skips: tuple[Array, ...],
 ):
-    kept = {}
+    captured = {}
     for j in indices(params["resnets"]):
         x = jnp.concatenate([x, skips[-1 - int(j)]], axis=-1)
         x = layers.resnet(params["resnets"][j], x)
         if cross:
             name = f"up_blocks/{i}/attentions/{j}"
             x, maps = layers.transformer(params["attentions"][j], x, -1 - i, name, "up")
-            kept |= maps
+            captured |= maps
     if "upsamplers" in params:
         sampler = layers.compute.gather(params["upsamplers"]["0"]["conv"])
         x = conv(sampler, upsample(x, size), compute=layers.compute)
-    return x, kept
+    return x, captured

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Images, Key, Latents, Params
 from personax.networks.attention import attend, init_attention
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
@@ -24,7 +25,6 @@ from personax.networks.layers import (
     upsample,
 )
 from personax.networks.resnet import init_resnet, resnet
-from personax.typing import Images, Key, Latents, Params
 
 _EPS = 1e-6  # of every group norm; diffusers has no option for it
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from personax.core.typing import Images, Key, Params
 from personax.networks.clip_text import (
     UNUSED,
     TransformerConfig,
@@ -22,7 +23,6 @@ from personax.networks.clip_text import (
 from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import conv, init_conv, init_norm, keys_for, layer_norm
-from personax.typing import Images, Key, Params
 
 # What transformers' ViTModel reads where a file leaves an option out, unlike DINO's.
 _ABSENT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}

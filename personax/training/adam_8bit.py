@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Int8, UInt8
 
-from personax.typing import Key
+from personax.core.typing import Key
 
 # Leaves with fewer numbers stay as they are: they are little memory and mostly biases.
 LEAST = 4096

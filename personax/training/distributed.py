@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from personax.training import chatter
+from personax.training import stderr_filter
 
 T = TypeVar("T")
 
@@ -48,23 +48,23 @@ def join() -> contextlib.AbstractContextManager[None]:
     place = _place(os.environ, given.coordinator, given.processes, given.process)
     if place is None:
         return contextlib.nullcontext()
-    chatter.translate()
+    stderr_filter.translate()
     _initialize(place, given.heartbeat)
     return _together(given.heartbeat)
 
 
-def is_first() -> bool:
+def is_host0() -> bool:
     """Whether this is the process that writes and speaks for all."""
     return jax.process_index() == 0
 
 
-def say(text: object, file: TextIO | None = None) -> None:
+def print_on_host0(text: object, file: TextIO | None = None) -> None:
     """`print` of the first process."""
-    if is_first():
+    if is_host0():
         print(text, file=file)
 
 
-def agreed(ask: Callable[[], T]) -> T:
+def broadcast_from_host0(ask: Callable[[], T]) -> T:
     """What `ask` returns on process 0, which is JSON; its ValueError is everyone's.
 
     For what depends on a disk that not all may see alike. All processes must call it.
@@ -72,7 +72,7 @@ def agreed(ask: Callable[[], T]) -> T:
     if jax.process_count() == 1:
         return ask()
     said = {}
-    if is_first():
+    if is_host0():
         try:
             said = {"value": ask()}
         except (ValueError, OSError) as error:

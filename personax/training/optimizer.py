@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import jax
 import optax
 
+from personax.core.tree import nearest
+from personax.core.typing import Theta
 from personax.training.adam_8bit import scale_by_adam_8bit
-from personax.tree import nearest
-from personax.typing import Theta
 
 _OPTIMIZERS = ("adamw", "adamw_8bit", "lion", "sgd", "adafactor")
 _SCHEDULES = ("constant", "linear", "cosine")

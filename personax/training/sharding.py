@@ -11,8 +11,8 @@ import optax
 from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from personax.core.tree import nearest
 from personax.training.state import TrainState
-from personax.tree import nearest
 
 Rules = Sequence[tuple[str, str]]  # (regex over whole paths, "replicate" or "shard")
 

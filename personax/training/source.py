@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from personax.methods.losses import Batch
-from personax.training import feed
-from personax.training.feed import Feed
+from personax.training.few_shot import Feed, batch
 
 
 class Source(NamedTuple):
@@ -23,4 +22,4 @@ class Source(NamedTuple):
 
 def few_shot(found: Feed) -> Source:
     """The batches of a few pictures, each by its step's number alone."""
-    return Source(lambda step: feed.batch(found, step))
+    return Source(lambda step: batch(found, step))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from personax.typing import Key, Theta
+from personax.core.typing import Key, Theta
 
 
 @struct.dataclass

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from personax.denoiser import Denoiser
-from personax.methods.base import Method, after, bind
+from personax.core.typing import Key, Metrics, Theta
+from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
+from personax.methods.parts.base import Method, after, bind
 from personax.training.state import TrainState
-from personax.typing import Key, Metrics, Theta
 
 Step = Callable[[TrainState, Denoiser, Batch], tuple[TrainState, Metrics]]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from personax.denoiser import Denoiser
-from personax.methods.base import Method, bind
+from personax.core.typing import Key, Theta
+from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
-from personax.typing import Key, Theta
+from personax.methods.parts.base import Method, bind
 
 
 def make_validation(

@@ -13,7 +13,7 @@ import jax
 import yaml
 
 import personax
-from personax.images import Mask, Pixels
+from personax.core.images import Mask, Pixels
 
 # What may differ between two starts of one run: it changes no number that is trained,
 # a mesh none but by rounding.

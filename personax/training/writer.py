@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
-from personax.images import Pixels
+from personax.core.images import Pixels
 from personax.training.workdir import write
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personax.core.images import fit, to_float
 from personax.data.augment import AUGMENT, CROP, View, view
-from personax.images import fit, to_float
 
 pytestmark = pytest.mark.quick
 

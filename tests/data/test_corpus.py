@@ -3,8 +3,8 @@
 import pytest
 
 from configs import emoji_perfusion
-from personax import teaching
 from personax.data.corpus import read_corpus
+from personax.training import setup
 
 pytestmark = pytest.mark.quick
 
@@ -43,4 +43,4 @@ def test_a_method_that_needs_a_corpus_is_refused_without_one():
     config = emoji_perfusion.get_config()
     config.corpus = ""
     with pytest.raises(ValueError, match="perfusion needs a corpus of captions: --con"):
-        teaching.prepare(config)
+        setup.prepare(config)

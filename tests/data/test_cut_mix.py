@@ -9,7 +9,7 @@ from personax import methods
 from personax.methods.losses import Batch
 from personax.methods.unmix import _astray, sides
 from personax.networks.vae import Posterior
-from personax.training.feed import Data, Example, Options, check, rows_of
+from personax.training.few_shot import Data, Example, Options, check, rows_of
 
 pytestmark = pytest.mark.quick
 

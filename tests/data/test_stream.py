@@ -10,12 +10,12 @@ import types
 import numpy as np
 import pytest
 
-from personax.data.ahead import ahead
 from personax.data.buckets import bucket_of, bucket_sizes
 from personax.data.order import Order
 from personax.data.picture import Picture
+from personax.data.prefetch import prefetch
 from personax.data.sets import open_set
-from personax.data.stream import Pictures, Stream, Words, one_after_another
+from personax.data.stream import CaptionPolicy, Pictures, Stream, one_after_another
 
 SIZE = (32, 32)
 
@@ -48,7 +48,7 @@ class Numbered:
         return "numbered"
 
 
-def stream(pictures, rows=4, words=Words(), own=None, sizes=(SIZE,), **options):
+def stream(pictures, rows=4, words=CaptionPolicy(), own=None, sizes=(SIZE,), **options):
     held_out = options.pop("held_out", 0)
     buckets = options.get("bucket_of")
     order = Order(len(pictures), rows, 0, held_out=held_out, buckets=buckets)
@@ -68,7 +68,7 @@ def assert_same(one, other):
 
 
 def test_processes_share_one_order():
-    words, pictures = Words(("a", "b", "c"), 0.3), Numbered(30)
+    words, pictures = CaptionPolicy(("a", "b", "c"), 0.3), Numbered(30)
     options = {"words": words, "flip": True, "crop": "random"}
     whole = stream(pictures, **options)
     halves = [stream(pictures, own=range(a, a + 2), **options) for a in (0, 2)]
@@ -82,7 +82,9 @@ def test_processes_share_one_order():
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_it_goes_on_at_any_step_however_it_is_read(workers):
-    found = stream(open_set("portraits:people:20"), words=Words(("a", "b"), 0.2))
+    found = stream(
+        open_set("portraits:people:20"), words=CaptionPolicy(("a", "b"), 0.2)
+    )
     batches = found.batches(7, workers=workers, then=lambda rows: {**rows, "then": 1})
     for step in range(7, 12):
         assert batches.next_step == step
@@ -91,11 +93,11 @@ def test_it_goes_on_at_any_step_however_it_is_read(workers):
 
 
 def test_what_processes_read_goes_on_from_a_state_of_its_iterator():
-    found = iter(ahead(str, range(3, 20), workers=2))
+    found = iter(prefetch(str, range(3, 20), workers=2))
     assert [next(found) for _ in range(3)] == ["3", "4", "5"]
     state = found.get_state()
     assert list(found) == [str(i) for i in range(6, 20)]
-    again = iter(ahead(str, range(3, 20), workers=2))
+    again = iter(prefetch(str, range(3, 20), workers=2))
     again.set_state(state)
     assert list(again) == [str(i) for i in range(6, 20)]
 
@@ -118,7 +120,7 @@ def test_a_signal_to_the_whole_group_leaves_the_batches_to_its_parent():
 def test_a_worker_ends_with_a_parent_that_was_killed():
     script = """
 import os, signal, multiprocessing as mp
-from personax.data.ahead import _live_with
+from personax.data.prefetch import _live_with
 
 def work(parent, ready):
     _live_with(parent, 0, 1)
@@ -200,11 +202,11 @@ def test_a_batch_is_of_one_bucket_whose_size_it_has():
 
 
 def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
-    prompts = stream(Numbered(20), words=Words(("a <v1> dog", "my <v1> dog")))
+    prompts = stream(Numbered(20), words=CaptionPolicy(("a <v1> dog", "my <v1> dog")))
     said = [c for step in range(30) for c in prompts.step(step)["caption"]]
     assert 0.3 < said.count("a <v1> dog") / len(said) < 0.7
     assert set(said) == {"a <v1> dog", "my <v1> dog"}
-    own = stream(Numbered(20), words=Words(dropout=0.25))
+    own = stream(Numbered(20), words=CaptionPolicy(dropout=0.25))
     counts = []
     for step in range(50):
         rows = own.step(step)
@@ -215,7 +217,7 @@ def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
 
 
 def test_what_is_held_out_comes_without_chance():
-    words = Words(("first", "second"), 0.5)
+    words = CaptionPolicy(("first", "second"), 0.5)
     found = stream(
         Numbered(20), words=words, flip=True, crop="random", held_out=6, rows=4
     )

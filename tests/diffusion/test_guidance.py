@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personax.denoiser import Denoiser, Prompt, predict
+from personax.diffusion.denoiser import Denoiser, Prompt, predict
 from personax.diffusion.guidance import Term, cfg, complete, guide, interval
 
 pytestmark = pytest.mark.quick

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from personax.control.maps import Borrow
-from personax.denoiser import (
+from personax.diffusion import p2p
+from personax.diffusion.denoiser import (
     FROZEN,
     Denoiser,
     Prompt,
+    encode_hint,
     predict,
-    show,
     with_controlnet,
 )
-from personax.diffusion import p2p
 from personax.diffusion.guidance import Term, guide
 from personax.diffusion.sampling import sample
 from personax.diffusion.solvers import SOLVERS
@@ -67,14 +67,14 @@ def alone():
     @jax.jit
     def run(denoiser, prompt, hints, strength):
         text = jnp.broadcast_to(prompt.text, (2, 12, 24))
-        where = None
-        if prompt.where is not None:
-            where = jnp.broadcast_to(prompt.where, (1, 2, 12))
+        concept_mask = None
+        if prompt.concept_mask is not None:
+            concept_mask = jnp.broadcast_to(prompt.concept_mask, (1, 2, 12))
         hint = None
         if hints is not None:
-            hint = show(denoiser, hints, jnp.full((2,), strength))
+            hint = encode_hint(denoiser, hints, jnp.full((2,), strength))
         t = jnp.full((2,), T)
-        return predict(denoiser, X, t, Prompt(text, where), hint=hint)[0]
+        return predict(denoiser, X, t, Prompt(text, concept_mask), hint=hint)[0]
 
     return run
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from personax.control.maps import Borrow, Capture
-from personax.denoiser import FROZEN, Prompt, predict
 from personax.diffusion import p2p
+from personax.diffusion.denoiser import FROZEN, Prompt, predict
 from personax.diffusion.guidance import Term, cfg, complete, guide
 from personax.diffusion.p2p import Blend, Follow, Stream
 from personax.diffusion.sampling import sample, start_noise
@@ -123,7 +123,7 @@ def test_each_term_borrows_from_the_sources_same_term(tiny, prompts):
         return predict(tiny, x, time, prompt, controls=controls, maps=offered)
 
     total = source[0].weight * jnp.stack([one(z, prompts[0])[0] for z in (X, X + 0.3)])
-    kept = {}
+    captured = {}
     for j in (1, 2):
         captures = (Capture(), Capture(kind="self"))
         a, maps = one(X, source[j].prompt, captures)
@@ -132,13 +132,13 @@ def test_each_term_borrows_from_the_sources_same_term(tiny, prompts):
             Borrow(mapper, jnp.full(N, 0.3), source="source"),
             Borrow(amount=jnp.float32(0.6), source="source", kind="self", most=16),
         )
-        b, kept[j] = one(X + 0.3, edit[j].prompt, (Capture(),), borrows, maps)
+        b, captured[j] = one(X + 0.3, edit[j].prompt, (Capture(),), borrows, maps)
         total += 2.0 * jnp.stack([a, b])
     eps, maps = ours(tiny, x)
     np.testing.assert_allclose(eps, total.reshape(x.shape), atol=TOLERANCE)
     assert set(maps) == {0, 1}
     assert set(maps[1]) == {1, 2}
-    for j, sites in kept.items():
+    for j, sites in captured.items():
         for name, probs in sites.items():
             np.testing.assert_allclose(maps[1][j][name], probs, atol=TOLERANCE)
 
@@ -147,7 +147,7 @@ def test_a_pair_is_infusion_with_a_trajectory_of_its_own(tiny, prompts):
     """On one latent it is what a denoiser with a reference says."""
     other = jax.tree.map(lambda leaf: 0.9 * leaf, tiny.params)
     custom = tiny.replace(params=other, controls=(Borrow(source=FROZEN),))
-    marked = prompts[1]._replace(where=jnp.ones((1, 1, N), bool))
+    marked = prompts[1]._replace(concept_mask=jnp.ones((1, 1, N), bool))
     source = tuple(complete([Term(prompts[1], jnp.float32(2.0))], prompts[0]))
     edit = tuple(
         complete([Term(marked, jnp.float32(2.0), "v")], prompts[0], denoiser="v")

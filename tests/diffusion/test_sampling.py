@@ -89,7 +89,7 @@ def test_other_times_and_noise_compile_nothing():
 def test_devices_change_no_image(name):
     count = jax.device_count()
     mesh = jax.make_mesh((count,), ("data",))
-    spread = NamedSharding(mesh, PartitionSpec("data"))
+    posterior_std = NamedSharding(mesh, PartitionSpec("data"))
     grid = SOLVERS[name].grid(SCHEDULE, 5)
     x, keys = start(count), image_keys(jax.random.key(1), jnp.arange(count))
 
@@ -97,7 +97,7 @@ def test_devices_change_no_image(name):
     def run(x, keys):
         return sample(network, SOLVERS[name], grid, x, keys)
 
-    shared = run(jax.device_put(x, spread), jax.device_put(keys, spread))
+    shared = run(jax.device_put(x, posterior_std), jax.device_put(keys, posterior_std))
     np.testing.assert_allclose(shared, run(x, keys), atol=1e-5)
 
 

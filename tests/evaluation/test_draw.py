@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from personax import generate
+from personax.concepts.bind import from_base
 from personax.diffusion.solvers import SOLVERS
 from personax.evaluation.draw import make_draw
 from personax.loading import load_base
-from personax.model import from_base
-from personax.prompts import Wish, to_terms
+from personax.sampling import pipeline
+from personax.sampling.prompt_terms import TermSpec, to_terms
 from tests.small_models import write_smaller
 
 SETTINGS = {"solver": "ddim", "steps": 2, "guidance": 3.0, "eta": 0.0, "batch": 4}
@@ -33,11 +33,11 @@ def test_terms_are_those_of_sample_with_the_base_s_unconditional_one(base):
     assert [shot.prompt for shot in found.shots[::2]] == ["a photo of a dog", "a cat"]
 
     models = {"base": plain, "face": model}
-    wishes = [Wish("", 1.5, "face"), Wish("a cat at night", 2.5)]
+    term_specs = [TermSpec("", 1.5, "face"), TermSpec("a cat at night", 2.5)]
     solver, spec = SOLVERS["ddim"], base.spec
-    alone = generate.make_draw(solver, spec.latent_shape(*spec.size))(
+    alone = pipeline.make_draw(solver, spec.latent_shape(*spec.size))(
         {name: each.denoiser for name, each in models.items()},
-        to_terms(models, wishes),
+        to_terms(models, term_specs),
         solver.grid(spec.schedule, 2),
         jax.random.key(4),
         jnp.arange(2),

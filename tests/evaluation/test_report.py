@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personax.evaluation.cells import Cell, Column, Measured, Shot
+from personax.core.images import read_image, write_png
 from personax.evaluation.means import means, shown
 from personax.evaluation.page import data_uri
 from personax.evaluation.report import write_report
-from personax.images import read_image, write_png
+from personax.evaluation.results import Cell, Column, Measured, Shot
 from tests.browser import browser, complaints
 
 METHODS, SUBJECTS = ("custom_diffusion", "infusion", "base"), ("dog", "cat")

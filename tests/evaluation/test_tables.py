@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personax.evaluation.cells import Cell, Column, Measured
 from personax.evaluation.means import means, shown
+from personax.evaluation.results import Cell, Column, Measured
 from personax.evaluation.scatter import write_scatter
 from personax.evaluation.tables import to_csv, to_latex, to_markdown
 

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
+from personax.core.tree import flat
 from personax.loading import embedded
 from personax.loading.names import torch_name, torch_shape
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
-from personax.tree import flat
 
 UNET = {
     "_class_name": "UNet2DConditionModel",

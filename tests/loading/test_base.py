@@ -11,9 +11,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
+from personax.core.tree import count, flat
 from personax.loading import load_base, place
 from personax.loading.names import torch_name
-from personax.tree import count, flat
 from tests.loading import make
 
 

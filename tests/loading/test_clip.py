@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from personax.core.tree import count
 from personax.loading import embedded, load_clip
-from personax.tree import count
 
 
 @pytest.fixture

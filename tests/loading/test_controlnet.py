@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from personax.core.tree import flat
 from personax.loading import files, load_controlnet
 from personax.loading.write import write_controlnet
 from personax.networks.controlnet import ControlNetConfig, init_controlnet
-from personax.tree import flat
 from tests.random_params import random_params
 
 pytestmark = pytest.mark.quick

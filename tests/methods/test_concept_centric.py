@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from personax import methods
-from personax.denoiser import encode, network
-from personax.methods.null_text import NAME, fold, reads_text
+from personax.core.tree import count, flat, select
+from personax.diffusion.denoiser import encode, network
+from personax.methods.parts.folded_null_text import NAME, fold, reads_text
 from personax.networks.unet import UNetConfig, cross_sites, init_unet, unet
-from personax.tree import count, flat, select
 from tests.methods.test_laws import IDS, small_denoiser
 
 pytestmark = pytest.mark.quick

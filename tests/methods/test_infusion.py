@@ -8,20 +8,27 @@ import pytest
 from personax import methods
 from personax.control.maps import Capture
 from personax.control.residual import Residual
-from personax.denoiser import FROZEN, Denoiser, Prompt, encode, network, predict
+from personax.core.tree import count, flat, nest
+from personax.diffusion.denoiser import (
+    FROZEN,
+    Denoiser,
+    Prompt,
+    encode,
+    network,
+    predict,
+)
 from personax.diffusion.guidance import cfg, guide
 from personax.diffusion.solvers import SOLVERS
-from personax.generate import make_draw
 from personax.methods import Concept, losses
-from personax.methods.activations import frozen_stream, residual
-from personax.methods.base import Method
 from personax.methods.infusion import infusion
-from personax.methods.tokens import tokens
-from personax.methods.weights import lora, weights
+from personax.methods.parts.activations import frozen_stream, residual
+from personax.methods.parts.base import Method
+from personax.methods.parts.tokens import tokens
+from personax.methods.parts.weights import lora, weights
 from personax.networks.attention import Context, Site, attention, attention_probs
 from personax.networks.layers import dense
 from personax.networks.unet import UNetConfig, cross_sites, init_unet
-from personax.tree import count, flat, nest
+from personax.sampling.pipeline import make_draw
 from tests.methods.test_laws import small_denoiser
 
 pytestmark = pytest.mark.quick
@@ -49,8 +56,8 @@ def random_theta(method, base, concepts, seed=0):
     return jax.tree.unflatten(structure, drawn)
 
 
-def predicted(denoiser, where, x=X):
-    return predict(denoiser, x, T, encode(denoiser, IDS, where))[0]
+def predicted(denoiser, concept_mask, x=X):
+    return predict(denoiser, x, T, encode(denoiser, IDS, concept_mask))[0]
 
 
 def test_a_site_computes_equation_7(base):
@@ -79,7 +86,7 @@ def test_a_site_computes_equation_7(base):
         heads=2,
         site=site,
         controls=bound.controls,
-        context=Context(where=DOG_AT, maps={FROZEN: {name: M_F}}),
+        context=Context(concept_mask=DOG_AT, maps={FROZEN: {name: M_F}}),
     )
     V = split(dense(attn["to_v"], text))
     M_V = jnp.einsum("bmqn,bnme->bqme", M_F, V).reshape(2, 64, 16)
@@ -134,7 +141,7 @@ def test_concepts_trained_apart_add_up(base):
     method = infusion()
     dog, cat = (random_theta(method, base, [DOG], seed) for seed in (1, 2))
     once = methods.bind(method, base, dog)
-    both = methods.bind(method, once.replace(first=1), cat)
+    both = methods.bind(method, once.replace(concept_offset=1), cat)
     together = methods.bind(
         method, base, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), dog, cat)
     )
@@ -206,7 +213,7 @@ def test_the_release_is_one_stream_with_its_own_row(base):
     # Its formula: k and v of the word's row, each with a residual of its own.
     name = cross_sites(base.params["unet"])[0]
     (rule,) = bound.controls
-    edit = rule(Site(name, "cross", "down", 64), Context(where=DOG_AT))
+    edit = rule(Site(name, "cross", "down", 64), Context(concept_mask=DOG_AT))
     k = v = jnp.zeros((2, 12, 2, 8))
     new_k, new_v = edit.kv(k, v, jnp.zeros((2, 12, 24)))
     for new, kind in ((new_k, "k"), (new_v, "v")):
@@ -220,12 +227,14 @@ def test_keys_under_frozen_maps_are_refused():
         infusion(train="kv")
 
 
-def rows(where, vectors, pieces):
+def rows(concept_mask, vectors, pieces):
     """Which multiple of which vector lands on each token, of vectors 1, 10, 100."""
     values = {"s": jnp.array([[[10.0**j] for j in range(vectors)]])}
     rule = Residual(values, {}, pieces=pieces)
-    edit = rule(Site("s", "cross", "mid", 4), Context(where=jnp.array([[where]])))
-    zero = jnp.zeros((1, len(where), 1, 1))
+    edit = rule(
+        Site("s", "cross", "mid", 4), Context(concept_mask=jnp.array([[concept_mask]]))
+    )
+    zero = jnp.zeros((1, len(concept_mask), 1, 1))
     return [int(v) for v in edit.kv(zero, zero, zero[..., 0])[1].ravel()]
 
 

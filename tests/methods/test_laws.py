@@ -9,24 +9,26 @@ import numpy as np
 import optax
 import pytest
 
-from personax import artifact, generate, methods
-from personax.denoiser import CONTROLNET, Denoiser, encode
+from personax import methods
+from personax.concepts import artifact
+from personax.core.tree import count, flat
+from personax.diffusion.denoiser import CONTROLNET, Denoiser, encode
 from personax.diffusion.guidance import cfg
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
+from personax.diffusion.spec import Spec
 from personax.methods import METHODS, Concept, Method, losses
 from personax.methods.lora import TARGETS
 from personax.methods.losses import Batch
-from personax.methods.prepared import keep
-from personax.methods.tokens import TABLE, tokens
-from personax.methods.weights import lora, weights
+from personax.methods.parts.prepared import keep
+from personax.methods.parts.tokens import TABLE, tokens
+from personax.methods.parts.weights import lora, weights
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import Posterior
-from personax.spec import Spec
+from personax.sampling import pipeline
 from personax.training.state import create
 from personax.training.step import make_step
-from personax.tree import count, flat
 from tests.random_params import random_params
 
 pytestmark = pytest.mark.quick
@@ -128,9 +130,14 @@ def spoken(method):
     ids = jnp.where(IDS == 64, own[0], IDS)
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
     pairs = jnp.stack([ids[:1], PLAIN[:1]], axis=1)
-    where = (ids == own[0])[:, None]
+    concept_mask = (ids == own[0])[:, None]
     batch = Batch(
-        Posterior(mean, logvar), ids, plain=PLAIN, where=where, pairs=pairs, hint=HINT
+        Posterior(mean, logvar),
+        ids,
+        plain=PLAIN,
+        concept_mask=concept_mask,
+        pairs=pairs,
+        hint=HINT,
     )
     return [CONCEPTS[0]._replace(ids=own)], batch
 
@@ -169,7 +176,7 @@ def trained(base):
 
 
 _SOLVER = SOLVERS["ddim"]
-_DRAW = generate.make_draw(_SOLVER, (8, 8, 4))
+_DRAW = pipeline.make_draw(_SOLVER, (8, 8, 4))
 
 
 def painted(denoiser, ids, weight):

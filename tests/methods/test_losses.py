@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from personax import methods
-from personax.denoiser import encode
+from personax.core.tree import flat, overwrite
+from personax.diffusion.denoiser import encode
 from personax.diffusion.schedule import alphas_cumprod
 from personax.methods import losses
 from personax.methods.losses import (
@@ -19,12 +20,11 @@ from personax.methods.losses import (
     snr_weight,
     total,
 )
-from personax.methods.tokens import TABLE
+from personax.methods.parts.tokens import TABLE
 from personax.networks.attention import Site, attention, init_attention
 from personax.networks.clip_text import transformer
 from personax.networks.layers import layer_norm
 from personax.networks.vae import Posterior
-from personax.tree import flat, overwrite
 from tests.methods.test_laws import CONCEPTS, IDS, small_denoiser
 
 pytestmark = pytest.mark.quick

@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from personax import methods
+from personax.core.tree import count
 from personax.methods import METHODS
-from personax.tree import count
 from tests.methods.test_laws import CONCEPTS
 
 pytestmark = pytest.mark.quick

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from personax import artifact, methods
-from personax.denoiser import encode, read
+from personax import methods
+from personax.concepts import artifact
+from personax.concepts.bind import from_base, with_concepts
+from personax.diffusion.denoiser import encode, encode_at
 from personax.methods import Concept, losses
 from personax.methods.losses import Batch
 from personax.methods.neti import HIDDEN, encoding, init_mapper, nested
 from personax.methods.neti import _frequencies as frequencies
-from personax.model import from_base, with_concepts
 from personax.networks.unet import cross_sites
 from personax.networks.vae import Posterior
-from personax.prompts import to_prompt
+from personax.sampling.prompt_terms import to_prompt
 from tests.methods.test_laws import small_denoiser
 
 pytestmark = pytest.mark.quick
@@ -43,7 +44,7 @@ def bound(small, *concepts, seed=0, **arguments):
 
 @jax.jit
 def said(denoiser):
-    return read(denoiser, encode(denoiser, IDS, MARKS), T).text
+    return encode_at(denoiser, encode(denoiser, IDS, MARKS), T).text
 
 
 def test_the_first_layer_compares_with_ten_times_of_each_layer():
@@ -154,7 +155,7 @@ def test_half_of_the_examples_lose_a_tail_of_any_length(small):
 
 def test_the_step_trains_on_what_was_kept(small):
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
-    batch = Batch(Posterior(mean, logvar), IDS, where=jnp.moveaxis(MARKS, 0, 1))
+    batch = Batch(Posterior(mean, logvar), IDS, concept_mask=jnp.moveaxis(MARKS, 0, 1))
     keys = jax.random.split(jax.random.key(0), 2)
     denoiser, _ = bound(small, DOG)
     kept = kept_in(keys, 1.0)(denoiser)
@@ -199,10 +200,12 @@ def test_two_concepts_that_were_taught_apart_speak_in_one_prompt(emoji, tmp_path
     mapped = save(tmp_path / "b", emoji, "neti", CAT)
     apart = [with_concepts(plain, emoji, [each]) for each in (staged, mapped)]
     both = with_concepts(plain, emoji, [staged, mapped])
-    assert [words.first for words in both.denoiser.words] == [0, 1]
+    assert [words.concept_offset for words in both.denoiser.words] == [0, 1]
 
     def text(model, prompt):
-        found = read(model.denoiser, to_prompt(model, prompt), jnp.float32(650)).text
+        found = encode_at(
+            model.denoiser, to_prompt(model, prompt), jnp.float32(650)
+        ).text
         layers = len(cross_sites(emoji.params["unet"]))
         return jnp.broadcast_to(found, (layers, *found.shape[-3:]))
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personax import methods
-from personax.denoiser import Denoiser
+from personax.core.tree import count
+from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
 from personax.methods.oft import bound, cayley, rotation, skew
 from personax.networks.unet import UNetConfig, init_unet
-from personax.tree import count
 
 pytestmark = pytest.mark.quick
 

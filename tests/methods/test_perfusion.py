@@ -7,16 +7,16 @@ import pytest
 
 from personax import methods
 from personax.control.gate import make_gate
-from personax.denoiser import encode
-from personax.methods.base import Concept
+from personax.core.tree import count, flat, overwrite
+from personax.diffusion.denoiser import encode
 from personax.methods.losses import Batch
+from personax.methods.parts.base import Concept
+from personax.methods.parts.tokens import TABLE
 from personax.methods.perfusion import covariance, gated
-from personax.methods.tokens import TABLE
 from personax.networks.attention import Context, Site
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import Posterior
-from personax.tree import count, flat, overwrite
 
 pytestmark = pytest.mark.quick
 
@@ -152,8 +152,10 @@ def theta(method, tiny):
 
 def make_batch(ids=IDS):
     x = jnp.zeros((2, 8, 8, 4))
-    where = (ids == 64)[:, None]
-    return Batch(Posterior(x, x), ids, plain=PLAIN, where=where, pairs=PAIRS)
+    concept_mask = (ids == 64)[:, None]
+    return Batch(
+        Posterior(x, x), ids, plain=PLAIN, concept_mask=concept_mask, pairs=PAIRS
+    )
 
 
 def spoken(tiny, theta, ids):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from personax import methods
-from personax.denoiser import Denoiser
+from personax.core.tree import count, flat, nest
+from personax.diffusion.denoiser import Denoiser
 from personax.methods.svdiff import factor, shift
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
-from personax.tree import count, flat, nest
 
 pytestmark = pytest.mark.quick
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from personax.denoiser import Denoiser
-from personax.methods.base import Concept
-from personax.methods.tokens import TABLE, tokens
-from personax.tree import flat, nest
+from personax.core.tree import flat, nest
+from personax.diffusion.denoiser import Denoiser
+from personax.methods.parts.base import Concept
+from personax.methods.parts.tokens import TABLE, tokens
 
 pytestmark = pytest.mark.quick
 

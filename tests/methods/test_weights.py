@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from personax import methods
-from personax.denoiser import Denoiser
-from personax.methods.base import Concept
-from personax.methods.weights import drawn, lora, replace, weights
+from personax.core.tree import count
+from personax.diffusion.denoiser import Denoiser
+from personax.methods.parts.base import Concept
+from personax.methods.parts.weights import drawn, lora, replace, weights
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
-from personax.tree import count
 
 pytestmark = pytest.mark.quick
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from personax.core.tree import flat, nest
 from personax.metrics.change import Change, by_group, rate_of_change
-from personax.tree import flat, nest
 
 RNG = np.random.default_rng(0)
 BLOCK = "unet/down_blocks/0/attentions/0/transformer_blocks/0"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from personax.denoiser import Prompt, encode
+from personax.core.tree import flat, overwrite
 from personax.diffusion import schedule
+from personax.diffusion.denoiser import Prompt, encode
 from personax.metrics.fisher import between, divergence
-from personax.tree import flat, overwrite
 
 ROWS = 32
 OFFSET = np.array([0.5, -0.25, 0.125, 1.0], np.float32)  # of the latents' channels

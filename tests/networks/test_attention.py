@@ -198,16 +198,16 @@ def test_a_control_edits_values(read):
 
 
 def test_a_control_edits_probabilities(read):
-    out, kept = read(HalvedProbs())
+    out, captured = read(HalvedProbs())
     assert jnp.allclose(out, read()[0] / 2, atol=1e-5)
-    assert kept == {}
+    assert captured == {}
 
 
 def test_kept_probabilities_are_the_edited_ones_under_the_sites_name(read):
-    out, kept = read(Keep(), HalvedProbs())
-    assert list(kept) == [SITE.name]
-    assert kept[SITE.name].shape == (2, 2, 12, 5)
-    assert jnp.allclose(kept[SITE.name].sum(-1), 0.5, atol=1e-6)
+    out, captured = read(Keep(), HalvedProbs())
+    assert list(captured) == [SITE.name]
+    assert captured[SITE.name].shape == (2, 2, 12, 5)
+    assert jnp.allclose(captured[SITE.name].sum(-1), 0.5, atol=1e-6)
     assert jnp.allclose(out, read()[0] / 2, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ import pytest
 from personax.networks.controlnet import (
     ControlNetConfig,
     controlnet,
-    encode_hint,
+    embed_hint,
     init_controlnet,
 )
 from tests.random_params import random_params
@@ -29,7 +29,7 @@ def small(tiny_spec):
 def test_a_hint_of_one_channel_stands_for_three(small):
     hint = jax.random.uniform(jax.random.key(0), (2, 16, 16, 1))
     params, config = small
-    run = jax.jit(lambda hint: encode_hint(params, config, hint))
+    run = jax.jit(lambda hint: embed_hint(params, config, hint))
     one = run(hint)
     np.testing.assert_array_equal(one, run(jnp.repeat(hint, 3, -1)))
     assert one.shape == (2, 8, 8, 16)
@@ -37,9 +37,9 @@ def test_a_hint_of_one_channel_stands_for_three(small):
 
 def test_a_hint_of_another_size_or_of_two_channels_is_refused(small):
     with pytest.raises(ValueError, match="17x16 must be a multiple of 2"):
-        encode_hint(*small, jnp.zeros((1, 16, 17, 3)))
+        embed_hint(*small, jnp.zeros((1, 16, 17, 3)))
     with pytest.raises(ValueError, match="2 channels is shown to a ControlNet of 3"):
-        encode_hint(*small, jnp.zeros((1, 16, 16, 2)))
+        embed_hint(*small, jnp.zeros((1, 16, 16, 2)))
     read = jnp.zeros((1, 8, 12, 16))
     x, text = jnp.zeros((1, 8, 8, 4)), jnp.zeros((1, 12, 24))
     with pytest.raises(ValueError, match="24x16 pixels, the picture of 16x16"):

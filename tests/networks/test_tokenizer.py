@@ -12,13 +12,13 @@ from transformers import CLIPTokenizer
 from personax.loading import embedded
 from personax.networks.tokenizer import (
     add_placeholder,
+    concept_mask,
     ids_of,
     load_tokenizer,
     positions,
     text_of,
     tokenize,
     unknown_placeholders,
-    where,
 )
 
 FILES = embedded("pipeline") / "tokenizer"
@@ -174,7 +174,7 @@ def test_positions_of_a_placeholder_and_of_what_is_cut_off(tokenizer):
 
 def test_where_is_true_at_the_positions_alone(tokenizer):
     prompts = ["a dog", "a cat and a dog"]
-    mask = where(tokenizer, prompts, ["dog", "cat", "bear"])
+    mask = concept_mask(tokenizer, prompts, ["dog", "cat", "bear"])
     assert mask.shape == (3, 2, 32)
     assert [list(map(int, np.flatnonzero(row))) for row in mask.reshape(6, 32)] == [
         [2],

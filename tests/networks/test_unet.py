@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from personax.control.stop import StopFirst
+from personax.control.stop import DetachBOS
+from personax.core.tree import count, flat
 from personax.networks.attention import Edit
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet, unet
 from personax.networks.vae import VAEConfig, init_vae
-from personax.tree import count, flat
 
 MANIFEST = pathlib.Path(__file__).parent.parent / "golden" / "sd15_manifest.json"
 pytestmark = pytest.mark.quick
@@ -126,9 +126,9 @@ def test_kept_probabilities_are_those_of_a_softmax(call):
     def keep(site, context):
         return Edit(keep=site.kind == "cross")
 
-    y, kept = call(controls=(keep,))
-    assert len(kept) == 4
-    for probs in kept.values():
+    y, captured = call(controls=(keep,))
+    assert len(captured) == 4
+    for probs in captured.values():
         np.testing.assert_allclose(probs.sum(-1), 1, rtol=1e-5)
     np.testing.assert_allclose(y, call()[0], atol=1e-5)
 
@@ -151,7 +151,7 @@ def test_stop_first_changes_no_value_and_stops_the_first_tokens_gradient(call):
 
         return jax.jit(jax.value_and_grad(loss))(text)
 
-    (value, free), (same, stopped) = gradient(()), gradient((StopFirst(),))
+    (value, free), (same, stopped) = gradient(()), gradient((DetachBOS(),))
     np.testing.assert_allclose(value, same, rtol=1e-6)
     assert np.abs(free[:, 0]).max() > 0
     assert np.abs(stopped[:, 0]).max() == 0

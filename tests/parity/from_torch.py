@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from personax.tree import flat, nest
-from personax.typing import Params
+from personax.core.tree import flat, nest
+from personax.core.typing import Params
 
 _TOWERS = ("text_model", "vision_model")
 

@@ -11,12 +11,12 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+from personax.core.tree import count
 from personax.loading.blip import load_blip
 from personax.metrics import blip as judge
 from personax.networks import blip as network
 from personax.networks.blip import BertConfig, BlipConfig, init_blip
 from personax.networks.compute import Compute
-from personax.tree import count
 
 TOLERANCE = 2e-5  # max abs error of features, cosines and probabilities
 image_features, text_features, match_logits = (

@@ -9,13 +9,13 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+from personax.core.tree import count
 from personax.loading.blip2 import load_blip2
 from personax.metrics import blip as shared
 from personax.metrics import blip2 as judge
 from personax.networks import blip2 as network
 from personax.networks.blip2 import Blip2Config, QFormerConfig, init_blip2
 from personax.networks.compute import Compute
-from personax.tree import count
 from tests.parity.test_blip import (
     PROMPTS,
     TOLERANCE,

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 import personax
+from personax.core.tree import count, flat
 from personax.networks import clip as clip_
 from personax.networks import clip_text as text_
 from personax.networks import clip_vision as vision_
@@ -30,7 +31,6 @@ from personax.networks.clip_vision import (
     pool_vision,
 )
 from personax.networks.compute import Compute
-from personax.tree import count, flat
 from tests.parity.from_torch import from_torch
 
 TOLERANCE = 1e-4  # max abs error

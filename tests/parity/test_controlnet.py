@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
+from personax.core.tree import flat
 from personax.loading import embedded, load_controlnet
 from personax.loading.files import read_json
 from personax.loading.write import write_controlnet
@@ -16,11 +17,10 @@ from personax.networks.controlnet import (
     ControlNetConfig,
     controlnet,
     copy_encoder,
-    encode_hint,
+    embed_hint,
     init_controlnet,
 )
 from personax.networks.unet import Residuals, UNetConfig, init_unet, unet
-from personax.tree import flat
 from tests.parity.from_torch import from_torch
 
 TOLERANCE = 1e-4  # max abs error
@@ -89,7 +89,7 @@ def torch_residuals(model, x, t, text, hint, **options):
 def residuals(params, config, x, t, text, hint, strength=None) -> Residuals:
     @jax.jit
     def run(params, x, t, text, hint, strength):
-        read = encode_hint(params, config, hint)
+        read = embed_hint(params, config, hint)
         return controlnet(params, config, x, t, text, read, strength=strength)
 
     if strength is not None:

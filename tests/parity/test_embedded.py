@@ -7,13 +7,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from personax import generate, prompts
+from personax.concepts.bind import from_base
 from personax.diffusion.guidance import guide
 from personax.diffusion.sampling import sample
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import embedded
-from personax.model import from_base
-from personax.prompts import Wish
+from personax.sampling import prompt_terms
+from personax.sampling.pipeline import make_decode
+from personax.sampling.prompt_terms import TermSpec
 
 TOLERANCE = 2  # of 255, for every pixel
 PROMPT, GUIDANCE, STEPS = "a dog wearing a top hat on the beach", 3.0, 25
@@ -45,8 +46,8 @@ def test_the_same_noise_gives_the_same_picture(pipeline, emoji, negative):
     model = from_base(emoji)
     spec, solver = model.denoiser.spec, SOLVERS["ddim"]
     grid = solver.grid(spec.schedule, STEPS)
-    terms = prompts.to_terms(
-        {"base": model}, [Wish(PROMPT, GUIDANCE)], negative=negative
+    terms = prompt_terms.to_terms(
+        {"base": model}, [TermSpec(PROMPT, GUIDANCE)], negative=negative
     )
 
     @jax.jit
@@ -54,7 +55,7 @@ def test_the_same_noise_gives_the_same_picture(pipeline, emoji, negative):
         return sample(guide({"base": denoiser}, terms), solver, grid, x)
 
     latents = draw(model.denoiser, terms, jnp.asarray(noise))
-    ours = generate.make_decode(spec)(emoji.params["vae"], latents)
+    ours = make_decode(spec)(emoji.params["vae"], latents)
     theirs = np.round(theirs * 255).astype(int)
     assert np.abs(np.asarray(ours).astype(int) - theirs).max() <= TOLERANCE
     assert theirs.std() > 20  # a picture, not a grey field

@@ -18,11 +18,11 @@ import torch
 from cleanfid.resize import build_resizer
 from safetensors.numpy import save_file
 
+from personax.core.tree import flat
 from personax.loading.inception import load_inception
 from personax.loading.names import from_layout, torch_name
 from personax.metrics import inception as metric
 from personax.networks.inception import init_inception, logits
-from personax.tree import flat
 
 TOLERANCE = 1e-5  # max abs error of features and logits, which deviate by some 0.3
 OF_PIXELS = 1e-4  # the same, of values in [0, 255]

@@ -8,13 +8,13 @@ import transformers
 from diffusers.loaders import single_file_utils
 from safetensors.torch import save_file
 
+from personax.core.tree import flat
 from personax.loading import embedded, load_base
 from personax.loading.ldm import PREFIXES, ldm_names
 from personax.loading.names import torch_name
 from personax.loading.pickles import open_pickle
 from personax.networks.unet import UNetConfig
 from personax.networks.vae import VAEConfig
-from personax.tree import flat
 from tests.loading import make
 
 # Every number that is loaded must equal torch's: nothing here is computed.

@@ -19,7 +19,7 @@ LAYER = np.array([0, 4, 2, 2, 1, 3])
 def mapper(kept=None, bypass=0.2):
     shapes = jax.eval_shape(lambda: init_mapper(jax.random.key(0), LAYERS, WIDTH))
     stacked = jax.tree.map(lambda x: x[None], random_params(shapes))
-    return Mapper(stacked, kept, bypass=bypass, steps=1000, first=0)
+    return Mapper(stacked, kept, bypass=bypass, steps=1000, concept_offset=0)
 
 
 def in_torch(params, kept):
@@ -59,14 +59,14 @@ def in_torch(params, kept):
 def test_the_word_and_the_bypass_equal_torchs(kept):
     rng = np.random.default_rng(1)
     x = rng.standard_normal((6, 4, WIDTH)).astype(np.float32)
-    where = rng.random((1, 6, 4)) < 0.4
+    concept_mask = rng.random((1, 6, 4)) < 0.4
     words = mapper(None if kept is None else jnp.array(kept))
-    asked = jnp.asarray(where), jnp.asarray(T), jnp.asarray(LAYER)
+    asked = jnp.asarray(concept_mask), jnp.asarray(T), jnp.asarray(LAYER)
     word, v = in_torch(words.params, kept)
     assert words.params["input"]["kernel"].shape == (1, 2 * FREQUENCIES, 10 * LAYERS)
 
     embedded, after = x.copy(), x.copy()
-    for b, n in zip(*where[0].nonzero(), strict=True):
+    for b, n in zip(*concept_mask[0].nonzero(), strict=True):
         here = torch.from_numpy(x[b, n])
         embedded[b, n] = word[b] / word[b].norm() * here.norm()
         out = here / here.norm() + 0.2 * v[b] / v[b].norm()
@@ -75,4 +75,4 @@ def test_the_word_and_the_bypass_equal_torchs(kept):
     np.testing.assert_allclose(ours, embedded, atol=TOLERANCE)
     ours = words.after(jnp.asarray(x), *asked)
     np.testing.assert_allclose(ours, after, atol=TOLERANCE)
-    assert np.abs(after - x)[where[0]].max() > 0.1
+    assert np.abs(after - x)[concept_mask[0]].max() > 0.1

@@ -9,12 +9,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from personax.denoiser import encode, network
+from personax.diffusion.denoiser import encode, network
 from personax.diffusion.sampling import start_noise
 from personax.loading.write import torch_state
 from personax.methods import bind, init, prepare
 from personax.methods.concept_centric import concept_centric
-from personax.methods.null_text import NAME, unfold
+from personax.methods.parts.folded_null_text import NAME, unfold
 from personax.networks.unet import cross_sites, unet
 from tests.fast import USUAL
 from tests.methods.test_laws import small_denoiser

@@ -16,16 +16,16 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from personax.control.maps import Capture
-from personax.denoiser import Denoiser, Prompt
 from personax.diffusion import p2p
+from personax.diffusion.denoiser import Denoiser, Prompt
 from personax.diffusion.guidance import Term, complete
 from personax.diffusion.p2p import Blend, Stream
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import ddim
+from personax.diffusion.spec import Spec
 from personax.loading import embedded
 from personax.networks.tokenizer import add_placeholder, ids_of, positions
 from personax.networks.unet import UNetConfig, init_unet
-from personax.spec import Spec
 from tests.parity.from_torch import from_torch
 
 TOLERANCE = 1e-4
@@ -193,10 +193,10 @@ class Controller:
 
         if self.step <= int(0.2 * STEPS):
             return x
-        kept = mask(self.words, THRESHOLD, True)
-        kept &= ~mask(self.subtracted, SUBTRACT_THRESHOLD, False)
-        self.shares.append(kept[1:].float().mean().item())
-        return x[:1] + kept.float() * (x - x[:1])
+        captured = mask(self.words, THRESHOLD, True)
+        captured &= ~mask(self.subtracted, SUBTRACT_THRESHOLD, False)
+        self.shares.append(captured[1:].float().mean().item())
+        return x[:1] + captured.float() * (x - x[:1])
 
 
 class Processor:
@@ -363,17 +363,17 @@ def test_the_edited_probabilities_are_torchs(world):
     def run(denoiser, streams, x, i):
         eps_fn = p2p.pair({"base": denoiser}, streams, keep=keep)
         row = jax.tree.map(lambda column: column[i], grid)
-        eps, kept = eps_fn(x, row.t, i)
-        return ddim().step(x, (), eps, row, None)[0], kept
+        eps, captured = eps_fn(x, row.t, i)
+        return ddim().step(x, (), eps, row, None)[0], captured
 
     x = jnp.tile(world.noise, (count, 1, 1, 1))
     for step in range(3):
-        x, kept = run(world.denoiser, streams, x, jnp.array(step))
+        x, captured = run(world.denoiser, streams, x, jnp.array(step))
         worst = 0.0
         for name, theirs in maps[step].items():
             site = name.removesuffix(".processor").replace(".", "/")
             for p in range(count):
-                ours = kept[p][1][site][0]
+                ours = captured[p][1][site][0]
                 worst = max(worst, float(np.abs(ours - theirs[p].numpy()).max()))
         print(f"probabilities at step {step}: {worst:.2g}")
         assert worst <= TOLERANCE

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from personax import methods
-from personax.denoiser import Denoiser
+from personax.core.tree import flat
+from personax.diffusion.denoiser import Denoiser
 from personax.methods import Concept
 from personax.methods.losses import Batch, draws
 from personax.networks.clip_text import init_clip_text
@@ -34,7 +35,6 @@ from personax.networks.vae import Posterior
 from personax.training.optimizer import make_optimizer
 from personax.training.state import create
 from personax.training.step import make_step
-from personax.tree import flat
 from tests.parity.from_torch import from_torch
 
 TOLERANCE = 1e-4  # of the loss, of each parameter, and of each gradient

@@ -9,9 +9,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from personax.core.tree import flat, overwrite, select
 from personax.networks.compute import Compute
 from personax.networks.unet import UNetConfig, init_unet, unet
-from personax.tree import flat, overwrite, select
 from tests.parity.from_torch import from_torch
 
 TOLERANCE = 1e-4  # max abs error of the forward pass

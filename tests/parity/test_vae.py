@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import personax
+from personax.core.tree import count, flat
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.vae import VAEConfig
-from personax.tree import count, flat
 from tests.parity.from_torch import from_torch
 
 TOLERANCE = 1e-4  # max abs error

@@ -11,12 +11,12 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+from personax.core.tree import count
 from personax.loading.dino import load_dino
 from personax.metrics import dino as judge
 from personax.networks import vit as vit_
 from personax.networks.compute import Compute
 from personax.networks.vit import ViTConfig
-from personax.tree import count
 
 TOLERANCE = 1e-4  # max abs error of states and features
 vit = jax.jit(vit_.vit, static_argnames=("config", "compute"))

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from personax.training.chatter import sentence
 from personax.training.distributed import _place
+from personax.training.stderr_filter import sentence
 from tests.fast import FAST
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from personax.core.tree import flat
 from personax.training.optimizer import make_optimizer, make_schedule
 from personax.training.sharding import REPLICATE, make_mesh, of_state
 from personax.training.state import create
-from personax.tree import flat
 
 pytestmark = pytest.mark.quick
 

@@ -7,6 +7,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from personax import methods
+from personax.core.tree import flat
 from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
 from personax.training import sharding
@@ -15,7 +16,6 @@ from personax.training.source import Source
 from personax.training.state import create
 from personax.training.step import make_step
 from personax.training.validation import make_validation
-from personax.tree import flat
 from tests.methods.test_laws import CONCEPTS, IDS, PLAIN, TX, small_denoiser
 
 TOLERANCE = 1e-5  # of theta after a step of 1e-2

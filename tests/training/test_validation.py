@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from personax.denoiser import Denoiser
+from personax.diffusion.denoiser import Denoiser
 from personax.methods import Method, Part
 from personax.methods.losses import Batch
 from personax.networks.vae import Posterior

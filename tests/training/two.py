@@ -26,20 +26,20 @@ def share() -> None:
         np.testing.assert_array_equal(fetch({"a": found})["a"], rows)
     same = jax.random.key_data(spread["key"]) == jax.random.key_data(jax.random.key(3))
     assert np.all(fetch(same))
-    assert distributed.agreed(lambda: {"told by": own}) == {"told by": 0}
+    assert distributed.broadcast_from_host0(lambda: {"told by": own}) == {"told by": 0}
     assert distributed.union([3 - own, 7]) == [2, 3, 7]
-    distributed.say("said once")
+    distributed.print_on_host0("said once")
 
 
 def refuse() -> None:
     """Process 0 alone sees what is wrong."""
 
     def look():
-        assert distributed.is_first()
+        assert distributed.is_host0()
         raise ValueError("the disk is full of eels")
 
     try:
-        distributed.agreed(look)
+        distributed.broadcast_from_host0(look)
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -49,15 +49,15 @@ def fail() -> None:
     """Process 1 alone fails, and the other waits for it."""
     if jax.process_index() == 1:
         raise KeyError("nothing here")
-    distributed.agreed(lambda: None)
+    distributed.broadcast_from_host0(lambda: None)
 
 
 def first_dies() -> None:
     """The process that coordinates is killed while the other waits for it."""
-    if distributed.is_first():
+    if distributed.is_host0():
         print(f"dies at {time.time()}", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    distributed.agreed(lambda: None)
+    distributed.broadcast_from_host0(lambda: None)
 
 
 def main(argv) -> None:

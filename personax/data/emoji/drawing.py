@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from personax.core.tree import nearest
 from personax.data.emoji.world import (
     ACCESSORIES,
     COLOURS,
@@ -15,7 +16,6 @@ from personax.data.emoji.world import (
     Sprite,
     Sprites,
 )
-from personax.tree import nearest
 
 SIDE = 64  # drawn at twice the size of the picture, then averaged 2x2
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from personax.core.tree import nearest
 from personax.data.emoji.drawing import render
 from personax.data.emoji.world import (
     ACCESSORIES,
@@ -24,7 +25,6 @@ from personax.data.emoji.world import (
     Wording,
     class_word,
 )
-from personax.tree import nearest
 
 Item = TypeVar("Item")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from personax.tree import nearest
+from personax.core.tree import nearest
 
 Sprite = tuple[str, str]  # (class, style): ("dog-face", "emojione")
 Sprites = Mapping[Sprite, UInt8[np.ndarray, "64 64 4"]]  # RGBA

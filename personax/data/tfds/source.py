@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from personax.core.images import decode
 from personax.data.headers import read_headers
 from personax.data.picture import Picture
-from personax.images import decode
 
 _CAPTIONS = ("caption", "text")  # features that say what a picture shows
 

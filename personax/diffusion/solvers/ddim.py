@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 
+from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod
 from personax.diffusion.solvers.grid import Grid, clip, spaced, spacing, time_grid
 from personax.diffusion.solvers.solver import Solver, draw, stateless
-from personax.typing import Latents
 
 
 def ddim(eta: float = 0.0) -> Solver:
@@ -15,7 +15,7 @@ def ddim(eta: float = 0.0) -> Solver:
     def step(x, state, eps, row, keys):
         z0 = predict_z0(x, eps, row)
         if eta == 0:
-            return descend(z0, eps, row), state
+            return ddim_update(z0, eps, row), state
         return descend_noisily(z0, eps, row, draw(keys, x), eta), state
 
     return Solver(ddim_grid, stateless, step)
@@ -45,7 +45,7 @@ def predict_z0(x: Latents, eps: Latents, row: Grid) -> Latents:
     return jnp.clip((x - row.noise * eps) / row.signal, -row.clip, row.clip)
 
 
-def descend(z0: Latents, eps: Latents, row: Grid) -> Latents:
+def ddim_update(z0: Latents, eps: Latents, row: Grid) -> Latents:
     """x at the row's next rates, all its noise along eps."""
     return row.next_signal * z0 + row.next_noise * eps
 
@@ -57,6 +57,6 @@ def descend_noisily(
 
     Eq. 12 and 16, Song et al. 2021.
     """
-    spread = eta * row.spread
-    kept = jnp.sqrt(jnp.maximum(row.next_noise**2 - spread**2, 0))
-    return row.next_signal * z0 + kept * eps + spread * fresh
+    posterior_std = eta * row.posterior_std
+    kept = jnp.sqrt(jnp.maximum(row.next_noise**2 - posterior_std**2, 0))
+    return row.next_signal * z0 + kept * eps + posterior_std * fresh

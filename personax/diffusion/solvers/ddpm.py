@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers.ddim import descend_noisily, predict_z0
 from personax.diffusion.solvers.grid import Grid, clip, spaced, spacing, time_grid
 from personax.diffusion.solvers.solver import Solver, draw, stateless
-from personax.typing import Latents
 
 
 def ddpm() -> Solver:

@@ -27,7 +27,7 @@ class Grid:
     noise: Float[Array, "*s"]
     next_signal: Float[Array, "*s"]
     next_noise: Float[Array, "*s"]
-    spread: Float[Array, "*s"]
+    posterior_std: Float[Array, "*s"]
     clip: Float[Array, "*s"]
     start: float = struct.field(pytree_node=False, default=1.0)
 
@@ -72,14 +72,16 @@ def make_grid(
     next_bar: Float[np.ndarray, " s"],
 ) -> Grid:
     """A grid from ᾱ to the next ᾱ of every row, computed in float64."""
-    spread = np.sqrt((1 - next_bar) / (1 - bar) * np.maximum(1 - bar / next_bar, 0))
+    posterior_std = np.sqrt(
+        (1 - next_bar) / (1 - bar) * np.maximum(1 - bar / next_bar, 0)
+    )
     columns = (
         times,
         np.sqrt(bar),
         np.sqrt(1 - bar),
         np.sqrt(next_bar),
         np.sqrt(1 - next_bar),
-        spread,
+        posterior_std,
         np.full_like(bar, np.inf),
     )
     return Grid(*(jnp.asarray(column, jnp.float32) for column in columns))
@@ -100,7 +102,7 @@ def reverse(grid: Grid) -> Grid:
         noise=back.next_noise,
         next_signal=back.signal,
         next_noise=back.noise,
-        spread=jnp.zeros_like(back.spread),
+        posterior_std=jnp.zeros_like(back.posterior_std),
     )
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool
 
+from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
-from personax.diffusion.solvers.ddim import descend, predict_z0
+from personax.diffusion.solvers.ddim import ddim_update, predict_z0
 from personax.diffusion.solvers.euler import euler_grid
 from personax.diffusion.solvers.grid import Grid, clip
 from personax.diffusion.solvers.solver import Solver
-from personax.typing import Latents
 
 
 @struct.dataclass(kw_only=True)
@@ -46,8 +46,10 @@ def heun_grid(schedule: ScheduleConfig, steps: int) -> HeunGrid:
     euler = clip(schedule, euler_grid(schedule, steps))
     rows = np.arange(2 * steps - 1)
     columns = jax.tree.map(lambda column: column[rows // 2], euler)
-    told = euler.t[(rows + 1) // 2]
-    return HeunGrid(**{**vars(columns), "t": told}, again=jnp.asarray(rows % 2 == 1))
+    model_timestep = euler.t[(rows + 1) // 2]
+    return HeunGrid(
+        **{**vars(columns), "t": model_timestep}, again=jnp.asarray(rows % 2 == 1)
+    )
 
 
 def heun_step(x: Latents, state: HeunState, eps: Latents, row: HeunGrid, keys):
@@ -60,4 +62,4 @@ def heun_step(x: Latents, state: HeunState, eps: Latents, row: HeunGrid, keys):
     slope = jnp.where(row.again, (state.eps + eps) / 2, eps)
     start = jnp.where(row.again, state.x, x)
     z0 = (start - row.noise * slope) / row.signal
-    return descend(z0, slope, row), HeunState(start, slope)
+    return ddim_update(z0, slope, row), HeunState(start, slope)

@@ -7,8 +7,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
+from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
-from personax.diffusion.solvers.ddim import descend, final_bar, predict_z0
+from personax.diffusion.solvers.ddim import ddim_update, final_bar, predict_z0
 from personax.diffusion.solvers.grid import (
     Grid,
     rows_of,
@@ -17,7 +18,6 @@ from personax.diffusion.solvers.grid import (
     time_grid,
 )
 from personax.diffusion.solvers.solver import Solver
-from personax.typing import Latents
 
 
 @struct.dataclass(kw_only=True)
@@ -35,12 +35,12 @@ class PLMSGrid(Grid):
     def tail(self, step: int) -> "PLMSGrid":
         """The rows of the steps from `step` on, the first with its Heun-like twin."""
         once = np.flatnonzero(~np.asarray(self.again))[step:]
-        told = np.insert(once, 1, once[1:2])
-        again = np.arange(len(told)) == 1
-        cut = rows_of(self, np.where(again, once[0], told))
+        model_timestep = np.insert(once, 1, once[1:2])
+        again = np.arange(len(model_timestep)) == 1
+        cut = rows_of(self, np.where(again, once[0], model_timestep))
         return cut.replace(
-            t=rows_of(self, told).t,
-            weights=rows_of(self, np.arange(len(told))).weights,
+            t=rows_of(self, model_timestep).t,
+            weights=rows_of(self, np.arange(len(model_timestep))).weights,
             again=jnp.asarray(again),
         )
 
@@ -61,20 +61,23 @@ def plms_grid(schedule: ScheduleConfig, steps: int) -> PLMSGrid:
     """DDIM's steps with the second time twice: steps + 1 rows, but 1 for one step."""
     times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
     stride = schedule.num_train_timesteps // steps
-    told, again = np.insert(times, 1, times[1:2]), np.zeros(steps + (steps > 1), bool)
+    model_timestep, again = (
+        np.insert(times, 1, times[1:2]),
+        np.zeros(steps + (steps > 1), bool),
+    )
     again[1:2] = True
-    starts = np.where(again, told + stride, told)
+    starts = np.where(again, model_timestep + stride, model_timestep)
     last = final_bar(schedule, set_alpha_to_one=False)
     grid = time_grid(schedule, starts, starts - stride, last)
     fourth = [[55 / 24, -59 / 24, 37 / 24, -9 / 24]]  # Eq. 9, Liu et al. 2022
     warm_up = [[1, 0, 0, 0], [1 / 2, 1 / 2, 0, 0], [3 / 2, -1 / 2, 0, 0]]
     warm_up.append([23 / 12, -16 / 12, 5 / 12, 0])
-    weights = np.array(warm_up + fourth * len(told))[: len(told)]
+    weights = np.array(warm_up + fourth * len(model_timestep))[: len(model_timestep)]
     return PLMSGrid(
-        **{**vars(grid), "t": jnp.asarray(told, jnp.float32)},
+        **{**vars(grid), "t": jnp.asarray(model_timestep, jnp.float32)},
         weights=jnp.asarray(weights, jnp.float32),
         again=jnp.asarray(again),
-        in_v=jnp.full(len(told), schedule.prediction_type == "v_prediction"),
+        in_v=jnp.full(len(model_timestep), schedule.prediction_type == "v_prediction"),
     )
 
 
@@ -98,4 +101,6 @@ def plms_step(x: Latents, state: PLMSState, eps: Latents, row: PLMSGrid, keys):
         jnp.where(row.again, old, new)
         for old, new in zip(state.past, shifted, strict=True)
     )
-    return descend(predict_z0(start, slope, row), slope, row), PLMSState(start, past)
+    return ddim_update(predict_z0(start, slope, row), slope, row), PLMSState(
+        start, past
+    )

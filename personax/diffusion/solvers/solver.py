@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Key
 
+from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers.grid import Grid
-from personax.typing import Latents
 
 
 class Solver(NamedTuple):

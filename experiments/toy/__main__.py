@@ -1,0 +1,114 @@
+"""The command: `python -m experiments.toy --config configs/toy/FILE --out DIR`."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments.toy import overfitting, plots, tables
+from experiments.toy.overfitting import Outcome, best
+from personax.cli import command
+from personax.core.progress import Progress
+from personax.core.tree import nearest
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags; a function, so that importing this file defines none."""
+    config_flags.DEFINE_config_file("config", None, "Such as configs/toy/four_peaks.py")
+    flags.mark_flag_as_required("config")
+    flags.DEFINE_string("out", None, "Folder for figures, tables and summary.json.")
+    flags.mark_flag_as_required("out")
+
+
+def main(argv: Sequence[str]) -> None:
+    command.start()
+    config, out = FLAGS.config, pathlib.Path(FLAGS.out)
+    watch = command.Stopwatch()
+    with command.exit_on_user_error():
+        check(config)
+        out.mkdir(parents=True, exist_ok=True)
+    with (
+        watch("run"),
+        Progress(total=overfitting.steps_of(config), unit="step") as bar,
+    ):
+        outcome = overfitting.run(config, bar.update)
+    with watch("draw"):
+        write(config, outcome, out)
+    print(f"{_said(outcome)}\nfigures and tables in {out}; {watch}")
+
+
+def check(config: ConfigDict) -> None:
+    """ValueError for what the config may not be, before anything is computed."""
+    overfitting.check(config)
+    if config.plots.condition not in config.conditions:
+        near = nearest(config.plots.condition, config.conditions)
+        raise ValueError(
+            f"plots.condition: no condition {config.plots.condition!r}. "
+            f"Nearest: {near}."
+        )
+    plots.check_matplotlib()
+
+
+def write(config: ConfigDict, outcome: Outcome, out: pathlib.Path) -> None:
+    """Three figures, the table behind each, and summary.json."""
+    teaching, lesson = config.teaching, outcome.lesson
+    reference, last = teaching.reference_step, teaching.steps[-1]
+    curves = tables.curves(outcome)
+    samples = tables.samples(outcome, (reference, last))
+    field = tables.field(outcome, config.plots, last)
+    named = {"curves": curves, "samples": samples, "field": field}
+    for name, rows in named.items():
+        tables.write(out / f"{name}.csv", rows)
+    plots.draw_curves(
+        out / "curves.png",
+        curves,
+        ideal=outcome.references["ideal"],
+        reference_step=reference,
+    )
+    plots.draw_samples(out / "samples.png", samples, lesson)
+    shown = config.plots
+    title = f"-eps under {shown.condition!r} at t = {shown.time:g}, step {last}"
+    plots.draw_field(out / "field.png", field, lesson, title=title)
+    (out / "summary.json").write_text(json.dumps(_summary(config, outcome), indent=1))
+
+
+def _summary(config: ConfigDict, outcome: Outcome) -> dict:
+    reference, last = config.teaching.reference_step, config.teaching.steps[-1]
+    return {
+        "learning_rates": {name: best(tried) for name, tried in outcome.tried.items()},
+        "fresh_loss_by_rate": {
+            method: {f"{rate:g}": loss for rate, loss in tried.items()}
+            for method, tried in outcome.tried.items()
+        },
+        "references": outcome.references,
+        **{
+            f"step_{step}": {
+                each.method: each.look.numbers
+                for each in outcome.seen
+                if each.step == step
+            }
+            for step in (reference, last)
+        },
+        "examples": outcome.lesson.shots.tolist(),
+        "config": config.to_dict(),
+    }
+
+
+def _said(outcome: Outcome) -> str:
+    """What the last step has come to, a line for each method."""
+    shown = ("fisher_others", "pull_others", "own_share", "w2_class", "w2_wanted")
+    lines = [f"{'':24}" + "".join(f"{name:>15}" for name in shown)]
+    last = {each.method: each.look.numbers for each in outcome.seen}
+    for method, numbers in {"the base": outcome.references["base"], **last}.items():
+        cells = "".join(f"{numbers[name]:15.4f}" for name in shown)
+        lines.append(f"{method:24}{cells}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

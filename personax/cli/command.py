@@ -1,0 +1,136 @@
+"""What the commands share: how they start, time themselves and refuse bad input."""
+
+import contextlib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+
+import personax
+from personax.core.stopwatch import Stopwatch as Stopwatch
+from personax.loading import EMBEDDED, Base
+
+_YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
+_CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """absl's `app.run`, with one sentence also for a config that cannot be read."""
+    app.run(main, flags_parser=_parse)
+
+
+def start() -> None:
+    """Keep compilations from run to run, and the libraries' chatter off the screen.
+
+    JAX_COMPILATION_CACHE_DIR names another folder for them, or, set empty, none.
+    """
+    logging.set_verbosity(logging.WARNING)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def define_base_flags() -> None:
+    """The flags that say which base to load; `base_options` reads them."""
+    text = flags.DEFINE_string
+    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    text("base_config", None, "Directory or id with a single file's configs.")
+    text("variant", None, "Which weight files of the base, such as fp16.")
+    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
+
+
+def base_options(given: Any) -> dict[str, Any]:
+    """The flags' share of `load_base`'s arguments; `given` are the parsed flags."""
+    config = {"config": given.base_config} if given.base_config else {}
+    return {"variant": given.variant, "allow_pickle": given.allow_pickle, **config}
+
+
+def settings(
+    given: Any, base: Base, *, sampler: str, size: str = "", **more: Any
+) -> dict[str, Any]:
+    """What a picture's metadata says beside its prompt, under the names in use."""
+    found = {
+        "Steps": given.steps,
+        "Sampler": sampler,
+        "CFG scale": given.guidance,
+        "Seed": given.seed,
+        **({"Size": size} if size else {}),
+        "Model": base.name,
+        "Model hash": base.fingerprint[:10],
+        "Version": f"personax {personax.__version__}",
+        **more,
+    }
+    if given.concept:
+        found["Concept"] = " ".join(given.concept)
+    return found
+
+
+def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """{NAME: VALUE} of a flag's "NAME=VALUE" texts; ValueError for another form."""
+    out: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value) or name in out:
+            raise ValueError(f"--{flag} {text!r} is not NAME=VALUE with a new NAME.")
+        out[name] = value
+    return out
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a flag such as "dog,top hat"."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turns what is wrong with the input into one line on stderr and exit status 2.
+
+    Only preparation runs inside: an error of the computation keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        # str(KeyError) would put the sentence in quotes.
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        print(f"personax: {' '.join(message.split())}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def config_name(file: str) -> str:
+    """What a run of the config is called: "quickstart" of configs/quickstart.py."""
+    path = pathlib.Path(file.removeprefix(f"{_YAML}:"))
+    # A run's own config.yaml is called by its folder.
+    return path.parent.name if path.name == "config.yaml" else path.stem
+
+
+def _parse(argv: Sequence[str]) -> Sequence[str]:
+    with exit_on_user_error():
+        try:
+            return flags.FLAGS(_yaml_as_python(argv))
+        except flags.Error as error:  # an unknown flag, or a value of the wrong type
+            raise ValueError(str(error))
+        except AttributeError as error:  # a key that the config does not have
+            # ml_collections wraps a KeyError, whose own text is a repr.
+            inner = error.args[0]
+            text = inner.args[0] if isinstance(inner, KeyError) else inner
+            raise ValueError(f"The config has no key {text}")
+        except ModuleNotFoundError as error:  # configs import each other
+            raise ValueError(f"{error}; start in the folder that holds it.")
+
+
+def _yaml_as_python(argv: Sequence[str]) -> list[str]:
+    """--config FILE.yaml as ml_collections reads it: a Python file with an argument."""
+    out = list(argv)
+    for i, argument in enumerate(argv):
+        name, _, value = argument.partition("=")
+        named = name.lstrip("-") == "config" and name.startswith("-")
+        if i and argv[i - 1] in ("--config", "-config"):
+            named, value = True, argument
+        if named and value.endswith((".yaml", ".yml")):
+            out[i] = argument.replace(value, f"{_YAML}:{value}")
+    return out

@@ -1,0 +1,1 @@
+"""Trained concepts: save, load, bind, merge, compress and export."""

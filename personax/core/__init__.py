@@ -1,0 +1,1 @@
+"""Paths, pictures, files and progress; nothing here knows about models."""

@@ -1,0 +1,136 @@
+"""Files: atomic writes, UTF-8 text, digests, and JSON-lines journals."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary path beside `path`, renamed to it when the block succeeds.
+
+    An interrupted process leaves the old file or the new one, never a part. The
+    temporary name starts with a dot, which readers of folders skip, and holds the
+    process id, so that two processes do not write to the same file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: some writers, such as numpy's, append a missing one.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """An empty temporary folder beside `folder`, which it replaces on success."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_text(path: pathlib.Path) -> str:
+    """The text of a UTF-8 file, without its byte order mark.
+
+    Raises FileNotFoundError, which lists the files of the same kind in the folder, and
+    ValueError for a file that is not UTF-8.
+    """
+    if not path.is_file():
+        names = sorted(each.name for each in path.parent.glob(f"*{path.suffix}"))
+        raise FileNotFoundError(
+            f"There is no file {path}; {path.parent} has: "
+            f"{', '.join(names) or f'no {path.suffix} file'}."
+        )
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text.")
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number from 1, stripped line) of the lines that are not blank."""
+    # str.splitlines also splits at characters that captions contain, such as U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+    """The stripped lines of a UTF-8 file that are not blank; see `read_text`."""
+    return [line for _, line in numbered_lines(read_text(path))]
+
+
+def digest(*parts: bytes | str, length: int = 16) -> str:
+    """The first `length` hexadecimal digits of the parts' SHA-256."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.encode() if isinstance(part, str) else part)
+    return sha.hexdigest()[:length]
+
+
+def digest_file(path: pathlib.Path, length: int = 16) -> str:
+    """`digest` of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:length]
+
+
+def read_journal(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines journal, [] where there is none.
+
+    A last line without its newline, which an interrupted process leaves, is skipped.
+    Raises ValueError, with the line's number, for any other line that is not JSON.
+    """
+    if not path.is_file():
+        return []
+    complete, _, _ = read_text(path).rpartition("\n")
+    records = []
+    for number, line in numbered_lines(complete):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not valid JSON: {error}.")
+    return records
+
+
+def append_journal(path: pathlib.Path, record: Any) -> None:
+    """Append a record to a JSON-lines journal.
+
+    An incomplete last line is removed first, so that a journal stays readable after an
+    interruption.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        _drop_incomplete_line(file)
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+def _drop_incomplete_line(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)

@@ -1,0 +1,49 @@
+"""Theta in the words: new rows below the text encoder's embedding table."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from personax.core.tree import flat, overwrite
+from personax.core.typing import Key, Params, Theta
+from personax.diffusion.denoiser import Denoiser
+from personax.methods.parts.base import Concept, Part
+
+TABLE = "text_encoder/text_model/embeddings/token_embedding/embedding"
+
+
+def tokens() -> Part:
+    """One row per placeholder id, started from the row of its initial token.
+
+    The rows are concatenated to the table, so the words that are there already get
+    neither gradient nor weight decay; diffusers' scripts decay every row.
+    """
+
+    def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
+        initial = [row for concept in concepts for row in concept.initial]
+        if not initial:
+            return {}
+        table = jnp.asarray(flat(params)[TABLE]).astype(jnp.float32)
+        rows = [
+            _typical(jax.random.fold_in(key, i), table) if row is None else table[row]
+            for i, row in enumerate(initial)
+        ]
+        return {"embedding": jnp.stack(rows)}
+
+    def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
+        if not theta:
+            return denoiser
+        table = flat(denoiser.params)[TABLE]
+        rows = theta["embedding"].astype(table.dtype)
+        table = jnp.concatenate([table, rows])
+        params = overwrite(denoiser.params, {TABLE: table}, resize=True)
+        return denoiser.replace(params=params)
+
+    return Part(init, bind)
+
+
+def _typical(key: Key, table: Float[Array, "v d"]) -> Float[Array, " d"]:
+    """A draw from N(mean, std) of the vocabulary: an ablation of Kumari et al. 2023."""
+    return table.mean(0) + table.std(0) * jax.random.normal(key, table.shape[1:])

@@ -1,0 +1,1 @@
+"""From guidance terms to pictures."""

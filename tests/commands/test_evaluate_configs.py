@@ -1,0 +1,249 @@
+"""Every protocol builds, and all that it names is there: rows, prompts, pairs."""
+
+import ast
+import importlib
+import pathlib
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs.evaluate import common, prompts
+from personax.data import emoji as world
+from personax.data.dreambooth_set import read_listing
+from personax.data.published import read_pairs, read_subjects
+from personax.diffusion.solvers import SOLVERS
+from personax.evaluation.draw import CONCEPT
+from personax.networks.tokenizer import ids_of
+from personax.sampling.prompt_terms import parse
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / "configs" / "evaluate"
+SHARED = ("__init__", "common", "prompts", "sd15")
+NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in SHARED)
+# Of the sets that bring their own: single prompts, and those of a pair.
+OWN = {
+    "dreambooth": (25, 0),
+    "custom_concept_101": (20, 12),
+    "custom_diffusion": (20, 8),
+}
+# Pictures of each prompt, and how the papers draw them.
+PAPERS = {
+    "dreambooth": (4, "ddim", 50, 7.5, 0.0),
+    "custom_diffusion": (50, "ddim", 50, 6.0, 1.0),
+    "custom_concept_101": (5, "ddim", 50, 6.0, 1.0),
+    "custom_concept_101_pairs": (5, "ddim", 50, 6.0, 1.0),
+    "class_diffusion": (20, "plms", 100, 6.0, 0.0),
+    "infusion": (5, "ddim", 50, 8.0, 0.0),
+}
+OPEN = ("rows", "pair_rows")  # whose keys are a protocol's own
+LISTING = ROOT.parent / "shared" / "photos" / "prompts_and_classes.txt"
+
+
+def _build(name):
+    return importlib.import_module(f"configs.evaluate.{name}").get_config()
+
+
+def _keys(config, path=""):
+    for key, value in config.items():
+        yield f"{path}{key}"
+        if isinstance(value, ConfigDict) and f"{path}{key}" not in OPEN:
+            yield from _keys(value, f"{path}{key}.")
+
+
+def _fields(template):
+    return re.findall("{[^{}]*}|[{}]", template)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_the_keys_of_common(name):
+    assert list(_keys(_build(name))) == list(_keys(common.get_config()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_stands_in_the_table_and_gives_its_command(name):
+    assert f"| `{name}` |" in (FOLDER / "README.md").read_text()
+    module = importlib.import_module(f"configs.evaluate.{name}")
+    assert f"--config configs/evaluate/{name}.py" in module.__doc__
+
+
+@pytest.mark.parametrize("name", [*NAMES, *SHARED[1:]])
+def test_it_imports_no_personax(name):
+    tree = ast.parse((FOLDER / f"{name}.py").read_text())
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not any(isinstance(node, ast.Import) for node in ast.walk(tree))
+    packages = {node.module.partition(".")[0] for node in found}
+    assert packages <= {"configs", "ml_collections"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_rows_change_what_their_configs_have(name):
+    config = _build(name)
+    assert config.rows
+    for row in config.rows.values():
+        optional = {"terms", "together"}
+        assert {"config", "changes"} <= set(row) <= {"config", "changes", *optional}
+        for term_spec in map(parse, row.get("terms", ())):
+            assert term_spec.model in ("base", CONCEPT)
+        assert (ROOT / row.config).is_file()
+        module = row.config.removesuffix(".py").replace("/", ".")
+        taught = importlib.import_module(module).get_config()
+        assert set(_keys(row.changes)) <= set(_keys(taught))
+        taught.update(row.changes)  # ml_collections refuses another type
+        assert row.config.startswith(
+            "configs/emoji_" if config.base == "emoji" else "configs/sd15_"
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_rows_of_pairs_are_of_its_rows(name):
+    config = _build(name)
+    for row in config.pair_rows.values():
+        assert set(row) == {"of", "way"}
+        assert row.of in config.rows
+        assert row.way in ("joint", "merge", "add")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_prompts_have_a_place_for_the_subjects(name):
+    asked = _build(name).prompts
+    places = {"live": ["{}"], "object": ["{}"], "pair": ["{0}", "{1}"]}
+    for kind in places:
+        assert len(set(asked[kind])) == len(asked[kind])
+        for template in asked[kind]:
+            assert sorted(_fields(template)) == places[kind]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everyone_is_asked_something(name):
+    config = _build(name)
+    source = config.subjects.source.partition(":")[0]
+    single, pair = OWN.get(source, (0, 0))
+    assert single or (config.prompts.live and config.prompts.object)
+    if config.pair_rows:
+        assert pair or config.prompts.pair
+        # Those of a set that has none of its own are named.
+        assert config.pairs or source in ("custom_concept_101", "custom_diffusion")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_counts_are_those_of_the_table(name):
+    config = _build(name)
+    (row,) = re.findall(
+        rf"^\| `{name}` \|(.*)\|$", (FOLDER / "README.md").read_text(), re.MULTILINE
+    )
+    _, _, singles, pairs, drawn = (cell.strip() for cell in row.split("|"))
+    own, of_pairs = OWN.get(config.subjects.source.partition(":")[0], (0, 0))
+    for kind in ("live", "object"):
+        count = len(config.prompts[kind]) or own
+        assert singles == f"{count} x {config.images}"
+    if pairs:
+        count = len(config.prompts.pair) or of_pairs
+        assert pairs.endswith(f" {count} x {config.images}")
+    assert bool(pairs) == bool(config.pair_rows)
+    assert config.draw.solver in SOLVERS
+    assert str(config.draw.steps) in drawn
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_it_draws_as_its_paper(name):
+    config = _build(name)
+    draw = config.draw
+    drawn = (config.images, draw.solver, draw.steps, draw.guidance, draw.eta)
+    assert drawn == PAPERS[name]
+
+
+def test_pairs_of_the_dreambooth_set_exist():
+    if not LISTING.is_file():
+        pytest.skip(f"{LISTING} is not here")
+    for pair in _build("class_diffusion").pairs:
+        assert set(pair) <= set(read_listing(LISTING).classes)
+
+
+EMOJI = ("emoji", "emoji_quick")
+
+
+@pytest.mark.parametrize("name", EMOJI)
+def test_its_subjects_and_pairs_exist(name):
+    config = _build(name)
+    subjects = read_subjects(config.subjects.source, config.subjects.names)
+    pairs = read_pairs(config.subjects.source, config.pairs)
+    assert {each for pair in pairs for each in pair.names} <= set(subjects)
+    assert len(pairs) == len(set(pairs))
+
+
+def test_the_emoji_protocol_is_as_large_as_the_papers():
+    config = _build("emoji")
+    assert len(read_subjects("emoji", config.subjects.names)) == 12
+    assert len(config.pairs) == 5
+    assert len(config.prompts.live) >= 15
+    assert len(config.prompts.object) >= 15
+    taught = {row.config for row in config.rows.values()}
+    others = {"animals", "base", "controlnet", "two_concepts"}
+    assert taught == {
+        f"configs/{file.name}"
+        for file in FOLDER.parent.glob("emoji_*.py")
+        if file.stem.removeprefix("emoji_") not in others
+    }
+
+
+@pytest.mark.parametrize("name", EMOJI)
+def test_a_quick_look_asks_what_the_emoji_protocol_asks(name):
+    asked, full = _build(name).prompts, _build("emoji").prompts
+    for kind in ("live", "object", "pair"):
+        assert set(asked[kind]) <= set(full[kind])
+
+
+def _words(of):
+    return "|".join(map(re.escape, of))
+
+
+# What `emoji.caption` says of a scene, in its order; of accessory and neighbour one.
+CAPTION = re.compile(
+    rf"(a photo of|{_words(map(str.strip, world.DISTANCES['far']))}) a "
+    rf"((?P<tint>{_words(world.TINTS)}) )?{{}}"
+    rf"( (?P<worn>{_words(x.words for x in world.ACCESSORIES.values())})"
+    rf"| next to a (?P<other>{_words(map(world.class_word, world.CLASSES))}))?"
+    rf"( in (?P<style>{_words(world.STYLES.values())}) style)?"
+    rf"( (?P<place>{_words(world.SCENES)}|on a ({_words(world.COLOURS)}) background))?"
+)
+
+
+@pytest.mark.parametrize("kind", ["EMOJI_LIVE", "EMOJI_OBJECT"])
+def test_emoji_prompts_are_captions_of_the_world(kind):
+    for template in getattr(prompts, kind):
+        said = CAPTION.fullmatch(template)
+        assert said, template
+        assert kind == "EMOJI_LIVE" or not said["worn"]
+
+
+def test_emoji_prompts_of_pairs_are_captions_of_the_world():
+    for template in prompts.EMOJI_PAIR:
+        alone = template.replace("{0}", "{}").replace(" next to a {1}", "")
+        assert "{0} next to a {1}" in template
+        assert CAPTION.fullmatch(alone), template
+
+
+@pytest.mark.parametrize("kind", ["EMOJI_LIVE", "EMOJI_OBJECT"])
+def test_emoji_prompts_range_over_all_that_the_world_has(kind):
+    said = [CAPTION.fullmatch(each).groupdict() for each in getattr(prompts, kind)]
+    for what in ("tint", "style", "place", "other"):
+        assert len({each[what] for each in said if each[what]}) >= 2, what
+    if kind == "EMOJI_LIVE":
+        assert len({each["worn"] for each in said if each["worn"]}) >= 3
+
+
+@pytest.mark.parametrize("kind", ["live", "object"])
+def test_no_subject_was_photographed_where_it_is_asked_for(kind):
+    asked = prompts.EMOJI_LIVE if kind == "live" else prompts.EMOJI_OBJECT
+    found = {CAPTION.fullmatch(each)["place"] for each in asked} - {None}
+    for subject in world.subjects().values():
+        colours = {f"on a {each} background" for each in subject.places}
+        assert subject.kind != kind or not found & {*subject.places, *colours}
+
+
+def test_no_word_of_the_emoji_prompts_falls_to_pieces(emoji):
+    templates = (*prompts.EMOJI_LIVE, *prompts.EMOJI_OBJECT, *prompts.EMOJI_PAIR)
+    said = {word for each in templates for word in re.sub("{.?}", "", each).split()}
+    said |= {x for each in world.subjects().values() for x in each.class_word.split()}
+    assert {word for word in said if len(ids_of(emoji.tokenizer, word)) != 1} == set()

@@ -1,0 +1,59 @@
+"""Fewer bits: what is lost is bounded, and what does not fit is refused."""
+
+import numpy as np
+import pytest
+
+from personax.concepts.quantize import error, quantise, restore
+
+pytestmark = pytest.mark.quick
+
+RNG = np.random.default_rng(0)
+LEAVES = {
+    "residual/a/v": RNG.standard_normal((2, 1, 48)).astype(np.float32),
+    "residual/b/v": np.zeros((2, 1, 8), np.float32),
+    "tokens/embedding": 1e-3 * RNG.standard_normal((3, 16)).astype(np.float32),
+}
+
+
+def test_int8_is_off_by_half_a_step_at_most():
+    found = restore(quantise(LEAVES, "int8"))
+    for path, leaf in LEAVES.items():
+        step = np.abs(leaf).max(-1, keepdims=True) / 127
+        assert found[path].dtype == np.float32
+        assert (np.abs(found[path] - leaf) <= 0.5 * step + 1e-9).all()
+    assert 0 < error(LEAVES, found) < 0.01
+
+
+def test_float16_keeps_eleven_bits():
+    found = restore(quantise(LEAVES, "float16"))
+    for path, leaf in LEAVES.items():
+        # Relative above the smallest normal number, 6e-5; absolute below.
+        np.testing.assert_allclose(found[path], leaf, rtol=2**-11, atol=6e-8)
+
+
+def test_the_size_is_what_the_bits_make_it():
+    def size(leaves):
+        return sum(leaf.nbytes for leaf in leaves.values())
+
+    assert size(quantise(LEAVES, "float16")) == size(LEAVES) // 2
+    assert size(quantise(LEAVES, "int8")) == size(LEAVES) // 4 + 4 * (2 + 2 + 3)
+
+
+def test_full_precision_stays_as_it_is():
+    assert restore(LEAVES) == LEAVES
+
+
+def test_scales_that_are_missing_or_of_another_shape_are_refused():
+    found = quantise(LEAVES, "int8")
+    scale = found.pop("residual/a/v.scale")
+    with pytest.raises(ValueError, match="residual/a/v is int8 without the scales"):
+        restore(found)
+    with pytest.raises(ValueError, match="residual/a/v is int8 without the scales"):
+        restore({**found, "residual/a/v.scale": scale[:1]})
+
+
+def test_too_large_for_float16_is_refused():
+    with pytest.raises(ValueError, match="x has numbers too large"):
+        quantise({"x": np.array([1e5])}, "float16")
+    with pytest.raises(ValueError, match="float16, int8"):
+        quantise(LEAVES, "int4")

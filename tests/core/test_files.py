@@ -1,0 +1,73 @@
+"""Files survive interruptions, byte order marks and incomplete lines."""
+
+import json
+
+import pytest
+
+from personax.core import files
+
+
+def interrupted(context, write):
+    with context as temporary:
+        write(temporary)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(files.atomic_write(path), lambda place: place.write_text("half"))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_folder_keeps_the_old_one(tmp_path):
+    folder = tmp_path / "concept"
+    with files.atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(files.atomic_folder(folder), lambda at: (at / "a").write_text("2"))
+    assert (folder / "a").read_text() == "1"
+    with files.atomic_folder(folder) as temporary:
+        (temporary / "b").write_text("3")
+    assert [path.name for path in folder.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_lines_come_without_byte_order_mark_and_blanks(tmp_path, encoding):
+    path = tmp_path / "prompts.txt"
+    path.write_text("a dog\r\n\n  a cat\u2028at night \n", encoding=encoding)
+    assert files.read_lines(path) == ["a dog", "a cat\u2028at night"]
+
+
+def test_text_that_is_missing_or_not_utf8_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "there.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(FileNotFoundError, match=r"there\.txt"):
+        files.read_text(tmp_path / "gone.txt")
+    with pytest.raises(ValueError, match=r"there\.txt is not UTF-8"):
+        files.read_text(tmp_path / "there.txt")
+
+
+def test_a_journal_continues_after_an_incomplete_line(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    assert files.read_journal(path) == []
+    files.append_journal(path, {"a": 1})
+    with path.open("a") as file:
+        file.write('{"a": 2, "b"')
+    assert files.read_journal(path) == [{"a": 1}]
+    files.append_journal(path, {"a": 3})
+    assert [json.loads(line)["a"] for line in path.read_text().splitlines()] == [1, 3]
+
+
+def test_a_damaged_journal_names_the_line(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')
+    with pytest.raises(ValueError, match="line 2 is not valid JSON"):
+        files.read_journal(path)
+
+
+def test_a_digest_depends_on_every_part(tmp_path):
+    assert files.digest("ab") == files.digest(b"a", "b") != files.digest("ac")
+    (tmp_path / "x").write_bytes(b"ab")
+    assert files.digest_file(tmp_path / "x") == files.digest("ab")

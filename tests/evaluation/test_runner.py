@@ -1,0 +1,218 @@
+"""A whole evaluation on a small base: its cells, their cost, and how it goes on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.evaluate import common
+from personax.concepts.bind import with_concepts
+from personax.core.images import read_image
+from personax.diffusion.solvers import SOLVERS
+from personax.evaluate import open_bench, write_all
+from personax.evaluation import results
+from personax.evaluation import runner as work
+from personax.evaluation.runner import evaluate
+from personax.sampling import pipeline
+from personax.sampling.prompt_terms import TermSpec, to_terms
+from tests.small_models import write_smaller
+
+SUBJECTS = ("dog", "backpack")
+ROWS = ("textual_inversion", "infusion")
+STEPS = 2
+KINDS = ("cross", "self", "rest")
+
+
+def small_config(base):
+    config = common.get_config()
+    config.base = str(base)
+    config.subjects.names = SUBJECTS
+    config.pairs = (SUBJECTS,)
+    config.prompts.live = ("a photo of a {}", "a photo of a {} at night")
+    config.prompts.object = config.prompts.live
+    config.prompts.pair = ("a photo of a {0} next to a {1}",)
+    for name in ROWS:
+        config.rows[name] = ConfigDict(
+            {
+                "config": f"configs/emoji_{name}.py",
+                "changes": {"steps": STEPS, "batch": 8, "log_every": 1},
+            }
+        )
+    config.pair_rows.added = ConfigDict({"of": "textual_inversion", "way": "add"})
+    config.images, config.draw.steps, config.draw.batch = 2, 2, 4
+    config.bootstrap = 5
+    config.judges = ConfigDict({"clip": "emoji", "captions": "scenes"})
+    return config
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_smaller(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def done(base, tmp_path_factory):
+    """(the bench, its cells) of a whole evaluation."""
+    bench = open_bench(small_config(base), tmp_path_factory.mktemp("out"))
+    return bench, evaluate(bench)
+
+
+def test_there_is_a_cell_for_every_row_and_question(done):
+    bench, found = done
+    singles = [(row, name) for row in ("base", "renders", *ROWS) for name in SUBJECTS]
+    pair = "+".join(SUBJECTS)
+    rows = ("base", "renders", "added")
+    assert {cell.name for cell in found} == {*singles, *((row, pair) for row in rows)}
+    assert [cell.name for cell in results.read(bench.out / "cells.jsonl").values()] == [
+        cell.name for cell in found
+    ]
+
+
+def test_a_cell_says_what_was_trained_and_what_that_weighs(done):
+    bench, found = done
+    by_name = {cell.name: cell for cell in found}
+    width = bench.base.spec.text_encoder.hidden_size
+    assert by_name["textual_inversion", "dog"].numbers == width
+    assert by_name["added", "dog+backpack"].numbers == 2 * width
+    (file,) = bench.out.glob("taught/textual_inversion/dog.*/concept/theta.safetensors")
+    assert by_name["textual_inversion", "dog"].size == file.stat().st_size
+    assert by_name["textual_inversion", "dog"].seconds > 0
+    assert by_name["base", "dog"].numbers == by_name["base", "dog"].size == 0
+
+
+def test_what_speaks_of_others_is_unchanged_where_only_a_word_was_learned(done):
+    by_name = {cell.name: cell for cell in done[1]}
+    for row in ROWS:
+        assert by_name[row, "dog"].metrics["fisher"].value == 0
+        assert by_name[row, "dog"].metrics["fisher_score"].value == 0
+    assert by_name["textual_inversion", "dog"].metrics["same"].value > 1 - 1e-5
+    assert abs(by_name["textual_inversion", "dog"].metrics["leak"].value) < 1e-5
+    # The class word is Infusion's own: nothing is said of it without the concept.
+    assert "same" not in by_name["infusion", "dog"].metrics
+    assert by_name["infusion", "dog"].metrics["w2"].value > 0
+
+
+def test_what_training_moved_is_told_by_kind_of_layer_and_what_is_looked_at(done):
+    by_name = {cell.name: cell for cell in done[1]}
+    for row in ROWS:
+        metrics = by_name[row, "dog"].metrics
+        assert {metrics[f"change_{kind}"].value for kind in KINDS} == {0.0}
+    # Infusion's maps are the frozen stream's; a word of its own is no class word.
+    assert 0 < by_name["infusion", "dog"].metrics["activation"].value < 1
+    assert "activation" not in by_name["textual_inversion", "dog"].metrics
+    assert "activation" not in by_name["base", "dog"].metrics
+
+
+def test_a_sheet_s_tile_is_what_its_shot_draws_alone(done):
+    bench, found = done
+    cell = next(
+        each for each in found if each.name == ("textual_inversion", "backpack")
+    )
+    shot = cell.shots[3]  # the second prompt's second picture
+    assert (shot.seed, shot.index) == (bench.config.seed + 1, 1)
+    (folder,) = bench.out.glob("taught/textual_inversion/backpack.*/concept")
+    model = with_concepts(bench.plain, bench.base, [str(folder)])
+    prompt = bench.protocol.singles[1].templates[1].replace("{}", *cell.words)
+    assert (prompt, shot.prompt) == (
+        "a photo of a <v1> at night",
+        "a photo of a backpack at night",
+    )
+    spec, solver = bench.base.spec, SOLVERS["ddim"]
+    draw = pipeline.make_draw(solver, spec.latent_shape(*spec.size))
+    latents = draw(
+        {"base": model.denoiser},
+        to_terms({"base": model}, [TermSpec(prompt, bench.config.draw.guidance)]),
+        solver.grid(spec.schedule, bench.config.draw.steps),
+        jax.random.key(shot.seed),
+        jnp.array([shot.index]),
+    )
+    alone = pipeline.make_decode(spec)(bench.base.params["vae"], latents)[0]
+    width, height = cell.tile
+    row, column = divmod(3, cell.columns)
+    sheet = read_image(bench.out / cell.sheet)
+    tile = sheet[row * height :, column * width :][:height, :width]
+    # Of 255: in a batch, sums come in another order.
+    assert np.abs(tile.astype(int) - np.asarray(alone).astype(int)).max() <= 1
+
+
+def test_what_is_done_is_not_done_again(done, base, monkeypatch):
+    bench, found = done
+    monkeypatch.setattr(work, "teach", None)
+    again = open_bench(small_config(base), bench.out)._replace(draw=None)
+    assert evaluate(again) == found
+
+
+def test_some_rows_alone_leave_the_others_as_the_journal_has_them(
+    done, base, tmp_path, monkeypatch
+):
+    bench, found = done
+    lines = (bench.out / "cells.jsonl").read_text().splitlines(keepends=True)
+    kept = [each for each in lines if '"infusion"' not in each]
+    (tmp_path / "cells.jsonl").write_text("".join(kept))
+    own = open_bench(small_config(base), tmp_path, ["base"])._replace(draw=None)
+    monkeypatch.setattr(work, "teach", None)
+    assert evaluate(own) == [cell for cell in found if cell.method != "infusion"]
+
+
+def test_a_row_that_does_not_exist_is_refused(base, tmp_path):
+    rows = "base, renders, textual_inversion, infusion, added"
+    with pytest.raises(ValueError, match=f"no row 'infusio'; there are {rows}"):
+        open_bench(small_config(base), tmp_path / "out", ["infusio"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_setting_of_one_row_costs_that_row_alone(
+    done, base, tmp_path, monkeypatch
+):
+    bench, found = done
+    (tmp_path / "cells.jsonl").write_bytes((bench.out / "cells.jsonl").read_bytes())
+    config = small_config(base)
+    config.rows.infusion.changes.steps = STEPS + 1
+    asked = []
+
+    def stop(lessons, **_):
+        asked.extend(lesson.folder.name.split(".")[0] for lesson in lessons)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "teach", stop)
+    again = open_bench(config, tmp_path)._replace(draw=None)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(again)
+    assert asked == list(SUBJECTS)
+    (old,) = {cell.fingerprint for cell in found if cell.name == ("infusion", "dog")}
+    question = again.protocol.singles[0]
+    assert work._fingerprint(again, "infusion", question) != old
+
+
+def test_all_that_is_written_shows_every_row(done):
+    bench, found = done
+    write_all(bench.protocol, found, bench.out)
+    for name in ("table.csv", "table.md", "table.tex", "report.html"):
+        text = (bench.out / name).read_text()
+        assert "infusion" in text, name
+    assert read_image(bench.out / "scatter.png").shape[0] > 300
+
+
+def test_the_printed_table_has_the_columns_that_are_named(done, base):
+    bench, found = done
+    config = small_config(base)
+    config.report.printed = ("w2",)
+    write_all(bench.protocol._replace(config=config), found, bench.out)
+    head = (bench.out / "table.tex").read_text().splitlines()[2]
+    assert head == r"Method & W2 \\"
+    assert "CLIP-T" in (bench.out / "table.md").read_text()
+
+
+def test_a_printed_column_that_does_not_exist_is_refused(base, tmp_path):
+    config = small_config(base)
+    config.report.printed = ("clip_x",)
+    with pytest.raises(ValueError, match="No column 'clip_x' is printed; there are cl"):
+        open_bench(config, tmp_path)
+
+
+def test_the_ceiling_shows_the_subject_itself(done):
+    found = done[1]
+    cell = next(each for each in found if each.name == ("renders", "dog"))
+    floor = next(each for each in found if each.name == ("base", "dog"))
+    assert cell.metrics["clip_i"].value > floor.metrics["clip_i"].value

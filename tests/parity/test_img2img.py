@@ -1,0 +1,204 @@
+"""Pictures to begin with: from the same noise diffusers' pipelines draw the same."""
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from personax.cli import img2img_flags
+from personax.concepts.bind import from_base
+from personax.core import images
+from personax.diffusion.schedule import ScheduleConfig
+from personax.diffusion.solvers import SOLVERS
+from personax.diffusion.solvers.grid import rows_of
+from personax.loading import embedded, load_base
+from personax.sampling import pipeline, prompt_terms
+from personax.sampling.prompt_terms import TermSpec
+from tests.small_models import write_small
+
+TOLERANCE = 2  # of 255, for every pixel
+PROMPT, GUIDANCE, STEPS, STRENGTH = "a dog in the desert", 3.0, 10, 0.6
+COUNT = 2
+
+
+@pytest.fixture(scope="module")
+def photo():
+    folder = embedded("subjects") / "penguin"
+    return images.read_image(sorted(folder.glob("*.png"))[0])
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """A function after which diffusers draws our noise of that shape (h, w, c).
+
+    Of a posterior it then takes the mean, as we do.
+    """
+
+    def replace(shape):
+        noise = pipeline.start(jax.random.key(0), jnp.arange(COUNT), shape)
+        noise = torch.tensor(np.asarray(noise).transpose(0, 3, 1, 2))
+        for name in ("img2img", "inpaint"):
+            file = (
+                f"diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_{name}"
+            )
+            monkeypatch.setattr(f"{file}.randn_tensor", lambda *_, **__: noise)
+            monkeypatch.setattr(
+                f"{file}.retrieve_latents",
+                lambda output, *_, **__: output.latent_dist.mode(),
+            )
+
+    return replace
+
+
+def drawn(base, picture):
+    """Latents of our drawing, with the pipelines' settings."""
+    model = from_base(base)
+    solver = SOLVERS["ddim"]
+    grid = solver.grid(base.spec.schedule, STEPS)
+    if picture.noised:
+        grid = img2img_flags.tail(grid, STEPS, STRENGTH)
+    terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, GUIDANCE)])
+    draw = pipeline.make_draw(solver, picture.z0.shape[1:])
+    given = {"base": model.denoiser}, terms, grid, jax.random.key(0)
+    return draw(*given, jnp.arange(COUNT), picture)
+
+
+def theirs(pipe, photo, **more):
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(
+        [PROMPT] * COUNT,
+        image=[Image.fromarray(photo)] * COUNT,
+        guidance_scale=GUIDANCE,
+        num_inference_steps=STEPS,
+        **more,
+    ).images
+
+
+def test_a_noised_picture_becomes_the_same(emoji, same_noise):
+    same_noise((8, 8, 8))
+    photo = images.read_image(min((embedded("subjects") / "penguin").glob("*.png")))
+    vae = emoji.params["vae"]
+    picture = img2img_flags.encode(vae, emoji.spec, images.fit(photo, 32))
+    ours = pipeline.make_decode(emoji.spec)(vae, drawn(emoji, picture))
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
+        embedded("pipeline"), dtype=torch.float32
+    )
+    expected = theirs(pipe, photo, strength=STRENGTH, output_type="np")
+    expected = np.round(expected * 255).astype(int)
+    ours = np.asarray(ours).astype(int)
+    assert np.abs(ours - expected).max() <= TOLERANCE
+    assert np.abs(ours[0] - photo).max() > 50  # another picture, not the given one
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """(a base of four channels, which diffusers' repainting is for, its folder)."""
+    folder = write_small(tmp_path_factory.mktemp("small") / "small")
+    return load_base(folder), folder
+
+
+def inpainting(folder):
+    pipe = StableDiffusionInpaintPipeline(
+        vae=diffusers.AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=diffusers.UNet2DConditionModel.from_pretrained(
+            folder / "unet", sample_size=64
+        ),
+        scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.tokenizer.model_max_length = 32
+    return pipe
+
+
+@pytest.mark.parametrize("strength", [STRENGTH, 1.0])
+def test_a_mask_repaints_the_same(small, same_noise, strength):
+    base, folder = small
+    same_noise((8, 8, 4))
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    # Cells of 2x2 pixels that are wholly black or white.
+    mask = np.triu(np.full((8, 8), 255, np.uint8)).repeat(2, 0).repeat(2, 1)
+    repaint = img2img_flags.to_latents(mask / np.float32(255), 2)
+    picture = img2img_flags.encode(
+        base.params["vae"],
+        base.spec,
+        images.fit(photo, 16),
+        repaint,
+        noised=strength < 1,
+    )
+    ours = np.asarray(drawn(base, picture))
+    expected = theirs(
+        inpainting(folder),
+        photo,
+        mask_image=[Image.fromarray(mask)] * COUNT,
+        strength=strength,
+        height=16,
+        width=16,
+        output_type="latent",
+    )
+    expected = expected.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+    # What is kept is what the autoencoder makes of the picture, to the bit.
+    z0 = np.broadcast_to(picture.z0, ours.shape)
+    kept = np.broadcast_to(repaint == 0, ours.shape)
+    np.testing.assert_array_equal(ours[kept], z0[kept])
+    assert np.abs(ours - z0)[~kept].min() > 0
+
+
+SD15 = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+CLASSES = {
+    "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_solver_begins_in_the_middle_as_diffusers_does(name):
+    """The whole trajectory, as StableDiffusionImg2ImgPipeline runs its scheduler.
+
+    Not PLMS: PNDMScheduler, begun there, takes its warm-up for later steps.
+    """
+    published, own = CLASSES[name]
+    config = {"_class_name": published, **SD15, **own}
+    scheduler = getattr(diffusers, published).from_config(config)
+    scheduler.set_timesteps(10)
+    first = 4 * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    times = scheduler.timesteps[first:]
+    rng = np.random.default_rng(0)
+    z0, noise = rng.standard_normal((2, 2, 4, 4, 2), np.float32)
+    x = scheduler.add_noise(torch.tensor(z0), torch.tensor(noise), times[:1])
+    for t in times:
+        seen = scheduler.scale_model_input(x, t)
+        x = scheduler.step(_network(seen, t, torch.sin), t, x, return_dict=False)[0]
+
+    solver = SOLVERS[name]
+    grid = solver.grid(ScheduleConfig.from_json(config), 10).tail(4)
+    ours = grid.signal[0] * z0 + grid.noise[0] * noise
+    state = solver.init(ours)
+    for i in range(len(grid.t)):
+        row = rows_of(grid.replace(start=1.0), i)
+        eps = _network(ours, row.t, jnp.sin)
+        ours, state = solver.step(ours, state, eps, row, None)
+    np.testing.assert_allclose(ours, x.numpy(), atol=1e-4)
+
+
+def _network(x, t, sin):
+    return x - 0.3 * sin(1.3 * x + 0.003 * t)

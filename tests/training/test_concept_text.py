@@ -1,0 +1,277 @@
+"""A config's concepts as words: what fits, and how everything else is refused."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from personax.networks.tokenizer import ids_of, vocabulary_id
+from personax.training.concept_text import check_prompts, entries, lessons
+
+pytestmark = pytest.mark.quick
+
+ENTRY = {
+    "images": "dog",
+    "masks": "",
+    "placeholder": "<v1>",
+    "class_word": "dog",
+    "phrase": "{placeholder} {class_word}",
+    "prompt": "a photo of a {}",
+    "initial": "fores",
+    "vectors": 1,
+    "prior_prompt": "",
+    "prior_images": "",
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(emoji):
+    return emoji.tokenizer
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Writes a list of concepts and reads it."""
+
+    def read(text, concept=ENTRY):
+        file = tmp_path / "concepts.json"
+        file.write_text(text if isinstance(text, str) else json.dumps(text))
+        return entries(concept, str(file))
+
+    return read
+
+
+def learn(tokenizer, *changes, adds_words=True):
+    return lessons([ENTRY | each for each in changes], tokenizer, adds_words=adds_words)
+
+
+def one(tokenizer, adds_words=True, **changes):
+    (lesson,), _ = learn(tokenizer, changes, adds_words=adds_words)
+    return lesson
+
+
+def rare_file(tmp_path, tokenizer):
+    """Captions in which two pieces of the vocabulary are rare, the first rarer."""
+    file = tmp_path / "captions.txt"
+    file.write_text("penguin\n" * 5 + "robot\n" * 6 + "a dog\n" * 20)
+    return file, [vocabulary_id(tokenizer, f"{w}</w>") for w in ("penguin", "robot")]
+
+
+def test_a_word_that_trains_gets_rows_beside_the_table(tokenizer):
+    (lesson,), taught = learn(tokenizer, {})
+    row = vocabulary_id(tokenizer, "fores")
+    assert lesson.concept == (
+        "<v1>",
+        "dog",
+        (tokenizer.size,),
+        (row,),
+        "<v1> dog",
+    )
+    assert lesson.captions == ("a photo of a <v1> dog",)
+    assert lesson.prior_prompt == "a photo of a dog"
+    assert ids_of(taught, "<v1>") == (tokenizer.size,)
+    assert tokenizer.placeholders == ()
+
+
+def test_a_word_that_does_not_train_is_an_alias_of_the_rare_one(tokenizer):
+    (lesson,), taught = learn(tokenizer, {}, adds_words=False)
+    row = vocabulary_id(tokenizer, "fores")
+    assert lesson.concept.ids == lesson.concept.initial == (row,)
+    assert ids_of(taught, "<v1> dog") == (row, *ids_of(tokenizer, "dog"))
+
+
+def test_an_empty_placeholder_teaches_the_class_word_itself(tokenizer):
+    (lesson,), taught = learn(tokenizer, {"placeholder": ""})
+    assert lesson.concept == ("", "dog", (), (), "dog")
+    assert lesson.captions == ("a photo of a dog",)
+    assert taught == tokenizer
+
+
+@pytest.mark.parametrize(
+    ("initial", "vectors", "wanted"),
+    [
+        ("dog", 1, ["dog</w>"]),  # a word of one token
+        ("dog</w>", 1, ["dog</w>"]),
+        ("fores dog</w>", 3, ["fores", "dog</w>", "dog</w>"]),
+        ("fores", 2, ["fores", "fores"]),
+        ("", 1, ["dog</w>"]),  # the class word
+    ],
+)
+@pytest.mark.parametrize("adds_words", [True, False])
+def test_each_vector_starts_from_its_token(
+    tokenizer, initial, vectors, wanted, adds_words
+):
+    concept = one(tokenizer, adds_words, initial=initial, vectors=vectors).concept
+    assert concept.initial == tuple(vocabulary_id(tokenizer, w) for w in wanted)
+    assert len(concept.ids) == vectors
+
+
+def test_an_initial_token_may_be_an_id(tokenizer):
+    assert one(tokenizer, initial="42").concept.initial == (42,)
+
+
+def test_vocabulary_leaves_the_row_to_be_drawn(tokenizer):
+    concept = one(tokenizer, initial="vocabulary", vectors=2).concept
+    assert concept.initial == (None, None)
+
+
+def test_rare_finds_the_rarest_token_of_a_file(tokenizer, tmp_path):
+    file, (first, second) = rare_file(tmp_path, tokenizer)
+    assert one(tokenizer, initial=f"rare:{file}").concept.initial == (first,)
+    twice = one(tokenizer, initial=f"rare:{file} rare:{file}", vectors=2)
+    assert twice.concept.initial == (first, second)
+
+
+@pytest.mark.parametrize("adds_words", [True, False])
+def test_two_concepts_start_from_different_rare_tokens(tokenizer, tmp_path, adds_words):
+    file, rare = rare_file(tmp_path, tokenizer)
+    changes = [{"initial": f"rare:{file}", "placeholder": f"<v{i}>"} for i in (1, 2, 3)]
+    found, _ = learn(tokenizer, *changes[:2], adds_words=adds_words)
+    assert [lesson.concept.initial for lesson in found] == [(i,) for i in rare]
+    with pytest.raises(ValueError, match=r"captions.txt has only 2 rare tokens, all"):
+        learn(tokenizer, *changes, adds_words=adds_words)
+
+
+def test_a_set_of_templates_gives_a_caption_each(tokenizer):
+    lesson = one(tokenizer, prompt="style", phrase="{placeholder}")
+    assert lesson.concept.phrase == "<v1>"
+    assert Counter(caption.count("<v1>") for caption in lesson.captions) == {1: 19}
+    assert lesson.prior_prompt == "a painting in the style of dog"
+
+
+def test_one_concept_s_prompt_may_speak_of_another(tokenizer):
+    found, _ = learn(
+        tokenizer,
+        {"prompt": "a {} beside <v2>"},
+        {"placeholder": "<v2>", "class_word": "cat"},
+    )
+    assert found[0].captions == ("a <v1> dog beside <v2>",)
+    assert [lesson.concept.ids[0] - tokenizer.size for lesson in found] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"prompt": "a photo of a dog"}, "does not hold the phrase '<v1> dog'"),
+        (
+            {"prompt": "a photo of a <v1> dog", "class_word": "cat"},
+            "does not hold the phrase '<v1> cat'",
+        ),
+        ({"phrase": "my {class_word}"}, "phrase 'my dog' does not hold '<v1>'"),
+        ({"placeholder": "dog"}, "'dog' is a word of the vocabulary"),
+        ({"placeholder": "<v 1>"}, "must be one word"),
+        ({"class_word": ""}, "A concept needs a class_word"),
+        ({"initial": "forez"}, "no entry 'forez'; nearest: .*fores"),
+        ({"initial": "99999"}, "no id 99999; they go up to"),
+        ({"initial": "fores fores"}, "<v1> has 1 vectors, but 2 initial tokens"),
+        ({"vectors": 0}, "<v1> has 0 vectors"),
+        ({"prompt": "a {} beside <v7>"}, "<v7> in .* is no concept's placeholder"),
+        ({"prompt": "objekt"}, "or name a set: object, style"),
+        ({"prompt": "nowhere.txt"}, "no file of prompts nowhere.txt"),
+    ],
+)
+@pytest.mark.parametrize("adds_words", [True, False])
+def test_words_that_do_not_fit_are_refused(tokenizer, changes, sentence, adds_words):
+    with pytest.raises(ValueError, match=sentence):
+        learn(tokenizer, changes, adds_words=adds_words)
+
+
+def test_a_word_that_does_not_train_cannot_be_drawn(tokenizer):
+    with pytest.raises(ValueError, match="<v1> does not train, so it cannot start"):
+        learn(tokenizer, {"initial": "vocabulary"}, adds_words=False)
+
+
+@pytest.mark.parametrize("adds_words", [True, False])
+def test_two_concepts_cannot_have_one_placeholder(tokenizer, adds_words):
+    with pytest.raises(ValueError, match="'<V1>' exists; taken: <v1>"):
+        learn(tokenizer, {}, {"placeholder": "<V1>"}, adds_words=adds_words)
+
+
+def test_a_prompt_may_only_name_what_is_taught(tokenizer):
+    _, taught = learn(tokenizer, {})
+    check_prompts(taught, ["a <v1> dog", "a dog"])
+    with pytest.raises(ValueError, match=r"<v2> in 'a <v2>' is no .*there is: <v1>"):
+        check_prompts(taught, ["a <v1> dog", "a <v2>"])
+    with pytest.raises(ValueError, match="there is: none"):
+        check_prompts(tokenizer, ["a <v2>"])
+
+
+def test_without_a_list_there_is_one_concept():
+    assert entries(ENTRY) == [ENTRY]
+
+
+def test_a_list_may_use_diffusers_spelling(listed):
+    found = listed(
+        [
+            {
+                "placeholder": "<new1>",
+                "class_word": "cat",
+                "instance_prompt": "photo of a <new1> cat",
+                "class_prompt": "a cat",
+                "instance_data_dir": "./data/cat",
+                "class_data_dir": "./prior/cat",
+            },
+            {},
+        ]
+    )
+    wanted = {
+        "placeholder": "<new1>",
+        "class_word": "cat",
+        "prompt": "photo of a <new1> cat",
+        "prior_prompt": "a cat",
+        "images": "./data/cat",
+        "prior_images": "./prior/cat",
+    }
+    assert found == [ENTRY | wanted, ENTRY]
+
+
+def test_an_entry_with_its_own_class_does_not_show_another_s(listed):
+    concept = ENTRY | {"prior_prompt": "a photo of a dog"}
+    cat, dog = listed([{"class_word": "cat"}, {}], concept)
+    assert (cat["prior_prompt"], dog["prior_prompt"]) == ("", "a photo of a dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[{", "no JSON"),
+        ('{"images": "dog"}', "no list of concepts"),
+        ('["dog"]', "no list of concepts"),
+        ("[]", "no concept"),
+        ([{"imagse": "dog"}], "key 'imagse'; nearest: images"),
+        ([{"instance_promt": "x"}], "nearest: instance_prompt"),
+        ([{"vectors": "2"}], "vectors '2'; it must be int"),
+        ([{"class_word": None}], "class_word None; it must be str"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(listed, text, sentence):
+    with pytest.raises(ValueError, match=rf"concepts.json .*{sentence}"):
+        listed(text)
+
+
+def test_a_missing_list_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.json"):
+        entries(ENTRY, str(tmp_path / "nowhere.json"))
+
+
+def test_a_published_list_says_its_words_in_its_prompts(listed, tokenizer):
+    found = listed(
+        [
+            {"instance_prompt": "photo of a <new1> dog", "instance_data_dir": "a"},
+            {"instance_prompt": "photo of a <new2> teddy bear", "class_prompt": "toy"},
+        ],
+        ENTRY | {"initial": "fores+rpla"},
+    )
+    (one, two), taught = lessons(found, tokenizer, adds_words=True)
+    assert (one.concept.placeholder, one.concept.class_word) == ("<new1>", "dog")
+    assert (two.concept.placeholder, two.concept.class_word) == ("<new2>", "teddy bear")
+    assert two.concept.phrase == "<new2> teddy bear"
+    assert (one.images, two.prior_prompt) == ("a", "toy")
+    rows = [one.concept.initial[0], two.concept.initial[0]]
+    assert rows == [vocabulary_id(tokenizer, name) for name in ("fores", "rpla")]
+    assert len(ids_of(taught, "<new1> <new2>")) == 2
+
+
+def test_one_concept_takes_the_first_of_the_initial_tokens():
+    (found,) = entries(ENTRY | {"initial": "fores+rpla"})
+    assert found["initial"] == "fores"

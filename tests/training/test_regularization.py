@@ -1,0 +1,293 @@
+"""Regularisation sets: drawn once, gone on with, captioned, chosen by similarity."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from personax.concepts.bind import from_base
+from personax.core import images
+from personax.data import emoji as emoji_world
+from personax.data.captioned import read_captioned, write_captioned
+from personax.training import regularization
+from personax.training.regularization import Prior, check, prior_set
+
+
+@pytest.fixture(scope="module")
+def ask(emoji):
+    """`prior_set` on the embedded base."""
+    model = from_base(emoji)
+
+    def run(wanted, class_word="dog", size=(32, 32)):
+        return prior_set(wanted, emoji, model, class_word, size)
+
+    return run
+
+
+@pytest.fixture
+def never_draws(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a picture was drawn")
+
+    monkeypatch.setattr(regularization.generate, "make_draw", refuse)
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """A function that writes a folder of plain pictures with these captions."""
+
+    def write(captions):
+        folder = tmp_path / "pictures"
+        for number, name in enumerate(captions):
+            pixels = np.full((16, 16, 3), number, np.uint8)
+            images.write_png(folder / name, pixels)
+        write_captioned(folder, captions)
+        return str(folder)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def drawn(ask, tmp_path_factory):
+    """Settings, their pictures and the pictures' bytes; no test may change them."""
+    cache = tmp_path_factory.mktemp("cache")
+    settings = Prior(
+        "generated", "a photo of a dog", count=5, steps=2, batch=2, cache=str(cache)
+    )
+    found = ask(settings)
+    return settings, found, [picture.path.read_bytes() for picture in found]
+
+
+def test_generated_pictures_are_of_the_prompt_and_say_what_made_them(drawn):
+    settings, found, _ = drawn
+    assert [picture.path.name for picture in found] == [
+        f"{index:04d}.png" for index in range(5)
+    ]
+    folder = found[0].path.parent
+    assert read_captioned(folder) == found
+    assert {picture.caption for picture in found} == {"a photo of a dog"}
+    pixels = list(images.read_images(folder).values())
+    assert {picture.shape for picture in pixels} == {(32, 32, 3)}
+    assert len({picture.tobytes() for picture in pixels}) == 5
+    record = json.loads((folder / "settings.json").read_text())
+    assert record["prompt"] == settings.prompt
+    assert record["steps"] == 2
+
+
+def test_a_set_that_is_there_is_not_drawn_again(ask, drawn, never_draws):
+    settings, found, _ = drawn
+    folder = found[0].path.parent
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert ask(settings) == found
+    # As many as are asked for, though more are there and stay captioned.
+    assert ask(dataclasses.replace(settings, count=3)) == found[:3]
+    assert read_captioned(folder) == found
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+
+
+def test_a_killed_run_is_gone_on_with_to_the_same_bytes(ask, drawn):
+    settings, found, before = drawn
+    found[1].path.unlink()
+    found[4].path.unlink()
+    found[2].path.write_bytes(before[2][:-20])  # cut off
+    kept = {i: found[i].path.stat().st_mtime_ns for i in (0, 3)}
+    assert ask(settings) == found
+    assert [picture.path.read_bytes() for picture in found] == before
+    assert {i: found[i].path.stat().st_mtime_ns for i in kept} == kept
+    assert read_captioned(found[0].path.parent) == found
+    names = {path.name for path in found[0].path.parent.iterdir()}
+    assert names == {p.path.name for p in found} | {"metadata.jsonl", "settings.json"}
+
+
+def test_a_kill_while_writing_leaves_no_half_picture(ask, tmp_path, monkeypatch):
+    write = regularization.write_png
+
+    def killed(path, pixels):
+        write(path, pixels)
+        if "0002" in path.name:
+            path.write_bytes(path.read_bytes()[:50])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(regularization, "write_png", killed)
+    settings = Prior("world", count=4, cache=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        ask(settings)
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in sorted(folder.glob("*.png"))] == [
+        "0000.png",
+        "0001.png",
+    ]
+    monkeypatch.undo()
+    assert ask(settings) == read_captioned(folder)
+    assert len(images.read_images(folder)) == 4
+
+
+def test_a_larger_set_goes_on_from_a_smaller_one(ask, drawn, tmp_path):
+    settings, smaller, before = drawn
+    cache = shutil.copytree(settings.cache, tmp_path / "cache")
+    folder = cache / smaller[0].path.parent.name
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    found = ask(dataclasses.replace(settings, count=7, cache=str(cache)))
+    assert [picture.path.read_bytes() for picture in found[:5]] == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(found) == 7
+    assert read_captioned(folder) == found
+
+
+def test_a_picture_does_not_depend_on_its_batch(ask, drawn, tmp_path):
+    settings, found, _ = drawn
+    alone = ask(dataclasses.replace(settings, count=2, batch=1, cache=str(tmp_path)))
+    for one, other in zip(alone, found, strict=False):
+        pixels = [images.read_image(p.path).astype(int) for p in (one, other)]
+        assert np.abs(pixels[0] - pixels[1]).max() <= 2  # of 255, float32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a photo of a cat"},
+        {"seed": 1},
+        {"steps": 3},
+        {"guidance": 3.0},
+        {"eta": 0.0},
+    ],
+)
+def test_other_settings_have_a_folder_of_their_own(ask, drawn, change, monkeypatch):
+    settings, found, _ = drawn
+    black = np.zeros((32, 32, 3), np.uint8)
+    monkeypatch.setattr(
+        regularization, "_sampled", lambda *args: ((index, black) for index in args[-1])
+    )
+    other = ask(dataclasses.replace(settings, **change))
+    assert other[0].path.parent != found[0].path.parent
+
+
+def test_another_size_has_a_folder_of_its_own_and_that_size(ask, drawn):
+    settings, found, _ = drawn
+    other = ask(dataclasses.replace(settings, count=1), size=(16, 24))
+    assert other[0].path.parent != found[0].path.parent
+    assert images.read_image(other[0].path).shape == (16, 24, 3)
+
+
+def test_a_prompt_with_a_word_that_the_base_lacks_is_refused(ask, never_draws):
+    with pytest.raises(ValueError, match="<v1>"):
+        ask(Prior("generated", "a photo of a <v1> dog"))
+
+
+def test_every_caption_of_the_world_names_the_class(ask, tmp_path):
+    settings = Prior("world", count=60, cache=str(tmp_path))
+    found = ask(settings, "teddy bear")
+    assert len(found) == 60
+    assert all("teddy bear" in picture.caption for picture in found)
+    assert len({picture.caption for picture in found}) > 30
+    assert read_captioned(found[0].path.parent) == found
+    assert len({picture.path.read_bytes() for picture in found}) == 60
+
+
+def test_a_scene_of_the_world_depends_on_seed_and_index_alone(ask, tmp_path):
+    settings = Prior("world", count=4, cache=str(tmp_path))
+    found = ask(settings)
+    before = [picture.path.read_bytes() for picture in found]
+    found[2].path.unlink()
+    assert ask(dataclasses.replace(settings, count=6))[:4] == found
+    assert [picture.path.read_bytes() for picture in found] == before
+    other = ask(dataclasses.replace(settings, seed=1))
+    assert other[0].path.read_bytes() != before[0]
+
+
+def test_the_world_of_a_class_holds_no_held_out_subject(ask, tmp_path, monkeypatch):
+    seen = set()
+    render = emoji_world.render
+
+    def watch(rng, sprites, scene):
+        seen.add(scene.subject)
+        return render(rng, sprites, scene)
+
+    monkeypatch.setattr(emoji_world, "render", watch)
+    ask(Prior("world", count=40, cache=str(tmp_path)))
+    assert len(seen) > 1
+    assert not seen & emoji_world.HELD_OUT
+    assert {emoji_world.class_word(name) for name, _ in seen} == {"dog"}
+
+
+def test_a_folder_gives_its_first_pictures_and_the_prompt_where_it_is_silent(
+    ask, captioned
+):
+    source = captioned({"a.png": "a dog", "b.png": "", "c.png": "a cat"})
+    settings = Prior("folder", "a photo of a dog", count=2, images=source)
+    found = ask(settings)
+    assert [picture.path.name for picture in found] == ["a.png", "b.png"]
+    assert [picture.caption for picture in found] == ["a dog", "a photo of a dog"]
+    assert len(ask(dataclasses.replace(settings, count=0))) == 3
+
+
+CAPTIONS = {
+    "a.png": "a pizza at night",
+    "b.png": "a photo of a dog at night",
+    "c.png": "a photo of a dog",
+    "d.png": "a photo of a cat",
+    "e.png": "a photo of a dog",
+}
+
+
+def test_retrieved_pictures_are_the_most_similar_first(ask, captioned):
+    source = captioned(CAPTIONS)
+    settings = Prior(
+        "retrieved", "a photo of a dog", count=0, threshold=-1.0, images=source
+    )
+    found = [picture.path.name for picture in ask(settings)]
+    assert found[:2] == ["c.png", "e.png"]  # the prompt itself, in the list's order
+    assert sorted(found) == sorted(CAPTIONS)
+    assert found[-1] == "a.png"
+    first = ask(dataclasses.replace(settings, count=1))
+    assert [picture.path.name for picture in first] == ["c.png"]
+
+
+def test_retrieved_pictures_reach_the_threshold(ask, captioned):
+    source = captioned(CAPTIONS)
+    settings = Prior("retrieved", "a photo of a dog", threshold=0.99, images=source)
+    assert {picture.caption for picture in ask(settings)} == {"a photo of a dog"}
+
+
+def test_captions_are_encoded_alike_in_every_batch(ask, captioned, monkeypatch):
+    source = captioned(CAPTIONS)
+    settings = Prior("retrieved", "a dog", count=0, threshold=-1.0, images=source)
+    together = ask(settings)
+    monkeypatch.setattr(regularization, "_TEXTS", 2)
+    assert ask(settings) == together
+
+
+def test_where_no_caption_is_similar_the_best_is_named(ask, captioned):
+    source = captioned({"a.png": "a pizza", "b.png": "a photo of a cat"})
+    settings = Prior("retrieved", "a photo of a dog", images=source)
+    with pytest.raises(ValueError, match=r"as 0\.85; .* 'a photo of a cat' with 0\.\d"):
+        ask(settings)
+
+
+def test_no_source_is_no_set(ask):
+    assert ask(Prior()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Prior("web"), "generated, world, folder, retrieved"),
+        (Prior("generated", "a dog", count=0), "count .* at least 1"),
+        (Prior("world", count=-1), "count .* at least 1"),
+        (Prior("generated", "a dog", steps=0), "steps .* at least 1"),
+        (Prior("generated"), "needs a prompt"),
+        (Prior("folder"), "needs images"),
+        (Prior("folder", images="no/such/folder"), "no/such/folder"),
+        (Prior("retrieved", "a dog", images="no/such/folder"), "no/such/folder"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_any_computation(settings, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        check(settings, "dog")
+
+
+def test_a_class_that_the_world_lacks_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="teddy bear"):
+        check(Prior("world"), "tedy bear")
