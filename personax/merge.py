@@ -22,9 +22,8 @@ from personax.concepts.merge_kernels import (
 )
 from personax.core.tree import flat, select
 from personax.core.typing import Theta
-from personax.data import emoji
 from personax.diffusion.denoiser import encode
-from personax.loading import EMBEDDED, Base, load_base
+from personax.loading import EMBEDDED, Base, embedded_world, load_base
 from personax.methods import Concept
 from personax.networks.tokenizer import tokenize
 
@@ -176,13 +175,7 @@ def read_captions(base: Base, file: str | None) -> list[str]:
             f"The base {base.name!r} needs --captions FILE, a few hundred image "
             f"captions, one a line; only the embedded base brings its own."
         )
-    sprites = emoji.load_sprites()
-    rngs = [np.random.default_rng((0, index)) for index in range(_CAPTIONS)]
-    scenes = [emoji.choose(rng, sprites) for rng in rngs]
-    return [
-        emoji.caption(scene, emoji.phrase(rng, scene))
-        for rng, scene in zip(rngs, scenes, strict=True)
-    ]
+    return embedded_world.captions(_CAPTIONS)
 
 
 def _read(base: Base, plain: Model, folder: pathlib.Path) -> Source:

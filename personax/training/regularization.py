@@ -23,11 +23,9 @@ import personax
 from personax.concepts.bind import Model
 from personax.core.images import Pixels, write_png
 from personax.core.progress import Progress
-from personax.core.tree import nearest
-from personax.data import emoji
 from personax.data.captioned import Captioned, read_captioned, write_captioned
 from personax.diffusion.solvers import ddim
-from personax.loading import EMBEDDED, Base, Clip, load_clip
+from personax.loading import EMBEDDED, Base, Clip, embedded_world, load_clip
 from personax.networks.clip import text_features
 from personax.networks.tokenizer import tokenize
 from personax.sampling import pipeline, prompt_terms
@@ -112,7 +110,7 @@ def check(prior: Prior, class_word: str) -> None:
                 f"it must be at least {least}."
             )
     if prior.source == "world":
-        _classes(class_word)
+        embedded_world.classes_called(class_word)
     elif prior.source == "folder":
         folder(prior)
     elif prior.source == "retrieved":
@@ -160,7 +158,7 @@ def world(prior: Prior, class_word: str) -> list[Captioned]:
 
     Every caption names the class. The subjects to personalise are in none of them.
     """
-    classes, sprites = _classes(class_word), emoji.load_sprites()
+    caption, render = embedded_world.class_scenes(class_word, prior.seed)
     record = {
         "source": "world",
         "class_word": class_word,
@@ -169,21 +167,11 @@ def world(prior: Prior, class_word: str) -> list[Captioned]:
         "version": personax.__version__,
     }
 
-    def choose(index: int) -> tuple[np.random.Generator, emoji.Scene, str]:
-        rng = np.random.default_rng((prior.seed, index))
-        scene = emoji.choose(rng, sprites, classes=classes)
-        said = emoji.phrase(rng, scene)
-        # The world also says "an animal", "wearing a crown" or only "at night".
-        place = "said" if said.place == "alone" else said.place
-        said = dataclasses.replace(said, broader=None, subject=True, place=place)
-        return rng, scene, emoji.caption(scene, said)
-
     def draw(indices: Iterable[int]) -> Iterator[tuple[int, Pixels]]:
         for index in indices:
-            rng, scene, _ = choose(index)
-            yield index, emoji.render(rng, sprites, scene)
+            yield index, render(index)
 
-    return _kept(prior, record, draw=draw, caption=lambda index: choose(index)[2])
+    return _kept(prior, record, draw=draw, caption=caption)
 
 
 def folder(prior: Prior) -> list[Captioned]:
@@ -214,18 +202,6 @@ def retrieved(prior: Prior) -> list[Captioned]:
     near = [p for p in found if similarity[p.caption] >= prior.threshold]
     near.sort(key=lambda picture: -similarity[picture.caption])
     return near[: prior.count or None]
-
-
-def _classes(class_word: str) -> tuple[str, ...]:
-    """The classes of the emoji world that a caption calls by this word."""
-    words = {name: emoji.class_word(name) for name in emoji.CLASSES}
-    found = tuple(name for name, word in words.items() if word == class_word)
-    if not found:
-        raise ValueError(
-            f"The emoji world has no class {class_word!r}. Nearest: "
-            f"{nearest(class_word, dict.fromkeys(words.values()))}."
-        )
-    return found
 
 
 def _candidates(prior: Prior) -> list[Captioned]:

@@ -7,8 +7,8 @@ from safetensors.numpy import load_file
 from configs import emoji_custom_diffusion
 from personax.evaluation import train_subjects as together
 from personax.evaluation.train_subjects import Lesson, teach
-from personax.train import train
 from personax.training.checkpoint import Checkpoints
+from personax.training.loop import train
 from tests.small_models import write_smaller
 
 SUBJECTS = ("dog", "backpack")

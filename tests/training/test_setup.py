@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from personax import train
 from personax.data import emoji as world
+from personax.training import loop as train
 from personax.training.setup import prepare
 from personax.training.state import create
 from personax.training.step import make_step

@@ -1,0 +1,378 @@
+"""From a config to a trained concept on disk, resuming where a run stopped."""
+
+import contextlib
+import json
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from personax import methods
+from personax.cli import command
+from personax.concepts import artifact
+from personax.core import images
+from personax.core.progress import Progress
+from personax.core.tree import count
+from personax.core.typing import Metrics, Theta
+from personax.diffusion.denoiser import Denoiser
+from personax.methods.losses import Batch
+from personax.training import distributed, preview, sharding, streaming, workdir
+from personax.training.checkpoint import Checkpoints
+from personax.training.distributed import is_host0, print_on_host0
+from personax.training.few_shot import Feed, batch, make_feed
+from personax.training.regularization import prior_set
+from personax.training.setup import Run, fixed_data, language, make_data, prepare
+from personax.training.source import Source, few_shot
+from personax.training.state import TrainState, create
+from personax.training.step import Step, make_step
+from personax.training.stopping import stop_agreed
+from personax.training.validation import make_validation
+from personax.training.writer import Writer
+
+
+def train(config: ConfigDict, folder: pathlib.Path) -> bool:
+    """Teach the config's concepts, from wherever the work directory stands.
+
+    Returns whether that is done; False where the run was told to stop.
+    """
+    watch = command.Stopwatch()
+    with watch("load"), command.exit_on_user_error():
+        run = prepare(config)
+        _claim(config, run, folder)
+    if distributed.broadcast_from_host0(lambda: _is_finished(config, folder)):
+        print_on_host0(
+            f"{folder} is finished after {config.steps} steps: {folder}/concept"
+        )
+        return True
+    for part, leaves in run.theta.items():
+        size = len(jax.tree.leaves(leaves))
+        print_on_host0(f"training {part}: {count(leaves):,} numbers in {size} leaves")
+    with watch("encode"), command.exit_on_user_error():
+        source, fixed = make_source(config, run)
+    with watch("draw"):
+        gallery = _gallery(config, run)
+
+    state, placed = first_state(config, run)
+    step = make_step(
+        run.method,
+        run.tx,
+        accumulate=config.accumulate,
+        ema_decay=config.ema_decay,
+        shardings=placed,
+    )
+    with (
+        contextlib.closing(source),
+        Checkpoints(folder / "checkpoints", keep=config.keep) as checkpoints,
+    ):
+        state = checkpoints.restore(state, source)
+        with Writer(folder, int(state.step), writes=is_host0()) as writer:
+            looks = _make_look(config, run, folder, gallery, fixed, writer)
+            with watch("train"):
+                state = _loop(
+                    config, run, step, state, source, looks, writer, checkpoints
+                )
+            if int(state.step) < config.steps:
+                print_on_host0(
+                    f"Stopped at step {state.step}; the same command goes on."
+                )
+                return False
+            with watch("draw"):
+                _draw_last(config, run, folder, state, gallery, writer)
+    # The concept comes last: where it is, the run is finished.
+    save_concept(config, run, folder, state)
+    if is_host0():
+        size = (folder / "concept" / "theta.safetensors").stat().st_size
+        print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
+        print(f"pictures in {folder}/grid.png\n{watch}")
+    return True
+
+
+def first_state(config: ConfigDict, run: Run) -> tuple[TrainState, TrainState]:
+    """The state before the first step, and the shardings that it lies in."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    def with_moments(theta: Theta, opt: Any) -> TrainState:
+        return create(theta, opt, key, ema=config.ema_decay > 0)
+
+    shapes = jax.eval_shape(lambda x: with_moments(x, run.tx.init(x)), run.theta)
+    placed = sharding.of_state(shapes, run.tx, run.mesh, config.mesh.theta_rules)
+    theta = sharding.put(run.theta, placed.theta)
+    # Made where they shall lie: one device may not hold the moments of all.
+    opt = jax.jit(run.tx.init, out_shardings=placed.opt)(theta)
+    return sharding.put(with_moments(theta, opt), placed), placed
+
+
+def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
+    data = {"base": run.base.fingerprint}
+    if run.material is not None:
+        data["stream"] = run.material.digest
+    for i, pixels in enumerate(run.pictures):
+        data[f"pictures {i}"] = workdir.digest(pixels)
+        if any(mask is not None for mask in run.masks[i]):
+            data[f"masks {i}"] = workdir.digest(run.masks[i])
+    for i, earlier in enumerate(config.before):
+        data[f"before {i}"] = artifact.digest(pathlib.Path(earlier))
+    distributed.broadcast_from_host0(
+        lambda: workdir.claim(folder, config.to_dict(), data)
+    )
+
+
+def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
+    about = folder / "concept" / "concept.json"
+    return about.is_file() and json.loads(about.read_text())["step"] == config.steps
+
+
+def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
+    """What the steps see and what the validation loss sees, frozen work done."""
+    if run.material is not None:
+        flow = _flow(run, frozen_text=_frozen_text(run))
+        return streaming.make_source(flow), streaming.held_out(flow)
+    priors = [
+        prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
+        for prior, lesson in zip(run.priors, run.lessons, strict=True)
+    ]
+
+    def make(data) -> Feed:
+        return make_feed(
+            data,
+            run.base.params["vae"],
+            run.plain.denoiser.spec,
+            run.tokenizer,
+            run.mesh,
+            frozen_text=_frozen_text(run),
+        )
+
+    data, batches = make_data(config, run, priors), []
+    if config.validation.every:
+        fixed = make(fixed_data(config, run, data))
+        number = math.ceil(config.validation.count / fixed.data.rows)
+        batches = [batch(fixed, i) for i in range(number)]
+    return few_shot(make(data)), batches
+
+
+def _flow(run: Run, frozen_text: Denoiser | None = None) -> streaming.Flow:
+    return streaming.make_flow(
+        run.material,
+        run.base.params["vae"],
+        run.plain.denoiser.spec,
+        language(run),
+        run.mesh,
+        frozen_text=frozen_text,
+    )
+
+
+def _frozen_text(run: Run) -> Denoiser | None:
+    """What reads the captions once and for all, where no part changes how."""
+    denoiser = run.plain.denoiser
+    bound = methods.bind(run.method, denoiser, run.theta)
+    same = jax.tree.map(
+        lambda a, b: a is b,
+        bound.params["text_encoder"],
+        denoiser.params["text_encoder"],
+    )
+    return denoiser if all(jax.tree.leaves(same)) and not bound.words else None
+
+
+def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
+    """The class as the run finds it: by theta's start, which is the base."""
+    settings = config.preview
+    if not settings.prompts:
+        return None
+    paint = preview.make_paint(
+        run.base,
+        run.plain.denoiser.spec,
+        run.size,
+        count=settings.images,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        seed=config.seed,
+        unconditional=run.plain if settings.unconditional == "base" else None,
+    )
+    rows = preview.captions(settings.prompts, run.concepts)
+    return preview.make_gallery(paint, rows, _tiles(run), run.bind(run.theta))
+
+
+def _tiles(run: Run) -> list[images.Pixels]:
+    """The training pictures as the network sees them, without augmentation."""
+    if run.material is not None:
+        return streaming.tiles(_flow(run), count=8)
+    return [
+        images.to_uint8(images.fit(pixels, run.size))
+        for each in run.pictures
+        for pixels in each
+    ]
+
+
+class Look(NamedTuple):
+    """What a run does now and then beside training."""
+
+    due: Callable[[int], bool]
+    look: Callable[[int, Theta], None]
+
+
+def _make_look(
+    config: ConfigDict,
+    run: Run,
+    folder: pathlib.Path,
+    gallery: preview.Gallery | None,
+    batches: Sequence[Batch],
+    writer: Writer,
+) -> Look:
+    """The validation loss and the sheet, each at its own steps."""
+    denoiser, key = run.plain.denoiser, jax.random.key(config.seed)
+    validate = make_validation(run.method)
+
+    def validates(step: int) -> bool:
+        return bool(batches) and step % config.validation.every == 0
+
+    def draws(step: int) -> bool:
+        every = config.preview.every
+        now = step == 0 or (every and step % every == 0)
+        return bool(gallery and now and step < config.steps)  # then comes the last
+
+    def look(step: int, theta: Theta) -> None:
+        if validates(step):
+            loss = validate(theta, denoiser, batches, key)
+            writer.scalars(step, {"validation/loss": loss})
+        if draws(step):
+            title = f"{config.method}, step {step}"
+            pixels = preview.sheet(gallery, run.bind(theta), title)
+            if is_host0():
+                images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
+            writer.image(step, "samples", pixels)
+
+    return Look(lambda step: validates(step) or draws(step), look)
+
+
+def _loop(
+    config: ConfigDict,
+    run: Run,
+    step: Step,
+    state: TrainState,
+    source: Source,
+    looks: Look,
+    writer: Writer,
+    checkpoints: Checkpoints,
+) -> TrainState:
+    """The state after the config's steps, or after the one at which it was stopped."""
+    base, start = run.plain.denoiser, int(state.step)
+    pending: list[tuple[int, Metrics]] = []
+    if start == 0:
+        looks.look(0, state.theta)
+    with (
+        stop_agreed() as stopping,
+        Progress(
+            total=config.steps,
+            initial=start,
+            unit="step",
+            desc="training",
+            disable=not is_host0(),
+        ) as bar,
+    ):
+        for i in range(start, config.steps):
+            if stopping(i):
+                break
+            state, metrics = step(state, base, source.batch(i))
+            pending.append((i + 1, metrics))
+            done = i + 1
+            bar.update()
+            saves = done % config.save_every == 0 or done == config.steps
+            if saves or looks.due(done) or done % config.log_every == 0:
+                _log(run, pending, bar, writer, checkpoints)
+            looks.look(done, trained(state))
+            if saves:
+                # All that is said of these steps is on disk before they are.
+                writer.flush()
+                checkpoints.save(state, done, source)
+        _log(run, pending, bar, writer, checkpoints)
+        checkpoints.save(state, int(state.step), source)
+    return state
+
+
+def trained(state: TrainState) -> Theta:
+    """What the run is to be judged by: the average, where one is kept."""
+    return state.theta if state.ema is None else state.ema
+
+
+def _log(
+    run: Run,
+    pending: list[tuple[int, Metrics]],
+    bar: Progress,
+    writer: Writer,
+    checkpoints: Checkpoints,
+) -> None:
+    """Writes what is pending; ends the run where a number is none."""
+    for step, metrics in jax.device_get(pending):
+        values = {name: float(value) for name, value in metrics.items()}
+        if not all(map(np.isfinite, values.values())):
+            raise _diverged(step, values, checkpoints)
+        rate = float(run.schedule(step - 1))
+        writer.scalars(step, {**values, "learning_rate": rate})
+        shown = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
+        bar.set_postfix(shown, refresh=False)
+    if pending:
+        writer.curve(pending[-1][0], "steps_per_second", bar.lap())
+    writer.flush()
+    pending.clear()
+
+
+def _diverged(
+    step: int, values: dict[str, float], checkpoints: Checkpoints
+) -> SystemExit:
+    newest = checkpoints.newest()
+    good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
+    print_on_host0(
+        f"\npersonax: The loss is {values['loss']} at step {step}, and theta's norm "
+        f"{values['theta_norm']}; the last good checkpoint is {good}. Lower the "
+        "learning rate, in another --workdir.",
+        file=sys.stderr,
+    )
+    return SystemExit(1)
+
+
+def save_concept(
+    config: ConfigDict, run: Run, folder: pathlib.Path, state: TrainState
+) -> None:
+    theta = sharding.fetch(trained(state))  # by all processes
+    prepared = sharding.fetch(methods.saved(run.method, run.plain.denoiser))
+    if not is_host0():
+        return
+    artifact.save(
+        folder / "concept",
+        theta,
+        run.concepts,
+        method=config.method,
+        method_args=config.method_args.to_dict(),
+        base=run.base.name,
+        fingerprint=run.base.fingerprint,
+        before=[pathlib.Path(each) for each in config.before],
+        prepared=prepared,
+        step=int(state.step),
+        prompts=[list(lesson.captions) for lesson in run.lessons],
+        config=config.to_dict(),
+    )
+
+
+def _draw_last(
+    config: ConfigDict,
+    run: Run,
+    folder: pathlib.Path,
+    state: TrainState,
+    gallery: preview.Gallery | None,
+    writer: Writer,
+) -> None:
+    """grid.png: the last sheet; without prompts, the training pictures alone."""
+    names = ", ".join(concept.phrase for concept in run.concepts)
+    title = f"{config.method}: {names}, {config.steps} steps"
+    if gallery is None:
+        pixels = images.grid(_tiles(run), title=title)
+    else:
+        pixels = preview.sheet(gallery, run.bind(trained(state)), title)
+    writer.image(config.steps, "samples", pixels)
+    if is_host0():
+        images.write_png(folder / "grid.png", pixels)
