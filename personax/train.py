@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     folder = pathlib.Path(flags.FLAGS.workdir or f"runs/{name}")
     with command.exit_on_user_error():
         together = distributed.join()
-    with together:
+    with together, command.exit_on_failure():
         if not train(config, folder):
             sys.exit(flags.FLAGS.stopped_status)
 

@@ -11,6 +11,12 @@ import jax
 from absl import app, flags, logging
 
 import personax
+from personax.core.errors import (
+    InputError,
+    RunFailedError,
+    invalid_input,
+    one_line,
+)
 from personax.core.stopwatch import Stopwatch as Stopwatch
 from personax.loading import EMBEDDED, Base
 
@@ -19,8 +25,13 @@ _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """absl's `app.run`, with one sentence also for a config that cannot be read."""
-    app.run(main, flags_parser=_parse)
+    """absl's `app.run`, with one-line errors for InputError and RunFailedError."""
+
+    def guarded(argv: Sequence[str]) -> None:
+        with exit_on_failure():
+            main(argv)
+
+    app.run(guarded, flags_parser=_parse)
 
 
 def start() -> None:
@@ -92,13 +103,21 @@ def exit_on_user_error() -> Iterator[None]:
 
     Only preparation runs inside: an error of the computation keeps its traceback.
     """
+    with exit_on_failure(), invalid_input():
+        yield
+
+
+@contextlib.contextmanager
+def exit_on_failure() -> Iterator[None]:
+    """Exit with one line on stderr: status 2 for InputError, 1 for RunFailedError.
+
+    May wrap a whole command: other errors keep their traceback.
+    """
     try:
         yield
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        # str(KeyError) would put the sentence in quotes.
-        message = str(error.args[0] if isinstance(error, KeyError) else error)
-        print(f"personax: {' '.join(message.split())}", file=sys.stderr)
-        raise SystemExit(2)
+    except (InputError, RunFailedError) as error:
+        print(f"personax: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, InputError) else 1)
 
 
 def config_name(file: str) -> str:

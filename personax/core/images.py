@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]  # rows, columns, red green blue
@@ -84,8 +84,10 @@ def fit(
     return to_float(np.asarray(image))
 
 
-def to_float(pixels: UInt8[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    """uint8 to float32 in [-1, 1], which is what the networks see."""
+def to_float(
+    pixels: UInt8[np.ndarray, "*any"] | UInt8[Array, "*any"],
+) -> Float[np.ndarray, "*any"] | Float[Array, "*any"]:
+    """uint8 to float32 in [-1, 1], the range of the networks; numpy or jax arrays."""
     return pixels.astype(np.float32) / 127.5 - 1
 
 

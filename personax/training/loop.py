@@ -4,8 +4,7 @@ import contextlib
 import json
 import math
 import pathlib
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from personax import methods
-from personax.cli import command
 from personax.concepts import artifact
 from personax.core import images
+from personax.core.errors import RunFailedError, invalid_input
 from personax.core.progress import Progress
+from personax.core.stopwatch import Stopwatch
 from personax.core.tree import count
 from personax.core.typing import Metrics, Theta
 from personax.diffusion.denoiser import Denoiser
@@ -35,13 +35,102 @@ from personax.training.validation import make_validation
 from personax.training.writer import Writer
 
 
+class DivergedError(RunFailedError):
+    """A metric of a step is not finite; `step` and `metrics` are that step's."""
+
+    def __init__(self, message: str, step: int, metrics: Metrics):
+        super().__init__(message)
+        self.step, self.metrics = step, metrics
+
+
+class Hook(NamedTuple):
+    """An action between steps, such as a validation loss, a preview or a checkpoint.
+
+    `run(step, state)` is called after every step at which `due(step)`, where `step`
+    counts the completed steps; a run from scratch also asks at step 0. The state's
+    buffers are donated to the next step, so a hook must not keep them.
+    """
+
+    due: Callable[[int], bool]
+    run: Callable[[int, TrainState], None]
+
+
+Records = Sequence[tuple[int, Mapping[str, Any]]]  # (completed steps, its metrics)
+
+
+def fit(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    state: TrainState,
+    source: Source,
+    hooks: Sequence[Hook] = (),
+    *,
+    steps: int,
+    log: Callable[[Records], None] = lambda records: None,
+    log_every: int = 0,
+    should_stop: Callable[[int], bool] = lambda step: False,
+    progress: Progress | None = None,
+) -> TrainState:
+    """Train from the state's own step until `steps` are completed; the last state.
+
+    `step` is `make_step`'s with the base bound, or any function of that form, such as
+    one over an axis of several states.
+
+    Metrics stay on the device until they are needed: `log` receives those of the steps
+    since its last call, as numpy values, every `log_every` steps, before hooks run, and
+    after the last step. `should_stop(i)` is called before step i and ends the loop
+    early. `progress` is advanced by one for every step.
+
+    Raises DivergedError where a metric is not finite, after logging the steps before.
+    """
+    start = int(np.max(np.asarray(state.step)))
+    pending: list[tuple[int, Metrics]] = []
+    for hook in hooks if start == 0 else ():
+        if hook.due(0):
+            hook.run(0, state)
+    if progress is not None:
+        progress.lap()  # excludes what the hooks took from the first rate
+    for i in range(start, steps):
+        if should_stop(i):
+            break
+        state, metrics = step(state, source.batch(i))
+        done = i + 1
+        pending.append((done, metrics))
+        if progress is not None:
+            progress.update()
+        due = [hook for hook in hooks if hook.due(done)]
+        if due or (log_every and done % log_every == 0):
+            _flush(pending, log)
+        for hook in due:
+            hook.run(done, state)
+    _flush(pending, log)
+    return state
+
+
+def _flush(pending: list[tuple[int, Metrics]], log: Callable[[Records], None]) -> None:
+    """Pass the pending metrics to `log` and clear them; DivergedError, see `fit`."""
+    finite: list[tuple[int, Metrics]] = []
+    try:
+        for step, metrics in jax.device_get(pending):
+            if not all(np.isfinite(value).all() for value in metrics.values()):
+                raise DivergedError(
+                    f"Training diverged: the loss is {metrics['loss']} at step {step}.",
+                    step,
+                    metrics,
+                )
+            finite.append((step, metrics))
+    finally:
+        pending.clear()
+        if finite:
+            log(finite)
+
+
 def train(config: ConfigDict, folder: pathlib.Path) -> bool:
     """Teach the config's concepts, from wherever the work directory stands.
 
     Returns whether that is done; False where the run was told to stop.
     """
-    watch = command.Stopwatch()
-    with watch("load"), command.exit_on_user_error():
+    watch = Stopwatch()
+    with watch("load"), invalid_input():
         run = prepare(config)
         _claim(config, run, folder)
     if distributed.broadcast_from_host0(lambda: _is_finished(config, folder)):
@@ -52,7 +141,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
     for part, leaves in run.theta.items():
         size = len(jax.tree.leaves(leaves))
         print_on_host0(f"training {part}: {count(leaves):,} numbers in {size} leaves")
-    with watch("encode"), command.exit_on_user_error():
+    with watch("encode"), invalid_input():
         source, fixed = make_source(config, run)
     with watch("draw"):
         gallery = _gallery(config, run)
@@ -78,7 +167,7 @@ def train(config: ConfigDict, folder: pathlib.Path) -> bool:
                 )
             if int(state.step) < config.steps:
                 print_on_host0(
-                    f"Stopped at step {state.step}; the same command goes on."
+                    f"Stopped at step {state.step}; rerun the command to resume."
                 )
                 return False
             with watch("draw"):
@@ -261,11 +350,18 @@ def _loop(
 ) -> TrainState:
     """The state after the config's steps, or after the one at which it was stopped."""
     base, start = run.plain.denoiser, int(state.step)
-    pending: list[tuple[int, Metrics]] = []
-    if start == 0:
-        looks.look(0, state.theta)
+
+    def save(done: int, state: TrainState) -> None:
+        # The logs of these steps are on disk before the checkpoint is.
+        writer.flush()
+        checkpoints.save(state, done, source)
+
+    hooks = (
+        Hook(looks.due, lambda done, state: looks.look(done, trained(state))),
+        Hook(lambda done: done > 0 and done % config.save_every == 0, save),
+    )
     with (
-        stop_agreed() as stopping,
+        stop_agreed() as should_stop,
         Progress(
             total=config.steps,
             initial=start,
@@ -274,23 +370,21 @@ def _loop(
             disable=not is_host0(),
         ) as bar,
     ):
-        for i in range(start, config.steps):
-            if stopping(i):
-                break
-            state, metrics = step(state, base, source.batch(i))
-            pending.append((i + 1, metrics))
-            done = i + 1
-            bar.update()
-            saves = done % config.save_every == 0 or done == config.steps
-            if saves or looks.due(done) or done % config.log_every == 0:
-                _log(run, pending, bar, writer, checkpoints)
-            looks.look(done, trained(state))
-            if saves:
-                # All that is said of these steps is on disk before they are.
-                writer.flush()
-                checkpoints.save(state, done, source)
-        _log(run, pending, bar, writer, checkpoints)
-        checkpoints.save(state, int(state.step), source)
+        try:
+            state = fit(
+                lambda state, batch: step(state, base, batch),
+                state,
+                source,
+                hooks,
+                steps=config.steps,
+                log=lambda records: _log(run, records, bar, writer),
+                log_every=config.log_every,
+                should_stop=should_stop,
+                progress=bar,
+            )
+        except DivergedError as error:
+            raise _diverged(error, checkpoints)
+        save(int(state.step), state)
     return state
 
 
@@ -299,40 +393,27 @@ def trained(state: TrainState) -> Theta:
     return state.theta if state.ema is None else state.ema
 
 
-def _log(
-    run: Run,
-    pending: list[tuple[int, Metrics]],
-    bar: Progress,
-    writer: Writer,
-    checkpoints: Checkpoints,
-) -> None:
-    """Writes what is pending; ends the run where a number is none."""
-    for step, metrics in jax.device_get(pending):
+def _log(run: Run, records: Records, bar: Progress, writer: Writer) -> None:
+    for step, metrics in records:
         values = {name: float(value) for name, value in metrics.items()}
-        if not all(map(np.isfinite, values.values())):
-            raise _diverged(step, values, checkpoints)
         rate = float(run.schedule(step - 1))
         writer.scalars(step, {**values, "learning_rate": rate})
-        shown = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
-        bar.set_postfix(shown, refresh=False)
-    if pending:
-        writer.curve(pending[-1][0], "steps_per_second", bar.lap())
+        postfix = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
+        bar.set_postfix(postfix, refresh=False)
+    writer.curve(records[-1][0], "steps_per_second", bar.lap())
     writer.flush()
-    pending.clear()
 
 
-def _diverged(
-    step: int, values: dict[str, float], checkpoints: Checkpoints
-) -> SystemExit:
+def _diverged(error: DivergedError, checkpoints: Checkpoints) -> DivergedError:
     newest = checkpoints.newest()
-    good = f"{newest} in {checkpoints.folder}" if newest else "none yet"
-    print_on_host0(
-        f"\npersonax: The loss is {values['loss']} at step {step}, and theta's norm "
-        f"{values['theta_norm']}; the last good checkpoint is {good}. Lower the "
-        "learning rate, in another --workdir.",
-        file=sys.stderr,
+    last = f"{newest} in {checkpoints.folder}" if newest else "none"
+    return DivergedError(
+        f"Training diverged: the loss is {error.metrics['loss']} at step {error.step}, "
+        f"and the norm of theta {error.metrics['theta_norm']}; the last good "
+        f"checkpoint is {last}. Lower the learning rate, in another --workdir.",
+        error.step,
+        error.metrics,
     )
-    return SystemExit(1)
 
 
 def save_concept(
