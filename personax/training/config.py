@@ -1,0 +1,203 @@
+"""The training config: type, range and default of every key.
+
+configs/common.py spells the same defaults for config files, where "", 0 and () stand
+for None; `personax.core.config.parse` converts one into the other.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from personax.core.config import option, parse
+from personax.data.augment import AUGMENT, CROP, WORDS
+from personax.data.cut_mix import PROMPT
+from personax.loading import EMBEDDED
+
+CAPTIONS = ("prompt", "own", "none")
+HINTS = ("canny",)
+OPTIMIZERS = ("adamw", "adamw_8bit", "lion", "sgd", "adafactor")
+SCHEDULES = ("constant", "linear", "cosine")
+PRIOR_SOURCES = ("generated", "world", "folder", "retrieved")
+
+Rules = tuple[tuple[str, str], ...]  # see `training.sharding`
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadingConfig:
+    """How the base is read; see `loading.load_base`."""
+
+    variant: str | None = None
+    allow_pickle: bool = False
+    config: str | None = None  # directory or id with a single file's configs
+    param_dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class ConceptConfig:
+    """A concept: its pictures and the words for it; see `training.concept_text`."""
+
+    images: str = "dog"
+    masks: str | None = None
+    placeholder: str | None = "<v1>"  # None: an existing word is trained
+    class_word: str = "dog"
+    phrase: str = "{placeholder} {class_word}"
+    prompt: str = "photo of a {}"
+    initial: str | None = "ktn+pll+ucd"  # None: the class word's last token
+    vectors: int = option(1, least=1)
+    prior_prompt: str | None = None  # None: the prompt with the class word alone
+    prior_images: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Augmentation of few pictures and their captions; see `data.augment.view`."""
+
+    augment: str = option("none", choices=AUGMENT)
+    crop: str | None = option(None, choices=CROP)  # None: the augmentation's own
+    flip: bool = False
+    words: str | None = option(None, choices=WORDS)
+    shrink: tuple[float, float] | None = None
+    caption_dropout: float = option(0.0, least=0, most=1)
+    cut_mix: float = option(0.0, least=0, most=1)
+    cut_mix_prompt: str = PROMPT
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamConfig:
+    """A large set of pictures in place of the concept's own."""
+
+    source: str | None = None
+    data_dir: str | None = None
+    split: str = "train"
+    captions: str = option("prompt", choices=CAPTIONS)
+    flip: bool = False
+    crop: str | None = option(None, choices=CROP)
+    buckets: int | None = option(None, least=1)  # None: one size
+    workers: int = option(0, least=0)
+    hint: str | None = option(None, choices=HINTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorConfig:
+    """The regularisation set; the numbers are Custom Diffusion's.
+
+    A count of 0 is every picture of a folder, or every one that is similar enough.
+    """
+
+    source: str | None = option(None, choices=PRIOR_SOURCES)
+    count: int = option(200, least=0)  # DreamBooth uses 1000
+    weight: float = 1.0
+    threshold: float = 0.85  # of the captions' cosine similarity in CLIP's text space
+    clip: str = EMBEDDED  # or a directory
+    # The release's sample.py: 50 steps of DDIM with all of DDPM's noise.
+    steps: int = option(50, least=1)
+    guidance: float = 6.0
+    eta: float = 1.0
+    batch: int = option(8, least=1)
+    seed: int = option(0, least=0)
+    cache: str = "~/.cache/personax/prior"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """See `training.optimizer`."""
+
+    name: str = option("adamw", choices=OPTIMIZERS)
+    learning_rate: float = option(1e-5, above=0)
+    # Of parts of theta with their own.
+    learning_rates: Mapping[str, float | None] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("weights", "lora", "text_encoder", "tokens")
+        )
+    )
+    scale_by_batch: bool = False
+    schedule: str = option("constant", choices=SCHEDULES)
+    warmup: int = option(0, least=0)
+    clip: float | None = option(1.0, above=0)  # the norm of the gradient
+    weight_decay: float = option(1e-2, least=0)
+    b1: float = option(0.9, least=0, below=1)
+    b2: float = option(0.999, least=0, below=1)
+    eps: float = option(1e-8, least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+    """Devices per axis of the mesh; -1 takes what the other axis leaves."""
+
+    data: int = option(-1, least=-1)
+    fsdp: int = option(1, least=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The devices, and how parameters are sharded; see `training.sharding`."""
+
+    shape: MeshShape = MeshShape()
+    base_rules: Rules = ((".*", "replicate"),)
+    theta_rules: Rules = ((".*", "replicate"),)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewConfig:
+    """The pictures that a run draws of itself; see `training.preview`."""
+
+    prompts: tuple[str, ...] = ("photo of a {}",)
+    images: int = option(4, least=1)  # per prompt
+    steps: int = option(25, least=1)
+    guidance: float = 3.0
+    unconditional: str = option("own", choices=("own", "base"))
+    every: int | None = option(None, least=1)  # None: at the start and the end
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """The validation loss; see `training.validation`."""
+
+    every: int | None = option(None, least=1)  # None: never
+    count: int = option(16, least=1)
+    images: str | None = None  # None: the training pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A run of `personax.train`. Lengths are in steps."""
+
+    base: str = EMBEDDED
+    loading: LoadingConfig = LoadingConfig()
+    before: tuple[str, ...] = ()  # concept folders that this run starts from
+    seed: int = option(0, least=0)
+    size: int | None = option(None, least=1)  # side in pixels; None: the base's own
+    method: str = ""
+    method_args: Mapping[str, Any] = field(default_factory=dict)
+    concept: ConceptConfig = ConceptConfig()
+    corpus: str | None = None
+    concepts_list: str | None = None
+    data: DataConfig = DataConfig()
+    stream: StreamConfig = StreamConfig()
+    prior: PriorConfig = PriorConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    batch: int = option(4, least=1)
+    accumulate: int = option(1, least=1)
+    steps: int = option(250, least=1)
+    ema_decay: float | None = option(None, above=0, below=1)
+    dtype: str = option("float32", choices=("float32", "bfloat16", "float16"))
+    remat: str = option("none", choices=("none", "layer", "block"))
+    mesh: MeshConfig = MeshConfig()
+    log_every: int = option(10, least=1)
+    save_every: int = option(100, least=1)
+    keep: int = option(2, least=1)  # checkpoints
+    preview: PreviewConfig = PreviewConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+
+def train_config(values: Any) -> TrainConfig:
+    """A TrainConfig from a ConfigDict or a mapping, or the TrainConfig itself.
+
+    Raises what `parse` raises.
+    """
+    if isinstance(values, TrainConfig):
+        return values
+    if hasattr(values, "to_dict"):  # a ConfigDict
+        values = values.to_dict()
+    return parse(TrainConfig, values)
