@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from personax.core.progress import Progress
 from personax.evaluation.protocol import digest
 from personax.training.checkpoint import Checkpoints
-from personax.training.loop import first_state, make_source, save_concept
+from personax.training.inputs import make_source
+from personax.training.loop import first_state, save_concept
 from personax.training.setup import prepare
 from personax.training.step import make_step
 

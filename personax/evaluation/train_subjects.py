@@ -17,7 +17,8 @@ from personax.core.progress import Progress
 from personax.core.tree import stack
 from personax.core.typing import Metrics
 from personax.training.checkpoint import Checkpoints
-from personax.training.loop import first_state, make_source, save_concept
+from personax.training.inputs import make_source
+from personax.training.loop import first_state, save_concept
 from personax.training.setup import Run, prepare
 from personax.training.step import make_step
 from personax.training.workdir import write

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,15 +18,13 @@ from personax.core.progress import Progress
 from personax.core.stopwatch import Stopwatch
 from personax.core.tree import count
 from personax.core.typing import Metrics, Theta
-from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
-from personax.training import distributed, preview, sharding, streaming, workdir
+from personax.training import distributed, preview, sharding, workdir
 from personax.training.checkpoint import Checkpoints
 from personax.training.distributed import is_host0, print_on_host0
-from personax.training.few_shot import Feed, batch, make_feed
-from personax.training.regularization import prior_set
-from personax.training.setup import Run, fixed_data, language, make_data, prepare
-from personax.training.source import Source, few_shot
+from personax.training.inputs import make_source, training_tiles
+from personax.training.setup import Run, prepare
+from personax.training.source import Source
 from personax.training.state import TrainState, create
 from personax.training.step import Step, make_step
 from personax.training.stopping import stop_agreed
@@ -216,57 +213,6 @@ def _is_finished(config: ConfigDict, folder: pathlib.Path) -> bool:
     return about.is_file() and json.loads(about.read_text())["step"] == config.steps
 
 
-def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
-    """What the steps see and what the validation loss sees, frozen work done."""
-    if run.material is not None:
-        flow = _flow(run, frozen_text=_frozen_text(run))
-        return streaming.make_source(flow), streaming.held_out(flow)
-    priors = [
-        prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
-        for prior, lesson in zip(run.priors, run.lessons, strict=True)
-    ]
-
-    def make(data) -> Feed:
-        return make_feed(
-            data,
-            run.base.params["vae"],
-            run.plain.denoiser.spec,
-            run.tokenizer,
-            run.mesh,
-            frozen_text=_frozen_text(run),
-        )
-
-    data, batches = make_data(config, run, priors), []
-    if config.validation.every:
-        fixed = make(fixed_data(config, run, data))
-        number = math.ceil(config.validation.count / fixed.data.rows)
-        batches = [batch(fixed, i) for i in range(number)]
-    return few_shot(make(data)), batches
-
-
-def _flow(run: Run, frozen_text: Denoiser | None = None) -> streaming.Flow:
-    return streaming.make_flow(
-        run.material,
-        run.base.params["vae"],
-        run.plain.denoiser.spec,
-        language(run),
-        run.mesh,
-        frozen_text=frozen_text,
-    )
-
-
-def _frozen_text(run: Run) -> Denoiser | None:
-    """What reads the captions once and for all, where no part changes how."""
-    denoiser = run.plain.denoiser
-    bound = methods.bind(run.method, denoiser, run.theta)
-    same = jax.tree.map(
-        lambda a, b: a is b,
-        bound.params["text_encoder"],
-        denoiser.params["text_encoder"],
-    )
-    return denoiser if all(jax.tree.leaves(same)) and not bound.words else None
-
-
 def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
     """The class as the run finds it: by theta's start, which is the base."""
     settings = config.preview
@@ -283,18 +229,7 @@ def _gallery(config: ConfigDict, run: Run) -> preview.Gallery | None:
         unconditional=run.plain if settings.unconditional == "base" else None,
     )
     rows = preview.captions(settings.prompts, run.concepts)
-    return preview.make_gallery(paint, rows, _tiles(run), run.bind(run.theta))
-
-
-def _tiles(run: Run) -> list[images.Pixels]:
-    """The training pictures as the network sees them, without augmentation."""
-    if run.material is not None:
-        return streaming.tiles(_flow(run), count=8)
-    return [
-        images.to_uint8(images.fit(pixels, run.size))
-        for each in run.pictures
-        for pixels in each
-    ]
+    return preview.make_gallery(paint, rows, training_tiles(run), run.bind(run.theta))
 
 
 class Look(NamedTuple):
@@ -451,7 +386,7 @@ def _draw_last(
     names = ", ".join(concept.phrase for concept in run.concepts)
     title = f"{config.method}: {names}, {config.steps} steps"
     if gallery is None:
-        pixels = images.grid(_tiles(run), title=title)
+        pixels = images.grid(training_tiles(run), title=title)
     else:
         pixels = preview.sheet(gallery, run.bind(trained(state)), title)
     writer.image(config.steps, "samples", pixels)

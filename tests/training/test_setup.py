@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from personax.data import emoji as world
+from personax.training import inputs
 from personax.training import loop as train
 from personax.training.setup import prepare
 from personax.training.state import create
@@ -35,7 +36,7 @@ def streaming(monkeypatch, emoji):
 def test_a_method_s_step_traces_on_a_stream_s_batch(streaming, name):
     config, run = streaming(name)
     assert run.pictures == []
-    source, batches = train.make_source(config, run)
+    source, batches = inputs.make_source(config, run)
     batch = source.batch(0)
     source.close()
     assert len(batches) == 1
@@ -57,8 +58,8 @@ def test_its_sheet_shows_the_set_and_its_digest_stands_in_the_record(
 ):
     config, run = streaming("dreambooth", captions="none")
     # At the last sheet the first theta is no more: the step has donated it.
-    monkeypatch.setattr(train, "_frozen_text", None)
-    tiles = train._tiles(run)
+    monkeypatch.setattr(inputs, "_frozen_text", None)
+    tiles = inputs.training_tiles(run)
     assert len(tiles) == 8
     numbers = run.material.stream.order.step(0).tolist()
     sprites = world.load_sprites()
