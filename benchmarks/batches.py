@@ -14,7 +14,8 @@ from personax.diffusion.denoiser import Prompt
 from personax.diffusion.guidance import Term, complete
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import Base
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
+from personax.sampling.sampler import make_sampler
 
 Pictures = UInt8[np.ndarray, "n height width 3"]
 
@@ -40,16 +41,12 @@ def make_drawer(
     The unconditional term is the base's, or the only model's where there is one. One
     compilation for each set of models and number of terms.
     """
-    spec, kind = base.spec, SOLVERS[solver]
-    grid = kind.grid(spec.schedule, steps)
-    draw = pipeline.make_draw(kind, spec.latent_shape(*spec.size))
-    decode = pipeline.make_decode(spec)
+    sampler = make_sampler(base.spec, base.params["vae"], SOLVERS[solver], steps)
 
     def drawer(models, asks, count, seed):
         encoded = [_encoded(models[ask.model], ask.prompt) for ask in asks]
         unconditional = "base" if "base" in models else next(iter(models))
         null = prompt_terms.to_prompt(models[unconditional], "", marked=False)
-        denoisers = {name: model.denoiser for name, model in models.items()}
         found = []
         for first in Progress(range(0, count, batch), "drawing", leave=False):
             size = min(batch, count)  # all batches of one shape
@@ -60,8 +57,8 @@ def make_drawer(
             ]
             terms = complete(terms, null, unconditional)
             key = jax.random.key(seed)
-            latents = draw(denoisers, terms, grid, key, jnp.asarray(indices))
-            found.append(np.asarray(decode(base.params["vae"], latents)))
+            drawn = sampler.draw(models, terms, key, jnp.asarray(indices))
+            found.append(np.asarray(drawn))
         return np.concatenate(found)[:count]
 
     return drawer

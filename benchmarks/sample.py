@@ -19,8 +19,8 @@ from personax.diffusion.sampling import sample
 from personax.diffusion.solvers import ddim
 from personax.networks.compute import Compute
 from personax.sampling import prompt_terms
-from personax.sampling.pipeline import make_decode
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import decode_latents
 
 PROMPT, GUIDANCE = "a dog wearing a top hat on the beach", 3.0
 
@@ -42,7 +42,7 @@ def main(argv):
     shape = FLAGS.images, *spec.latent_shape(size, size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     latents = torch.tensor(noise.transpose(0, 3, 1, 2))
-    grid, decode = solver.grid(spec.schedule, FLAGS.steps), make_decode(spec)
+    grid = solver.grid(spec.schedule, FLAGS.steps)
     pictures = {}
 
     @jax.jit
@@ -65,7 +65,7 @@ def main(argv):
     def personax_side():
         terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, GUIDANCE)])
         z0 = draw(model.denoiser, terms, noise)
-        pictures["personax"] = np.asarray(decode(base.params["vae"], z0))
+        pictures["personax"] = np.asarray(decode_latents(spec, base.params["vae"], z0))
 
     sides = {"torch": torch_side, "personax": personax_side}
     seconds = timing.alternate(sides, FLAGS.runs)

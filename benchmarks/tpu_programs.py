@@ -28,7 +28,7 @@ from personax.networks.clip_text import init_clip_text
 from personax.networks.compute import Compute
 from personax.networks.unet import cross_sites, init_unet
 from personax.networks.vae import Posterior, init_vae
-from personax.sampling import pipeline
+from personax.sampling.sampler import draw_latents
 from personax.training import sharding
 from personax.training.optimizer import make_optimizer
 from personax.training.state import create
@@ -153,9 +153,11 @@ def lower_sampler(case: Case, mesh: Mesh, spec: Spec) -> Program:
     indices = _shapes(
         lambda: jnp.arange(mesh.size * case.images), sharding.over_batch(mesh)
     )
-    draw = pipeline.make_draw(solver, spec.latent_shape(*spec.size))
+    shape = spec.latent_shape(*spec.size)
     given = (models, *_shapes(inputs, sharding.everywhere(mesh)), indices)
-    return _program(draw.trace(*given), given, spec, models["base"])
+    return _program(
+        draw_latents.trace(solver, shape, *given), given, spec, models["base"]
+    )
 
 
 def _program(traced: Traced, given: Any, spec: Spec, base: Denoiser) -> Program:

@@ -31,13 +31,14 @@ from personax.networks.tokenizer import (
     positions,
     unknown_placeholders,
 )
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms, sampler
 from personax.sampling.inversion import (
     InvertedImage,
     invert_picture,
     reconstruction_psnr,
 )
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import decode_latents
 
 FLAGS = flags.FLAGS
 
@@ -141,14 +142,13 @@ def main(argv: Sequence[str]) -> None:
         starts, count = [photo.start], 1
 
     draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
-    decode = pipeline.make_decode(spec)
     rows: list[list[Pixels]] = []
     with Progress(total=count, unit="image", desc="editing") as progress:
         for x in starts:
             with watch("edit"):
                 latents = draw(denoisers, streams, grid=grid, x=x, blend=blend)
                 together = latents.reshape(-1, *shape)
-                drawn = np.asarray(decode(base.params["vae"], together))
+                drawn = np.asarray(decode_latents(spec, base.params["vae"], together))
             drawn = drawn.reshape(*latents.shape[:2], *drawn.shape[1:])
             rows += [list(row) for row in drawn.swapaxes(0, 1)]
             progress.update(min(len(rows), count) - progress.n)
@@ -339,7 +339,7 @@ def _starts(shape: Sequence[int]) -> Iterator[Latents]:
     size = min(FLAGS.batch, FLAGS.num_images)
     key = jax.random.key(FLAGS.seed)
     for first in range(0, FLAGS.num_images, size):
-        yield pipeline.start(key, jnp.arange(first, first + size), shape)
+        yield sampler.start(key, jnp.arange(first, first + size), shape)
 
 
 def _described(

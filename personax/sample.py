@@ -1,5 +1,6 @@
 """The command that draws pictures: `python -m personax.sample --prompt "a dog"`."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -17,7 +18,7 @@ from personax.core.images import Pixels
 from personax.core.progress import Progress
 from personax.diffusion.guidance_schedule import written
 from personax.diffusion.img2img import Picture
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 
 FLAGS = flags.FLAGS
@@ -80,20 +81,12 @@ def main(argv: Sequence[str]) -> None:
         own = _own_trajectory(plan, picture, bool(words))
 
     batches = sampling_flags.batches(FLAGS, plan.mesh)
-    fixed = plan.grid, jax.random.key(FLAGS.seed)
-    denoisers = sampling_flags.denoisers(plan.models, first)
-    vae = plan.base.params["vae"]
+    key = jax.random.key(FLAGS.seed)
+    sampler = dataclasses.replace(
+        plan.sampler, decoder=FLAGS.decode, attention=look, own_trajectory=own
+    )
     with watch("compile"):
-        draw = pipeline.make_draw(plan.solver, plan.shape, look, own_trajectory=own)
-        draw = draw.lower(denoisers, first, *fixed, batches[0], picture).compile()
-        placed = draw.output_shardings
-        latents = jax.ShapeDtypeStruct(
-            (*batches[0].shape, *plan.shape),
-            np.float32,
-            sharding=placed[0] if words else placed,
-        )
-        decode = pipeline.make_decode(plan.spec, FLAGS.decode)
-        decode = decode.lower(vae, latents).compile()
+        sampler = sampler.compile(plan.models, first, key, batches[0], picture)
 
     drawn: list[list[Pixels]] = []
     heats = []
@@ -103,13 +96,13 @@ def main(argv: Sequence[str]) -> None:
             asked, pictures = terms(cell.term_specs), []
             for indices in batches:
                 with watch("sample"):
-                    latents = draw(denoisers, asked, *fixed, indices, picture)
-                    latents = jax.block_until_ready(latents)
-                if words:
-                    latents, maps = latents
-                    heats.append(np.asarray(maps))
+                    sampled = jax.block_until_ready(
+                        sampler.latents(plan.models, asked, key, indices, picture)
+                    )
+                if sampled.attention_maps is not None:
+                    heats.append(np.asarray(sampled.attention_maps))
                 with watch("decode"):
-                    pictures += list(np.asarray(decode(vae, latents)))
+                    pictures += list(np.asarray(sampler.decode(sampled.latents)))
             drawn.append(pictures[: FLAGS.num_images])
             progress.update(FLAGS.num_images)
     with watch("write"):

@@ -19,7 +19,7 @@ from personax.data import concepts
 from personax.diffusion.guidance import Term, complete
 from personax.loading import EMBEDDED, load_clip
 from personax.metrics.scores import Score, make_scores
-from personax.sampling import guidance_search, pipeline, prompt_terms
+from personax.sampling import guidance_search, prompt_terms
 from personax.sampling.guidance_search import Axis, Cell, Weights
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.score_plot import check_matplotlib, write_heat_map
@@ -83,8 +83,6 @@ def make_paint(
     same seeds are drawn for all weights.
     """
     null, *others = terms
-    denoisers = sampling_flags.denoisers(plan.models, terms)
-    vae = plan.base.params["vae"]
 
     def reweigh(weights: Weights) -> list[Term]:
         own = [
@@ -96,20 +94,14 @@ def make_paint(
         return jax.device_put(own, plan.everywhere)
 
     batches = sampling_flags.batches(FLAGS, plan.mesh)
-    fixed = plan.grid, jax.random.key(FLAGS.seed)
-    draw = pipeline.make_draw(plan.solver, plan.shape)
-    first = reweigh((0.0,) * searched)
-    draw = draw.lower(denoisers, first, *fixed, batches[0]).compile()
-    latents = jax.ShapeDtypeStruct(
-        (*batches[0].shape, *plan.shape), np.float32, sharding=draw.output_shardings
-    )
-    decode = pipeline.make_decode(plan.spec).lower(vae, latents).compile()
+    key, first = jax.random.key(FLAGS.seed), reweigh((0.0,) * searched)
+    sampler = plan.sampler.compile(plan.models, first, key, batches[0])
 
     def paint(weights: Weights) -> list[Pixels]:
         asked, pictures = reweigh(weights), []
         for indices in batches:
-            latents = draw(denoisers, asked, *fixed, indices)
-            pictures += list(np.asarray(decode(vae, latents)))
+            drawn = sampler.draw(plan.models, asked, key, indices)
+            pictures += list(np.asarray(drawn))
         return pictures[: FLAGS.num_images]
 
     return paint

@@ -14,8 +14,9 @@ from personax.diffusion import attention_maps
 from personax.diffusion.solvers import SOLVERS
 from personax.loading import Base
 from personax.networks.tokenizer import positions
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import make_sampler
 
 Maps = Float[np.ndarray, "b y x"]
 
@@ -38,21 +39,22 @@ def make_watch(base: Base, settings: ConfigDict, images: int) -> Watch:
     tokens. `settings` are an evaluation's `draw`: solver, steps and guidance. Watching
     raises ValueError for a word that the prompt has not.
     """
-    solver, spec = SOLVERS[settings.solver], base.spec
+    spec = base.spec
     shape = spec.latent_shape(*spec.size)
     look = attention_maps.make_look(from_base(base).denoiser, shape)
-    draw = pipeline.make_draw(solver, shape, look)
-    decode = pipeline.make_decode(spec)
-    grid = solver.grid(spec.schedule, settings.steps)
+    sampler = make_sampler(
+        *(spec, base.params["vae"], SOLVERS[settings.solver], settings.steps),
+        attention=look,
+    )
 
     def watch(model: Model, prompt: str, words: Sequence[str], seed: int) -> Seen:
         terms = prompt_terms.to_terms(
             {"base": model}, [TermSpec(prompt, settings.guidance)]
         )
         key, indices = jax.random.key(seed), jnp.arange(images)
-        latents, maps = draw({"base": model.denoiser}, terms, grid, key, indices)
+        latents, maps = sampler.latents({"base": model}, terms, key, indices)
         own = [attention_maps.word(maps[1], _at(model, prompt, word)) for word in words]
-        pixels = np.asarray(decode(base.params["vae"], latents))
+        pixels = np.asarray(sampler.decode(latents))
         return Seen(pixels, tuple(map(np.asarray, own)))
 
     return watch

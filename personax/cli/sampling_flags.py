@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from personax.methods.parts.folded_null_text import reads_text
 from personax.networks.compute import Compute
 from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import Sampler
 
 _SPACINGS = ("leading", "trailing", "linspace", "karras")
 
@@ -90,6 +91,11 @@ class Drawing(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.spec.latent_shape(self.height, self.width)
+
+    @property
+    def sampler(self) -> Sampler:
+        vae = self.base.params["vae"]
+        return Sampler(self.spec, vae, self.solver, self.grid, self.shape)
 
     @property
     def everywhere(self) -> NamedSharding:
@@ -178,14 +184,6 @@ def make_terms(
         return jax.device_put(encoded, drawing.everywhere)
 
     return terms
-
-
-def denoisers(
-    models: Mapping[str, Model], terms: Sequence[prompt_terms.Term]
-) -> dict[str, Any]:
-    """The networks that the terms name, and no other."""
-    named = {term.denoiser for term in terms}
-    return {name: model.denoiser for name, model in models.items() if name in named}
 
 
 def batches(given: Any, mesh: Mesh) -> list[jax.Array]:

@@ -13,8 +13,9 @@ from personax.core.tree import stack
 from personax.diffusion.solvers import SOLVERS, ddim
 from personax.evaluation.results import Shot
 from personax.loading import Base
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec, parse
+from personax.sampling.sampler import make_sampler
 
 
 class Drawn(NamedTuple):
@@ -49,10 +50,7 @@ def make_draw(base: Base, settings: Any) -> Draw:
     if settings.eta and settings.solver != "ddim":
         raise ValueError(f"draw.eta is DDIM's; the solver is {settings.solver!r}.")
     solver = ddim(settings.eta) if settings.eta else SOLVERS[settings.solver]
-    grid = solver.grid(base.spec.schedule, settings.steps)
-    one = pipeline.make_draw(solver, base.spec.latent_shape(*base.spec.size))
-    many = jax.jit(jax.vmap(one, in_axes=(None, 0, None, 0, None)))
-    decode = pipeline.make_decode(base.spec)
+    sampler = make_sampler(base.spec, base.params["vae"], solver, settings.steps)
     plain = from_base(base)
 
     def draw(
@@ -62,7 +60,6 @@ def make_draw(base: Base, settings: Any) -> Draw:
         terms: Sequence[str] = (),
     ) -> Drawn:
         models = {"base": plain, CONCEPT: model} if terms else {"base": model}
-        denoisers = {name: each.denoiser for name, each in models.items()}
         at_once = max(1, settings.batch // images)
         # All batches are as large as the first: one compilation for all.
         padded = [*asked, *[asked[-1]] * (-len(asked) % at_once)]
@@ -80,11 +77,11 @@ def make_draw(base: Base, settings: Any) -> Draw:
             keys = jax.random.wrap_key_data(
                 jnp.stack([jax.random.key_data(jax.random.key(s)) for _, s in batch])
             )
-            x = many(denoisers, encoded, grid, keys, jnp.arange(images))
+            x = sampler.latents_of_prompts(models, encoded, keys, jnp.arange(images))
             found.append(x.reshape(-1, *x.shape[2:]))
         latents = jnp.concatenate(found)[: len(asked) * images]
         pixels = [
-            jax.device_get(decode(base.params["vae"], latents[i : i + settings.batch]))
+            jax.device_get(sampler.decode(latents[i : i + settings.batch]))
             for i in range(0, len(latents), settings.batch)
         ]
         shots = tuple(

@@ -21,7 +21,7 @@ from personax.diffusion.p2p import Stream
 from personax.diffusion.sampling import invert_path
 from personax.diffusion.solvers import Grid, ddim
 from personax.networks import vae
-from personax.sampling import pipeline
+from personax.sampling.sampler import decode_latents
 
 
 class InvertedImage(NamedTuple):
@@ -72,9 +72,8 @@ def invert_picture(
             null = jax.jit(optimise)(denoisers, source.terms, grid, path).text
             null.block_until_ready()
         progress.update()
-    decode = pipeline.make_decode(spec)
     shown = {
-        what: np.asarray(decode(params, latents))[0]
+        what: np.asarray(decode_latents(spec, params, latents))[0]
         for what, latents in (("autoencoder", z0), ("DDIM inversion", replay))
     }
     return InvertedImage(images.to_uint8(picture), path[0], null, shown)

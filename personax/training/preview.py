@@ -13,8 +13,9 @@ from personax.diffusion.solvers import SOLVERS
 from personax.diffusion.spec import Spec
 from personax.loading import Base
 from personax.methods import Concept
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import make_sampler
 from personax.training.sharding import fetch
 
 _MOST = 8  # training pictures shown
@@ -66,10 +67,7 @@ def make_paint(
     It draws the same seeds every time, by one compiled program for all prompts. The
     unconditional term is the painted model's own, or another's.
     """
-    solver = SOLVERS["ddim"]
-    grid = solver.grid(spec.schedule, steps)
-    draw = pipeline.make_draw(solver, spec.latent_shape(*size))
-    decode = pipeline.make_decode(spec)
+    sampler = make_sampler(spec, base.params["vae"], SOLVERS["ddim"], steps, size)
     key, indices = jax.random.key(seed), jnp.arange(count)
 
     def paint(model: Model, wanted: Sequence[str]) -> list[list[images.Pixels]]:
@@ -81,9 +79,7 @@ def make_paint(
             terms = prompt_terms.to_terms(
                 models, [TermSpec(prompt, guidance)], unconditional=[*models][-1]
             )
-            denoisers = {name: each.denoiser for name, each in models.items()}
-            latents = draw(denoisers, terms, grid, key, indices)
-            rows.append(list(fetch(decode(base.params["vae"], latents))))
+            rows.append(list(fetch(sampler.draw(models, terms, key, indices))))
         return rows
 
     return paint

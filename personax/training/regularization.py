@@ -28,8 +28,9 @@ from personax.diffusion.solvers import ddim
 from personax.loading import EMBEDDED, Base, Clip, embedded_world, load_clip
 from personax.networks.clip import text_features
 from personax.networks.tokenizer import tokenize
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import make_sampler
 from personax.training import distributed
 from personax.training.sharding import fetch
 
@@ -130,7 +131,7 @@ def generated(
     have.
     """
     spec = model.denoiser.spec
-    shape = spec.latent_shape(*size)
+    spec.latent_shape(*size)  # for its ValueError
     prompt_terms.check({"base": model}, [TermSpec(prior.prompt, prior.guidance)])
     record = {
         "source": "generated",
@@ -148,7 +149,7 @@ def generated(
     return _kept(
         prior,
         record,
-        draw=lambda indices: _sampled(prior, base, model, shape, sharding, indices),
+        draw=lambda indices: _sampled(prior, base, model, size, sharding, indices),
         caption=lambda index: prior.prompt,
     )
 
@@ -270,7 +271,7 @@ def _sampled(
     prior: Prior,
     base: Base,
     model: Model,
-    shape: tuple[int, int, int],
+    size: tuple[int, int],
     sharding: Sharding | None,
     wanted: Sequence[int],
 ) -> Iterator[tuple[int, Pixels]]:
@@ -279,20 +280,16 @@ def _sampled(
     A batch always holds the same neighbours, so that a picture drawn again comes out of
     the same program at the same place, and equal to the bit.
     """
-    spec = model.denoiser.spec
-    solver = ddim(prior.eta)
-    grid = solver.grid(spec.schedule, prior.steps)
-    terms = prompt_terms.to_terms(
-        {"base": model}, [TermSpec(prior.prompt, prior.guidance)]
+    sampler = make_sampler(
+        *(model.denoiser.spec, base.params["vae"]), ddim(prior.eta), prior.steps, size
     )
-    draw, decode = pipeline.make_draw(solver, shape), pipeline.make_decode(spec)
+    models = {"base": model}
+    terms = prompt_terms.to_terms(models, [TermSpec(prior.prompt, prior.guidance)])
     key = jax.random.key(prior.seed)
-    denoisers = {"base": model.denoiser}
     for first in sorted({index - index % prior.batch for index in wanted}):
         indices = np.arange(first, first + prior.batch)
         placed = jax.device_put(indices, sharding)
-        latents = draw(denoisers, terms, grid, key, placed)
-        pictures = fetch(decode(base.params["vae"], latents))
+        pictures = fetch(sampler.draw(models, terms, key, placed))
         for index in wanted:
             if index in indices:
                 yield index, pictures[index - first]

@@ -15,8 +15,9 @@ from personax.core import images
 from personax.data import emoji as world
 from personax.diffusion.solvers import ddim
 from personax.methods import Concept
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import make_sampler
 from tests.commands.test_commands import ROOT, run
 from tests.untaught import save_untaught
 
@@ -74,16 +75,9 @@ def test_edits_are_written_beside_the_picture_that_sample_draws(
     assert (tmp_path / "grid.png").is_file()
 
     model = from_base(emoji)
-    spec, solver = model.denoiser.spec, ddim()
-    draw = pipeline.make_draw(solver, spec.latent_shape(32, 32))
-    latents = draw(
-        {"base": model.denoiser},
-        prompt_terms.to_terms({"base": model}, [TermSpec(CAT, 3.0)]),
-        solver.grid(spec.schedule, 2),
-        jax.random.key(5),
-        jnp.arange(3),
-    )
-    sampled = pipeline.make_decode(spec)(emoji.params["vae"], latents)
+    sampler = make_sampler(model.denoiser.spec, emoji.params["vae"], ddim(), 2)
+    terms = prompt_terms.to_terms({"base": model}, [TermSpec(CAT, 3.0)])
+    sampled = sampler.draw({"base": model}, terms, jax.random.key(5), jnp.arange(3))
     for index, expected in enumerate(np.asarray(sampled).astype(int)):
         drawn = np.asarray(Image.open(tmp_path / f"{index:04d}.png")).astype(int)
         assert np.abs(drawn - expected).max() <= 2

@@ -12,8 +12,9 @@ from personax.diffusion.denoiser import network
 from personax.diffusion.sampling import start_noise
 from personax.diffusion.solvers import SOLVERS
 from personax.networks.tokenizer import positions
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import draw_latents
 
 PROMPT = "a photo of a dog wearing a top hat"
 KEY = jax.random.key(0)
@@ -31,11 +32,13 @@ def shape(model):
 
 def drawn(model, shape, look, steps=3):
     solver = SOLVERS["ddim"]
-    draw = pipeline.make_draw(solver, shape, look)
     terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, 3.0)])
     grid = solver.grid(model.denoiser.spec.schedule, steps)
-    found = draw({"base": model.denoiser}, terms, grid, KEY, jnp.arange(2))
-    return (*found, grid) if look else found
+    found = draw_latents(
+        *(solver, shape, {"base": model.denoiser}, terms, grid, KEY, jnp.arange(2)),
+        attention=look,
+    )
+    return (*found, grid) if look else found.latents
 
 
 @pytest.fixture(scope="module")

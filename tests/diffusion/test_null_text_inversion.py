@@ -15,8 +15,9 @@ from personax.diffusion.p2p import Stream
 from personax.diffusion.sampling import invert, invert_path, start_noise
 from personax.diffusion.solvers import ddim
 from personax.networks import vae
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import decode_latents
 from tests.fast import USUAL
 
 STEPS, IMAGES = 4, 2
@@ -151,7 +152,7 @@ def test_a_rendered_scene_returns_within_half_a_decibel(emoji):
         return jnp.concatenate([z0, *replays])
 
     latents = run(params, denoisers, terms, images.to_float(picture)[None])
-    decoded = np.asarray(pipeline.make_decode(spec)(params, latents))
+    decoded = np.asarray(decode_latents(spec, params, latents))
     autoencoder, guided, replayed = (
         null_text_inversion.psnr(picture, x) for x in decoded
     )

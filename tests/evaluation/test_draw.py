@@ -10,8 +10,8 @@ from personax.concepts.bind import from_base
 from personax.diffusion.solvers import SOLVERS
 from personax.evaluation.draw import make_draw
 from personax.loading import load_base
-from personax.sampling import pipeline
 from personax.sampling.prompt_terms import TermSpec, to_terms
+from personax.sampling.sampler import make_sampler
 from tests.small_models import write_smaller
 
 SETTINGS = {"solver": "ddim", "steps": 2, "guidance": 3.0, "eta": 0.0, "batch": 4}
@@ -35,13 +35,9 @@ def test_terms_are_those_of_sample_with_the_base_s_unconditional_one(base):
     models = {"base": plain, "face": model}
     term_specs = [TermSpec("", 1.5, "face"), TermSpec("a cat at night", 2.5)]
     solver, spec = SOLVERS["ddim"], base.spec
-    alone = pipeline.make_draw(solver, spec.latent_shape(*spec.size))(
-        {name: each.denoiser for name, each in models.items()},
-        to_terms(models, term_specs),
-        solver.grid(spec.schedule, 2),
-        jax.random.key(4),
-        jnp.arange(2),
-    )
+    sampler = make_sampler(spec, base.params["vae"], solver, 2)
+    terms = to_terms(models, term_specs)
+    alone = sampler.latents(models, terms, jax.random.key(4), jnp.arange(2)).latents
     np.testing.assert_allclose(found.latents[2:], alone, atol=1e-4)
     other = draw(model, asked, 2)
     assert np.abs(other.latents - found.latents).max() > 0.01

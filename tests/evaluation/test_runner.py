@@ -14,8 +14,8 @@ from personax.evaluate import open_bench, write_all
 from personax.evaluation import results
 from personax.evaluation import runner as work
 from personax.evaluation.runner import evaluate
-from personax.sampling import pipeline
 from personax.sampling.prompt_terms import TermSpec, to_terms
+from personax.sampling.sampler import make_sampler
 from tests.small_models import write_smaller
 
 SUBJECTS = ("dog", "backpack")
@@ -118,16 +118,13 @@ def test_a_sheet_s_tile_is_what_its_shot_draws_alone(done):
         "a photo of a <v1> at night",
         "a photo of a backpack at night",
     )
-    spec, solver = bench.base.spec, SOLVERS["ddim"]
-    draw = pipeline.make_draw(solver, spec.latent_shape(*spec.size))
-    latents = draw(
-        {"base": model.denoiser},
-        to_terms({"base": model}, [TermSpec(prompt, bench.config.draw.guidance)]),
-        solver.grid(spec.schedule, bench.config.draw.steps),
-        jax.random.key(shot.seed),
-        jnp.array([shot.index]),
+    base, settings = bench.base, bench.config.draw
+    sampler = make_sampler(
+        base.spec, base.params["vae"], SOLVERS["ddim"], settings.steps
     )
-    alone = pipeline.make_decode(spec)(bench.base.params["vae"], latents)[0]
+    terms = to_terms({"base": model}, [TermSpec(prompt, settings.guidance)])
+    key, indices = jax.random.key(shot.seed), jnp.array([shot.index])
+    alone = sampler.draw({"base": model}, terms, key, indices)[0]
     width, height = cell.tile
     row, column = divmod(3, cell.columns)
     sheet = read_image(bench.out / cell.sheet)

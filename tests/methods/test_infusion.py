@@ -28,7 +28,7 @@ from personax.methods.parts.weights import lora, weights
 from personax.networks.attention import Context, Site, attention, attention_probs
 from personax.networks.layers import dense
 from personax.networks.unet import UNetConfig, cross_sites, init_unet
-from personax.sampling.pipeline import make_draw
+from personax.sampling.sampler import draw_latents
 from tests.methods.test_laws import small_denoiser
 
 pytestmark = pytest.mark.quick
@@ -301,14 +301,16 @@ def test_it_composes_with_words_and_low_rank(base):
 def drawing(own_trajectory):
     """A function of a denoiser: the latents of two guided pictures."""
     solver = SOLVERS["ddim"]
-    draw = make_draw(solver, (8, 8, 4), own_trajectory=own_trajectory)
 
     @jax.jit
     def drawn(denoiser):
         prompt = encode(denoiser, IDS[:1], DOG_AT[:, :1])
         terms = cfg(prompt, encode(denoiser, jnp.full((1, 12), 63)), jnp.float32(3.0))
         grid = solver.grid(denoiser.spec.schedule, 3)
-        return draw({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))
+        inputs = {"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2)
+        return draw_latents(
+            solver, (8, 8, 4), *inputs, own_trajectory=own_trajectory
+        ).latents
 
     return drawn
 

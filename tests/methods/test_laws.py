@@ -26,7 +26,7 @@ from personax.methods.parts.weights import lora, weights
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import Posterior
-from personax.sampling import pipeline
+from personax.sampling.sampler import draw_latents
 from personax.training.state import create
 from personax.training.step import make_step
 from tests.random_params import random_params
@@ -176,7 +176,6 @@ def trained(base):
 
 
 _SOLVER = SOLVERS["ddim"]
-_DRAW = pipeline.make_draw(_SOLVER, (8, 8, 4))
 
 
 def painted(denoiser, ids, weight):
@@ -187,7 +186,8 @@ def painted(denoiser, ids, weight):
     terms = cfg(prompt, null, weight)
     if CONTROLNET in denoiser.params:
         terms = [term.replace(hint=HINT) for term in terms]
-    return _DRAW({"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2))
+    inputs = {"base": denoiser}, terms, grid, jax.random.key(4), jnp.arange(2)
+    return draw_latents(_SOLVER, (8, 8, 4), *inputs).latents
 
 
 picture = jax.jit(painted)

@@ -17,7 +17,7 @@ from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
 from personax.diffusion.solvers.grid import rows_of
 from personax.loading import embedded, load_base
-from personax.sampling import pipeline, prompt_terms
+from personax.sampling import prompt_terms, sampler
 from personax.sampling.prompt_terms import TermSpec
 from tests.small_models import write_small
 
@@ -40,7 +40,7 @@ def same_noise(monkeypatch):
     """
 
     def replace(shape):
-        noise = pipeline.start(jax.random.key(0), jnp.arange(COUNT), shape)
+        noise = sampler.start(jax.random.key(0), jnp.arange(COUNT), shape)
         noise = torch.tensor(np.asarray(noise).transpose(0, 3, 1, 2))
         for name in ("img2img", "inpaint"):
             file = (
@@ -63,9 +63,9 @@ def drawn(base, picture):
     if picture.noised:
         grid = img2img_flags.tail(grid, STEPS, STRENGTH)
     terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, GUIDANCE)])
-    draw = pipeline.make_draw(solver, picture.z0.shape[1:])
-    given = {"base": model.denoiser}, terms, grid, jax.random.key(0)
-    return draw(*given, jnp.arange(COUNT), picture)
+    fixed = solver, picture.z0.shape[1:], {"base": model.denoiser}, terms, grid
+    key, indices = jax.random.key(0), jnp.arange(COUNT)
+    return sampler.draw_latents(*fixed, key, indices, picture).latents
 
 
 def theirs(pipe, photo, **more):
@@ -84,7 +84,7 @@ def test_a_noised_picture_becomes_the_same(emoji, same_noise):
     photo = images.read_image(min((embedded("subjects") / "penguin").glob("*.png")))
     vae = emoji.params["vae"]
     picture = img2img_flags.encode(vae, emoji.spec, images.fit(photo, 32))
-    ours = pipeline.make_decode(emoji.spec)(vae, drawn(emoji, picture))
+    ours = sampler.decode_latents(emoji.spec, vae, drawn(emoji, picture))
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
         embedded("pipeline"), dtype=torch.float32
     )

@@ -31,7 +31,7 @@ def never_draws(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a picture was drawn")
 
-    monkeypatch.setattr(regularization.pipeline, "make_draw", refuse)
+    monkeypatch.setattr(regularization, "make_sampler", refuse)
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from personax.concepts.bind import Model
 from personax.diffusion.denoiser import encode
 from personax.diffusion.guidance import cfg
 from personax.diffusion.solvers import SOLVERS
-from personax.sampling import pipeline
+from personax.sampling.sampler import make_sampler, to_pixels
 
 TOLERANCE = 2  # of 255, float32
 
@@ -18,17 +19,15 @@ TOLERANCE = 2  # of 255, float32
 def pixels(tiny, tiny_params):
     """A function of the image indices, or of a sharded array of them."""
     solver = SOLVERS["euler_ancestral"]  # draws fresh noise at every step
-    grid = solver.grid(tiny.spec.schedule, 6)
-    draw = pipeline.make_draw(solver, tiny.spec.latent_shape(16, 16))
-    decode = pipeline.make_decode(tiny.spec)
+    drawer = make_sampler(tiny.spec, tiny_params["vae"], solver, 6, (16, 16))
+    models = {"base": Model(tiny, None)}
     ids = jnp.array([[62, 5, 6, 63] + [63] * 8, [62] + [63] * 11])
     prompt, null = (jax.jit(encode)(tiny, row[None]) for row in ids)
     terms = cfg(prompt, null, jnp.float32(4.0))
 
     def run(indices, seed=0):
         key = jax.random.key(seed)
-        latents = draw({"base": tiny}, terms, grid, key, indices)
-        return np.asarray(decode(tiny_params["vae"], latents)).astype(int)
+        return np.asarray(drawer.draw(models, terms, key, indices)).astype(int)
 
     return run
 
@@ -57,9 +56,7 @@ def test_images_of_one_run_and_of_two_seeds_differ(pixels):
 
 def test_pixels_are_rounded_and_clipped():
     images = jnp.array([-2.0, -1.0, 0.0, 1.0, 2.0]).reshape(1, 1, 5, 1)
-    np.testing.assert_array_equal(
-        pipeline.to_pixels(images).ravel(), [0, 0, 128, 255, 255]
-    )
+    np.testing.assert_array_equal(to_pixels(images).ravel(), [0, 0, 128, 255, 255])
 
 
 @pytest.mark.parametrize("size", [(16, 17), (15, 16)])

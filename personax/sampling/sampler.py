@@ -1,0 +1,282 @@
+"""The sampler: from guidance terms to latents, attention maps and pictures."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from personax.concepts.bind import Model
+from personax.core.typing import Key, Latents, Params
+from personax.diffusion import p2p
+from personax.diffusion.attention_maps import (
+    AttentionMapSpec,
+    Heat,
+    capture,
+    make_post,
+)
+from personax.diffusion.denoiser import FROZEN, Denoiser, uses_reference
+from personax.diffusion.guidance import Term, guide
+from personax.diffusion.img2img import Picture, begin, both, keep
+from personax.diffusion.sampling import (
+    image_keys,
+    sample,
+    sample_with_state,
+    start_noise,
+)
+from personax.diffusion.solvers import Grid, Solver
+from personax.diffusion.spec import Spec
+from personax.networks import vae
+
+Decoder = Literal["whole", "sliced", "tiled"]
+Pictures = UInt8[Array, "b height width channels"]
+
+_DECODE = {
+    "whole": vae.decode,
+    "sliced": vae.decode_sliced,
+    "tiled": vae.decode_tiled,
+}
+
+# The start and the steps of an image use separate keys, or the first step's noise would
+# repeat the start.
+_START, _STEPS = 0, 1
+
+
+class Sampled(NamedTuple):
+    """Latents, and with an `AttentionMapSpec` the terms' attention maps."""
+
+    latents: Latents
+    attention_maps: Heat | None = None
+
+
+class Programs(NamedTuple):
+    """`draw_latents` and `decode_latents`, compiled ahead."""
+
+    draw: Callable[..., Sampled]
+    decode: Callable[[Params, Latents], Pictures]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Solver, steps, latent shape and decoder.
+
+    `vae` are the autoencoder's parameters, `spec` describes it. `attention` adds the
+    terms' attention maps to `latents`. With `own_trajectory` a frozen stream draws the
+    picture that it would draw alone; see `draw_latents`.
+
+    Prompts, weights, keys and grids are arguments of two compiled programs, which all
+    samplers with the same solver and shapes share.
+    """
+
+    spec: Spec
+    vae: Params
+    solver: Solver
+    grid: Grid
+    shape: tuple[int, int, int]
+    decoder: Decoder = "whole"
+    attention: AttentionMapSpec | None = None
+    own_trajectory: bool = False
+    programs: Programs | None = None
+
+    def draw(
+        self,
+        models: Mapping[str, Model],
+        terms: Sequence[Term],
+        key: Key,
+        indices: Int[Array, " b"],
+        picture: Picture | None = None,
+    ) -> Pictures:
+        """uint8 pictures, one for each index.
+
+        Picture i depends on the key and on its own index, not on the rest of the batch.
+        The terms name their models; with a `picture` the grid is a tail.
+        """
+        return self.decode(self.latents(models, terms, key, indices, picture).latents)
+
+    def latents(
+        self,
+        models: Mapping[str, Model],
+        terms: Sequence[Term],
+        key: Key,
+        indices: Int[Array, " b"],
+        picture: Picture | None = None,
+    ) -> Sampled:
+        """The latents that `draw` decodes, and the attention maps."""
+        arguments = denoisers(models, terms), terms, self.grid, key, indices, picture
+        if self.programs is not None:
+            return self.programs.draw(*arguments)
+        return draw_latents(
+            self.solver,
+            self.shape,
+            *arguments,
+            attention=self.attention,
+            own_trajectory=self.own_trajectory,
+        )
+
+    def latents_of_prompts(
+        self,
+        models: Mapping[str, Model],
+        terms: Sequence[Term],
+        keys: Key,
+        indices: Int[Array, " b"],
+    ) -> Float[Array, "p b h w c"]:
+        """Latents of several prompts, each with its own key, in one program.
+
+        The arrays of `terms` have a leading axis of prompts, as `core.tree.stack` adds.
+        """
+        used = denoisers(models, terms)
+        return _draw_prompts(
+            self.solver, self.shape, used, terms, self.grid, keys, indices
+        )
+
+    def decode(self, latents: Latents) -> Pictures:
+        """uint8 pictures of scaled latents."""
+        if self.programs is not None:
+            return self.programs.decode(self.vae, latents)
+        return decode_latents(self.spec, self.vae, latents, self.decoder)
+
+    def compile(
+        self,
+        models: Mapping[str, Model],
+        terms: Sequence[Term],
+        key: Key,
+        indices: Int[Array, " b"],
+        picture: Picture | None = None,
+    ) -> "Sampler":
+        """The sampler, compiled ahead for arguments of these shapes and shardings."""
+        used = denoisers(models, terms)
+        draw = draw_latents.lower(
+            self.solver,
+            self.shape,
+            *(used, terms, self.grid, key, indices, picture),
+            attention=self.attention,
+            own_trajectory=self.own_trajectory,
+        ).compile()
+        latents = jax.ShapeDtypeStruct(
+            (*indices.shape, *self.shape),
+            jnp.float32,
+            sharding=draw.output_shardings.latents,
+        )
+        decode = decode_latents.lower(self.spec, self.vae, latents, self.decoder)
+        return dataclasses.replace(self, programs=Programs(draw, decode.compile()))
+
+
+def make_sampler(
+    spec: Spec,
+    vae: Params,
+    solver: Solver,
+    steps: int,
+    size: tuple[int, int] | None = None,
+    *,
+    attention: AttentionMapSpec | None = None,
+) -> Sampler:
+    """A sampler of `steps` steps for pictures of (height, width), or the base's size.
+
+    Raises ValueError for a size that is not a multiple of the autoencoder's factor.
+    """
+    grid = solver.grid(spec.schedule, steps)
+    shape = spec.latent_shape(*(size or spec.size))
+    return Sampler(spec, vae, solver, grid, shape, attention=attention)
+
+
+def denoisers(
+    models: Mapping[str, Model], terms: Sequence[Term]
+) -> dict[str, Denoiser]:
+    """{name: denoiser} of the models that the terms name."""
+    names = {term.denoiser for term in terms}
+    return {name: model.denoiser for name, model in models.items() if name in names}
+
+
+@functools.partial(
+    jax.jit, static_argnames=("solver", "shape", "attention", "own_trajectory")
+)
+def draw_latents(
+    solver: Solver,
+    shape: tuple[int, int, int],
+    denoisers: Mapping[str, Denoiser],
+    terms: Sequence[Term],
+    grid: Grid,
+    key: Key,
+    indices: Int[Array, " b"],
+    picture: Picture | None = None,
+    *,
+    attention: AttentionMapSpec | None = None,
+    own_trajectory: bool = False,
+) -> Sampled:
+    """Latents of shape (h, w, c), one for each image index.
+
+    A frozen stream starts each step at the customised stream's latents, so that
+    guidance costs three evaluations. With `own_trajectory` it draws the picture that it
+    would draw alone, from the same noise, at four evaluations.
+    """
+    noise = start(key, indices, shape)
+    x = begin(picture, grid, noise)
+    keys = image_keys(jax.random.fold_in(key, _STEPS), indices)
+    if own_trajectory:
+        models, streams = _frozen_and_customised(denoisers, terms)
+        drawn = p2p.draw(models, streams, solver, grid, x, keys, offer=FROZEN)
+        return Sampled(drawn[1])
+    kept = None
+    if picture is not None and picture.repaint is not None:
+        kept = keep(picture, grid, noise)
+    if attention is None:
+        eps_fn = guide(denoisers, terms)
+        return Sampled(sample(eps_fn, solver, grid, x, keys, kept))
+    capturing = {name: capture(each, attention) for name, each in denoisers.items()}
+    sizes = grid.t.shape[0], len(terms), indices.shape[0], _tokens(terms)
+    post, maps = make_post(attention, *sizes)
+    post = post if kept is None else both(post, kept)
+    eps_fn = guide(capturing, terms)
+    return Sampled(*sample_with_state(eps_fn, solver, grid, x, keys, post, maps))
+
+
+@functools.partial(jax.jit, static_argnames=("solver", "shape"))
+def _draw_prompts(solver, shape, denoisers, terms, grid, keys, indices):
+    def one(terms, key):
+        return draw_latents(solver, shape, denoisers, terms, grid, key, indices).latents
+
+    return jax.vmap(one)(terms, keys)
+
+
+def _frozen_and_customised(
+    denoisers: Mapping[str, Denoiser], terms: Sequence[Term]
+) -> tuple[dict[str, Denoiser], list[p2p.Stream]]:
+    """The two streams of `own_trajectory`, as a pair that draws its own pictures."""
+    models = {name: each.replace(reference=None) for name, each in denoisers.items()}
+    frozen = []
+    for term in terms:
+        reference = denoisers[term.denoiser].reference
+        name = term.denoiser
+        if reference is not None:
+            name = f"{name}/{FROZEN}"
+            models[name] = reference
+        frozen.append(term.replace(denoiser=name))
+    marked = (uses_reference(denoisers[term.denoiser], term.prompt) for term in terms)
+    taken = tuple(p2p.Follow() if each else None for each in marked)
+    return models, [p2p.Stream(tuple(frozen)), p2p.Stream(tuple(terms), taken)]
+
+
+def _tokens(terms: Sequence[Term]) -> int:
+    prompt = terms[0].prompt
+    return prompt.ids.shape[1] if prompt.text is None else prompt.text.shape[-2]
+
+
+def start(key: Key, indices: Int[Array, " b"], shape: Sequence[int]) -> Latents:
+    """The unit noise that `draw_latents` begins with."""
+    return start_noise(jax.random.fold_in(key, _START), indices, shape)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "decoder"))
+def decode_latents(
+    spec: Spec, params: Params, latents: Latents, decoder: Decoder = "whole"
+) -> Pictures:
+    """uint8 pictures of scaled latents, by the autoencoder `params`."""
+    return to_pixels(_DECODE[decoder](params, spec.vae, latents, compute=spec.compute))
+
+
+def to_pixels(images: Float[Array, "b height width channels"]) -> Pictures:
+    """[-1, 1] to 0 … 255, rounded and clipped."""
+    return jnp.round(jnp.clip(images / 2 + 0.5, 0, 1) * 255).astype(jnp.uint8)
