@@ -225,7 +225,7 @@ def measured(judge: Classifier, base: Base, sprites: emoji.Sprites) -> str:
         pixels, labels = renders(sprites, judge.heads, kind, _TESTS, _TESTED)
         for name, each in (
             (title, pixels),
-            (f"{title}, through the autoencoder", soften(base, pixels)),
+            (f"{title}, encoded and decoded", soften(base, pixels)),
         ):
             chances = classifier.probabilities(judge, each)
             right = [
@@ -237,32 +237,33 @@ def measured(judge: Classifier, base: Base, sprites: emoji.Sprites) -> str:
 
 
 _TITLES = {
-    "world": "scenes of the base's world",
-    "portraits": "people and animals, half of them wearing something",
+    "world": "scenes of the base's training data",
+    "portraits": "people and animals, half of them with an accessory",
     "subjects": "the twelve held-out sprites",
 }
 
 
 def _readme(table: str, numbers: int, seconds: float) -> str:
-    return f"""# A judge of the emoji world, trained on renders
+    return f"""# Classifier of the embedded world, trained on renders
 
-{numbers:,} numbers, float16: a plain convolutional network
-(`personax/metrics/classifier.py`) that says of a 32x32 picture which of 147 classes it
-shows, at which of 19 places, wearing which of 7 accessories, in which of 7 styles and
-which of 7 tints. It has seen {_RENDERS:,} renders, {_SOFT:,} of them as the autoencoder
-gives them back, in {FLAGS.steps:,} steps of {_BATCH}; neither the base's UNet nor its
-CLIP had a part in it, so it can judge both.
+{numbers:,} parameters, float16: a convolutional network
+(`personax/metrics/classifier.py`) that predicts one of 147 classes, 19 places, 7
+accessories (or none), 7 styles and 7 tints (or none) of a 32x32 picture. It was trained
+on {_RENDERS:,} renders, {_SOFT:,} of them encoded and decoded by the autoencoder, for
+{FLAGS.steps:,} steps of {_BATCH}. The UNet and the CLIP model of the base were not used, so the
+classifier can score both.
 
-Share of right answers on {_TESTS:,} renders each, of seeds that were never trained on:
+Accuracy on {_TESTS:,} renders each, with seeds that were not used in training:
 
 {table}
 
-The held-out sprites' style is a guess: the classes are known in the other styles.
-Made in {seconds / 60:.0f} minutes on one CPU core that was shared, by
+The style of the held-out sprites is a guess: the training renders show their classes in
+other styles only.
+Trained in {seconds / 60:.0f} minutes on one shared CPU core by
 
     python -m benchmarks.train_classifier --out personax/assets/emoji/classifier
 
-Apache-2.0, ours.
+Apache-2.0, part of personax.
 """
 
 
