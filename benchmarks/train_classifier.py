@@ -250,8 +250,8 @@ def _readme(table: str, numbers: int, seconds: float) -> str:
 (`personax/metrics/classifier.py`) that predicts one of 147 classes, 19 places, 7
 accessories (or none), 7 styles and 7 tints (or none) of a 32x32 picture. It was trained
 on {_RENDERS:,} renders, {_SOFT:,} of them encoded and decoded by the autoencoder, for
-{FLAGS.steps:,} steps of {_BATCH}. The UNet and the CLIP model of the base were not used, so the
-classifier can score both.
+{FLAGS.steps:,} steps of {_BATCH}. The UNet and the CLIP model of the base were not
+used, so the classifier can score both.
 
 Accuracy on {_TESTS:,} renders each, with seeds that were not used in training:
 

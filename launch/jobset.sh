@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# launch/jobset.yaml, filled in and applied; --dry-run prints it instead:
+# Train on TPU slices of a GKE cluster with JobSet. Fills in launch/jobset.yaml and applies
+# it; --dry-run prints it instead.
 #
 #   IMAGE=… BUCKET=my-runs ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=4x4 HOSTS=4 \
 #       launch/jobset.sh [--dry-run] --config configs/sd15_dreambooth.py --workdir /runs/dog
 #
-# IMAGE holds this repository as its working directory, with `pip install .[tpu]` done.
-# HOSTS are those of one slice. NAME, SLICES (1), CHIPS (4 to a host) and ACCOUNT (the
-# Kubernetes service account, default) may be set.
+# IMAGE has this repository as its working directory and `pip install .[tpu]` applied.
+# HOSTS is the number of hosts per slice. Optional: NAME (personax), SLICES (1), CHIPS per
+# host (4), ACCOUNT (the Kubernetes service account; default).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/step.sh
 
-need IMAGE "a Docker image with personax in it"
-need BUCKET "the bucket that /runs is on, without gs://"
-need ACCELERATOR "the node pool's, such as tpu-v5-lite-podslice"
-need TOPOLOGY "one slice's, such as 4x4"
-need HOSTS "how many hosts one slice has"
+need IMAGE "a Docker image that contains personax"
+need BUCKET "the bucket mounted at /runs, without gs://"
+need ACCELERATOR "the accelerator of the node pool, such as tpu-v5-lite-podslice"
+need TOPOLOGY "the topology of one slice, such as 4x4"
+need HOSTS "the number of hosts per slice"
 export IMAGE BUCKET ACCELERATOR TOPOLOGY HOSTS
 export NAME=${NAME:-personax} SLICES=${SLICES:-1} CHIPS=${CHIPS:-4} ACCOUNT=${ACCOUNT:-default}
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A run on this machine; one process drives all of its GPUs, or those that GPUS names:
+# Train on this machine. One process uses all GPUs, or those listed in GPUS.
 #
 #   GPUS=0,1 launch/local.sh [--dry-run] --config configs/sd15_dreambooth.py --workdir runs/dog
 #
-# A batch is spread over them; config.mesh.shape.fsdp and the rules beside it split
-# parameters and their moments as well. PYTHON is .venv/bin/python.
+# The batch is split across the GPUs; config.mesh (shape.fsdp and the sharding rules) also
+# shards the parameters and the optimizer state. Optional: PYTHON (.venv/bin/python).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/step.sh

@@ -1,4 +1,5 @@
-# Sourced by the other scripts: --dry-run as the first argument prints every command.
+# Shared functions, sourced by the other scripts. With --dry-run as the first argument,
+# commands are printed instead of run.
 # shellcheck shell=bash
 
 dry_run=""
@@ -7,7 +8,7 @@ if [[ ${1:-} == --dry-run ]]; then
   shift
 fi
 
-# Runs a command, or prints it as a shell would read it.
+# Run a command, or print it with shell quoting.
 step() {
   if [[ -z $dry_run ]]; then
     "$@"
@@ -21,7 +22,7 @@ step() {
   echo "${line% }"
 }
 
-# One sentence, and status 2, where a variable is not set: need NAME "what it is".
+# need NAME "description": print a one-line error and exit with status 2 if NAME is unset.
 need() {
   if [[ -z ${!1:-} ]]; then
     echo "personax: $1 is not set: $2." >&2

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# A run on spot TPUs: asked for, run on, and asked for again when they are taken away.
+# Train on spot TPUs: request a TPU, run, and request another one after a preemption.
 #
 #   ZONE=us-west4-a TYPE=v5litepod-16 BUCKET=my-runs launch/tpu_spot.sh [--dry-run] \
 #       --config configs/sd15_dreambooth.py --workdir runs/dog
 #
-# A spot TPU does not come back: it is deleted and made anew, and the same command goes
-# on from the last checkpoint in BUCKET. Variables and mount as in tpu_pod.sh; it runs on
-# a machine of yours that stays on. A run that fails by itself ends it, and keeps the TPU.
+# A preempted TPU is deleted and created again, and the run resumes from the last checkpoint
+# in BUCKET. Variables and mount are those of tpu_pod.sh. Run the script on a machine that
+# stays on. If the run itself fails, the script exits and keeps the TPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/step.sh
 
 need ZONE "the zone, such as us-west4-a"
 need TYPE "the accelerator, such as v5litepod-16"
-need BUCKET "the bucket that runs/ is on, without gs://"
+need BUCKET "the bucket mounted at runs/, without gs://"
 name=${NAME:-personax}
 queue=(gcloud compute tpus queued-resources)
 
@@ -44,10 +44,10 @@ while true; do
   if [[ $(state) == ACTIVE ]]; then
     status=0
     launch/tpu_pod.sh --existing "$@" || status=$?
-    sleep "${SETTLE:-60}" # until a TPU that was taken away is said to be
+    sleep "${SETTLE:-60}" # until a preemption is reported
   fi
   if [[ $status != 0 && $status != 75 && $(state) == ACTIVE ]]; then
-    echo "personax: The run failed with status $status; the TPU $name is still there." >&2
+    echo "personax: The run failed with status $status; the TPU $name was kept." >&2
     exit 1
   fi
   delete

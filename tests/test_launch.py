@@ -1,4 +1,4 @@
-"""The launch scripts: what they would run, what they lack, how a spot TPU fares."""
+"""The launch scripts: printed commands, unset variables, preempted spot TPUs."""
 
 import os
 import pathlib
@@ -36,18 +36,19 @@ def launch(name, *arguments, **variables):
     )
 
 
-def dry(name, **variables):
-    """The commands that a script prints, as words."""
-    given = {each: f"my-{each.lower()}" for each in NEEDED[name]}
-    done = launch(name, "--dry-run", *ARGUMENTS, **{**given, **variables})
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+def dry_run(name, **variables):
+    """The text that a script prints with --dry-run."""
+    required = {variable: f"my-{variable.lower()}" for variable in NEEDED[name]}
+    process = launch(name, "--dry-run", *ARGUMENTS, **{**required, **variables})
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return process.stdout
 
 
-def words(name, **variables):
-    text = dry(name, **variables)
-    # bash writes a word of several lines as $'…'.
+def commands(name, **variables):
+    """The printed commands, each split into words."""
+    text = dry_run(name, **variables)
+    # bash quotes words that contain newlines as $'…'.
     return [
         shlex.split(line.replace("$'", "'").replace("\\'", "'\\''"))
         if "$'" in line
@@ -56,7 +57,7 @@ def words(name, **variables):
     ]
 
 
-def test_every_script_is_here_and_short():
+def test_every_script_is_tested_and_short():
     assert {file.name for file in SCRIPTS} == {*NEEDED, "step.sh"}
     for file in FILES:
         assert len(file.read_text().splitlines()) < 60, file
@@ -64,75 +65,74 @@ def test_every_script_is_here_and_short():
 
 def test_they_are_shellcheck_clean():
     check = pathlib.Path(sys.executable).with_name("shellcheck")
-    done = subprocess.run(
+    process = subprocess.run(
         [check if check.exists() else "shellcheck", *SCRIPTS],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
-    assert done.returncode == 0, done.stdout
+    assert process.returncode == 0, process.stdout
 
 
 @pytest.mark.parametrize("name", [name for name, needed in NEEDED.items() if needed])
-def test_what_is_not_set_is_said_in_one_sentence(name):
-    given = dict.fromkeys(NEEDED[name][:-1], "x")
-    done = launch(name, "--dry-run", *ARGUMENTS, **given)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"personax: {NEEDED[name][-1]} is not set: ")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+def test_an_unset_variable_is_an_error_of_one_line(name):
+    variables = dict.fromkeys(NEEDED[name][:-1], "x")
+    process = launch(name, "--dry-run", *ARGUMENTS, **variables)
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"personax: {NEEDED[name][-1]} is not set: ")
+    assert process.stderr.count("\n") == 1
+    assert process.stdout == ""
 
 
 def test_one_machine_runs_one_process():
-    (command,) = words("local.sh")
+    (command,) = commands("local.sh")
     assert command == ["env", ".venv/bin/python", *TRAIN, *ARGUMENTS]
-    (command,) = words("local.sh", GPUS="0,1")
+    (command,) = commands("local.sh", GPUS="0,1")
     assert command[:2] == ["env", "CUDA_VISIBLE_DEVICES=0,1"]
 
 
 def test_slurm_runs_every_task():
-    submit, run = words("slurm.sbatch", PYTHON="py")
+    submit, run = commands("slurm.sbatch", PYTHON="py")
     assert submit == ["sbatch", "launch/slurm.sbatch", *ARGUMENTS]
     assert run[0] == "srun"
     assert run[2:] == ["py", *TRAIN, STOPPED, *ARGUMENTS]
 
 
-def test_a_pod_is_made_filled_and_run_on_every_worker():
-    make, pack, copy, prepare, run = words("tpu_pod.sh", NAME="mine")
-    where = ["mine", "--zone", "my-zone"]
-    assert make[4:9] == ["create", *where, "--accelerator-type"]
+def test_a_pod_is_created_and_runs_on_every_worker():
+    create, pack, copy, prepare, run = commands("tpu_pod.sh", NAME="mine")
+    node = ["mine", "--zone", "my-zone"]
+    assert create[4:9] == ["create", *node, "--accelerator-type"]
     assert pack[0] == "bash"
-    assert copy[4:] == ["scp", "/tmp/mine.tgz", "mine:", *where[1:], "--worker=all"]
+    assert copy[4:] == ["scp", "/tmp/mine.tgz", "mine:", *node[1:], "--worker=all"]
     for command in (prepare, run):
-        assert command[4:10] == ["ssh", *where, "--worker=all", "--command"]
+        assert command[4:10] == ["ssh", *node, "--worker=all", "--command"]
     assert "gcsfuse --implicit-dirs my-bucket runs" in prepare[-1]
-    told = shlex.split(run[-1])
     start = ["cd", "personax", "&&", ".venv/bin/python"]
-    assert told == [*start, *TRAIN, STOPPED, *ARGUMENTS]
+    assert shlex.split(run[-1]) == [*start, *TRAIN, STOPPED, *ARGUMENTS]
 
 
-def test_a_spot_tpu_is_queued_run_on_and_deleted():
-    make, state, *run, delete = words("tpu_spot.sh")
-    assert make[3:5] == ["queued-resources", "create"]
-    assert make[-1] == "--spot"
+def test_a_spot_tpu_is_queued_used_and_deleted():
+    create, state, *run, delete = commands("tpu_spot.sh")
+    assert create[3:5] == ["queued-resources", "create"]
+    assert create[-1] == "--spot"
     assert state[4] == "describe"
-    assert run == words("tpu_pod.sh")[1:]
+    assert run == commands("tpu_pod.sh")[1:]
     assert delete[4:6] == ["delete", "personax"]
 
 
 def test_xpk_gets_the_command():
-    (command,) = words("xpk.sh", SLICES="2")
+    (command,) = commands("xpk.sh", SLICES="2")
     assert command[:3] == ["xpk", "workload", "create"]
     assert command[command.index("--num-slices") + 1] == "2"
-    told = shlex.split(command[-1])
-    assert told[-len(ARGUMENTS) - 1 :] == [STOPPED, *ARGUMENTS]
+    container = shlex.split(command[-1])
+    assert container[-len(ARGUMENTS) - 1 :] == [STOPPED, *ARGUMENTS]
 
 
 def test_the_jobset_is_filled_in():
-    first, *rest = dry("jobset.sh", HOSTS="4", SLICES="2").splitlines()
+    first, *rest = dry_run("jobset.sh", HOSTS="4", SLICES="2").splitlines()
     assert first == "# kubectl apply -f -"
-    found = yaml.safe_load("\n".join(rest))
-    (slices,) = found["spec"]["replicatedJobs"]
+    manifest = yaml.safe_load("\n".join(rest))
+    (slices,) = manifest["spec"]["replicatedJobs"]
     job = slices["template"]["spec"]
     assert (slices["replicas"], job["parallelism"], job["completions"]) == (2, 4, 4)
     pod = job["template"]["spec"]
@@ -145,11 +145,11 @@ def test_the_jobset_is_filled_in():
     assert pod["volumes"][0]["csi"]["volumeAttributes"]["bucketName"] == "my-bucket"
 
 
-# A cloud in a folder: DIR/state is the TPU's, and each line of DIR/ends is how one run
-# ends, with the status and the state afterwards.
+# A fake gcloud in a folder: DIR/state holds the state of the TPU, each line of DIR/ends
+# the exit status of one run and the state after it, and DIR/calls the calls.
 GCLOUD = """#!/usr/bin/env bash
 cd "$(dirname "$0")"
-echo "$*" | head -1 >> said
+echo "$*" | head -1 >> calls
 case "$*" in
   *create*) echo ACTIVE > state ;;
   *delete*) rm state ;;
@@ -164,26 +164,24 @@ esac
 
 
 @pytest.mark.parametrize(
-    ("ends", "status", "made", "left"),
+    ("ends", "status", "created", "kept"),
     [
         ("0 ACTIVE\n", 0, 1, False),
-        # Taken away without a word, then told to stop, then done.
+        # Preempted without a signal, then stopped by one, then finished.
         ("255 SUSPENDED\n75 ACTIVE\n0 ACTIVE\n", 0, 3, False),
         ("1 ACTIVE\n", 1, 1, True),
     ],
 )
-def test_a_spot_tpu_that_is_taken_away_is_made_again(
-    ends, status, made, left, tmp_path
-):
+def test_a_preempted_spot_tpu_is_created_again(ends, status, created, kept, tmp_path):
     for name, text in (("gcloud", GCLOUD), ("tar", "#!/bin/sh\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     (tmp_path / "ends").write_text(ends)
-    given = {each: f"my-{each.lower()}" for each in NEEDED["tpu_spot.sh"]}
-    given |= {"SETTLE": "0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = launch("tpu_spot.sh", *ARGUMENTS, **given)
-    assert done.returncode == status, done.stderr
-    said = (tmp_path / "said").read_text().splitlines()
-    assert sum("queued-resources create" in line for line in said) == made
-    assert (tmp_path / "state").exists() == left
-    assert ("The run failed with status 1" in done.stderr) == left
+    variables = {name: f"my-{name.lower()}" for name in NEEDED["tpu_spot.sh"]}
+    variables |= {"SETTLE": "0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    process = launch("tpu_spot.sh", *ARGUMENTS, **variables)
+    assert process.returncode == status, process.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert sum("queued-resources create" in line for line in calls) == created
+    assert (tmp_path / "state").exists() == kept
+    assert ("The run failed with status 1" in process.stderr) == kept
