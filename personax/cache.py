@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 from ml_collections import config_flags
 
-from personax.cli import command
+from personax.cli import command, distributed_flags
 from personax.concepts.bind import from_base
 from personax.core.progress import Progress
 from personax.core.typing import Ids, Text
@@ -24,7 +24,6 @@ from personax.loading import Base, load_base
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
-from personax.training import distributed
 from personax.training.stream_setup import check_options, open_pictures
 
 FLAGS = flags.FLAGS
@@ -64,7 +63,7 @@ def define_flags() -> None:
     flags.DEFINE_string("part", "", "I/N: this process writes shards I, I + N, …")
     flags.DEFINE_string("out", None, "The cache's folder.")
     flags.mark_flag_as_required("out")
-    distributed.define_flags()
+    distributed_flags.define_flags()
 
 
 class Plan(NamedTuple):
@@ -82,7 +81,7 @@ class Plan(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     command.start()
     with command.exit_on_user_error():
-        together = distributed.join()
+        together = distributed_flags.join()
     with together:
         _run()
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from personax.cli import command
-from personax.training import distributed
+from personax.cli import command, distributed_flags
 from personax.training.loop import train
 
 
@@ -22,7 +21,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "stopped_status", 0, "Exit status of a run told to stop, for schedulers."
     )
-    distributed.define_flags()
+    distributed_flags.define_flags()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     folder = pathlib.Path(flags.FLAGS.workdir or f"runs/{name}")
     with command.exit_on_user_error():
-        together = distributed.join()
+        together = distributed_flags.join()
     with together, command.exit_on_failure():
         if not train(config, folder):
             sys.exit(flags.FLAGS.stopped_status)
