@@ -14,7 +14,7 @@ from experiments.claims.claim import Point, SavedPoints, run
 from experiments.claims.means import mean, values, where
 from personax.concepts.bind import from_base, with_concepts
 from personax.evaluation.protocol import digest
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.loading import load_base
 
 PANELS = {
@@ -36,7 +36,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
             subject: _lesson(config, row, changes, subject, kept.out)
             for subject in config.subjects
         }
-        teach(list(lessons.values()), together=config.together)
+        train_jobs(list(lessons.values()), together=config.together)
         for subject, each in lessons.items():
 
             def make(subject=subject, each=each) -> Point:
@@ -48,12 +48,12 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
     return points
 
 
-def _lesson(config: ConfigDict, row, changes, subject, out: pathlib.Path) -> Lesson:
+def _lesson(config: ConfigDict, row, changes, subject, out: pathlib.Path) -> TrainJob:
     given = lesson("custom_diffusion", subject)
     given.update(config.changes)
     given.update(changes)
     name = f"{row.replace(' ', '_').replace('*', '')}-{subject}-{digest(given)[:8]}"
-    return Lesson(given, out / "taught" / name)
+    return TrainJob(given, out / "taught" / name)
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:

@@ -10,8 +10,9 @@ from experiments.claims.claim import Point
 from personax.concepts.bind import Model
 from personax.core.images import Pixels
 from personax.evaluation import image_metrics
+from personax.evaluation.config import DrawConfig
 from personax.evaluation.draw import make_draw
-from personax.evaluation.samples import Answer
+from personax.evaluation.samples import Generations
 from personax.loading import Base
 
 # `(model, subject, bare=False) -> {judge's column: value, …_error: standard error}`
@@ -29,14 +30,14 @@ def make_align(config: ConfigDict, base: Base, plain: Model) -> Align:
     bootstraps over prompts. `config` has the keys of configs/claims/pictures.py. A
     model without a concept is asked for the class.
     """
-    draw = make_draw(base, config.draw)
+    draw = make_draw(base, DrawConfig(**config.draw))
     judges = [
         image_metrics.clip("emoji", config.bootstrap),
         image_metrics.classifier("emoji", config.bootstrap),
     ]
     before: dict[str, tuple[Pixels, ...]] = {}
 
-    def answer(model: Model, subject: str, *, bare: bool = False) -> Answer:
+    def answer(model: Model, subject: str, *, bare: bool = False) -> Generations:
         posed = question([subject], config.prompts)
         words = posed.class_words if bare else phrases(model, posed)
         return ask(

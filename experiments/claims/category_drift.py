@@ -23,10 +23,11 @@ from experiments.claims.means import mean, values, where
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.core import images
 from personax.data import concepts, emoji
+from personax.evaluation.config import DrawConfig
 from personax.evaluation.draw import Draw, make_draw
 from personax.evaluation.protocol import digest
-from personax.evaluation.samples import measured
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.samples import summarize
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.loading import Base, Clip, load_base, load_clip
 from personax.metrics import clip
 from personax.metrics.alignment import reference_cosines, text_cosines
@@ -66,7 +67,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
         config,
         base,
         from_base(base),
-        make_draw(base, config.draw),
+        make_draw(base, DrawConfig(**config.draw)),
         load_clip(),
         emoji.load_sprites(),
     )
@@ -95,7 +96,7 @@ def _method(bench: Bench, method: str, scenes, kept: SavedPoints, key) -> list[P
     }
 
     def judged(subject: str) -> Point:
-        teach(list(lessons.values()), together=len(lessons))
+        train_jobs(list(lessons.values()), together=len(lessons))
         source = str(lessons[subject].concept)
         model = with_concepts(bench.plain, bench.base, [source])
         pixels = _drawn(bench, model, scenes(subject).captions)
@@ -111,11 +112,11 @@ def _method(bench: Bench, method: str, scenes, kept: SavedPoints, key) -> list[P
     return points
 
 
-def _lesson(bench: Bench, method: str, subject: str, out: pathlib.Path) -> Lesson:
+def _lesson(bench: Bench, method: str, subject: str, out: pathlib.Path) -> TrainJob:
     config = lesson(method, subject)
     config.steps = bench.config.steps or config.steps
     folder = out / "taught" / method / f"{subject}.{digest(config.to_dict())[:8]}"
-    return Lesson(config, folder)
+    return TrainJob(config, folder)
 
 
 def _scenes(bench: Bench, subject: str) -> Scenes:
@@ -168,7 +169,7 @@ def _judged(bench: Bench, pixels: Pictures, scenes: Scenes) -> Point:
     far = kid(after, real)
     near = [reference_cosines(each, subject) for each in (after, before)]
     of_pairs = {"same": text_cosines(after, before), "leak": near[0] - near[1]}
-    found = measured(of_pairs, range(len(after)), bench.config.bootstrap)
+    found = summarize(of_pairs, range(len(after)), bench.config.bootstrap)
     point = {"kid": far.value, "kid_error": far.error}
     for name, each in found.items():
         point |= {name: each.value, f"{name}_error": each.error}

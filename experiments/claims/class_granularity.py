@@ -16,7 +16,7 @@ from experiments.claims.phrase_drift import phrase_drift
 from personax.concepts.bind import from_base, with_concepts
 from personax.data import emoji
 from personax.evaluation.protocol import digest
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.loading import load_base
 
 NAMES = {"custom_diffusion": "Custom Diffusion", "class_diffusion": "ClassDiffusion"}
@@ -39,7 +39,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
             for subject, wrong in config.wrong.items()
             for which, word in _words(subject, wrong).items()
         }
-        teach(list(lessons.values()), together=config.together)
+        train_jobs(list(lessons.values()), together=config.together)
         for (subject, which), each in lessons.items():
 
             def make(subject=subject, each=each) -> Point:
@@ -66,13 +66,13 @@ def _words(subject: str, wrong: str) -> dict[str, str]:
     }
 
 
-def _lesson(config: ConfigDict, method, arguments, subject, word, kept) -> Lesson:
+def _lesson(config: ConfigDict, method, arguments, subject, word, kept) -> TrainJob:
     given = lesson(method, subject)
     given.update(config.changes)
     given.method_args.update(arguments)
     given.concept.class_word, given.steps = word, config.steps
     name = f"{method}-{subject}-{word.replace(' ', '_')}-{digest(given)[:8]}"
-    return Lesson(given, kept.out / "taught" / name)
+    return TrainJob(given, kept.out / "taught" / name)
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:

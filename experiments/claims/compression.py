@@ -17,7 +17,7 @@ from experiments.claims.claim import Point, SavedPoints, run
 from experiments.claims.means import curve, each_subject
 from personax.concepts.bind import from_base, with_concepts
 from personax.evaluation.protocol import digest
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.loading import load_base
 
 PANELS = {
@@ -34,7 +34,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
     plain = from_base(base)
     align = make_align(config, base, plain)
     lessons = {name: _lesson(config, name, kept.out) for name in config.subjects}
-    teach(list(lessons.values()), together=config.together)
+    train_jobs(list(lessons.values()), together=config.together)
     points = []
     for subject, each in lessons.items():
         for share in config.shares:
@@ -52,10 +52,10 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
     return points
 
 
-def _lesson(config: ConfigDict, subject: str, out: pathlib.Path) -> Lesson:
+def _lesson(config: ConfigDict, subject: str, out: pathlib.Path) -> TrainJob:
     given = lesson("custom_diffusion", subject)
     given.update(config.changes)
-    return Lesson(given, out / "taught" / f"{subject}-{digest(given)[:8]}")
+    return TrainJob(given, out / "taught" / f"{subject}-{digest(given)[:8]}")
 
 
 def _compressed(concept: pathlib.Path, share: float) -> pathlib.Path:

@@ -23,9 +23,10 @@ from experiments.claims.course import course
 from experiments.claims.means import curve, values, where
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.evaluation import drift_metrics, image_metrics
+from personax.evaluation.config import DrawConfig
 from personax.evaluation.draw import Draw, make_draw
-from personax.evaluation.protocol import Question, digest
-from personax.evaluation.samples import Answer, Judge
+from personax.evaluation.protocol import EvalTask, digest
+from personax.evaluation.samples import Generations, Metric
 from personax.loading import Base, load_base
 from personax.training.regularization import Prior, world
 
@@ -42,8 +43,8 @@ class Bench(NamedTuple):
     base: Base
     plain: Model
     draw: Draw
-    clip: Judge
-    fisher: Judge  # on captions of others
+    clip: Metric
+    fisher: Metric  # on captions of others
 
 
 def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
@@ -58,7 +59,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
         config,
         base,
         plain,
-        make_draw(base, config.draw),
+        make_draw(base, DrawConfig(**config.draw)),
         image_metrics.clip("emoji", rounds),
         drift_metrics.fisher("scenes", base, plain, rounds, seed, config.captions),
     )
@@ -113,7 +114,7 @@ def _config(config: ConfigDict, method: str, subject: str, factor: float) -> Con
 
 
 def _make_judge(
-    bench: Bench, subject: Question, out: pathlib.Path
+    bench: Bench, subject: EvalTask, out: pathlib.Path
 ) -> Callable[[Model], Point]:
     """`model -> values and their errors`, all of one subject.
 
@@ -134,7 +135,7 @@ def _make_judge(
         return drawn.latents
 
     @functools.cache
-    def of_the_class() -> Judge:
+    def of_the_class() -> Metric:
         cache, word = str(out / "captioned"), subject.class_words[0]
         prior = Prior("world", count=config.captions, seed=_RENDERS, cache=cache)
         folder = str(world(prior, word)[0].path.parent)
@@ -162,7 +163,7 @@ def _renamed(found, which: str):
     return {f"{name}_{which}": each for name, each in found.items()}
 
 
-def _frozen(bench: Bench, answer: Answer, of_the_class: Judge) -> Point:
+def _frozen(bench: Bench, answer: Generations, of_the_class: Metric) -> Point:
     """The Fisher divergences of a model's frozen stream, {} where it has none."""
     model = answer.model
     if model is None or model.denoiser.reference is None:

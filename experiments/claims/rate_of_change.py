@@ -18,7 +18,7 @@ from personax.concepts.bind import from_base
 from personax.core.tree import flat
 from personax.core.typing import Params
 from personax.evaluation.protocol import digest
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.loading import load_base
 from personax.metrics.change import GROUPS, REST, by_group, rate_of_change
 
@@ -30,7 +30,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
     base = load_base("emoji")
     params = from_base(base).denoiser.params
     lessons = {name: _lesson(config, name, kept.out) for name in config.subjects}
-    teach(list(lessons.values()), together=config.together)
+    train_jobs(list(lessons.values()), together=config.together)
     points: list[Point] = []
     for subject, each in lessons.items():
 
@@ -45,11 +45,11 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
     return points
 
 
-def _lesson(config: ConfigDict, subject: str, out: pathlib.Path) -> Lesson:
+def _lesson(config: ConfigDict, subject: str, out: pathlib.Path) -> TrainJob:
     given = lesson("dreambooth", subject)
     given.update(config.changes)
     given.steps = config.steps
-    return Lesson(given, out / "taught" / f"{subject}-{digest(given)[:8]}")
+    return TrainJob(given, out / "taught" / f"{subject}-{digest(given)[:8]}")
 
 
 def _rates(before: Params, after: Params, per: str):

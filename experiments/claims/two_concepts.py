@@ -23,12 +23,13 @@ from experiments.claims.claim import Point, SavedPoints, run
 from experiments.claims.means import bars, values, where
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.evaluation import image_metrics
+from personax.evaluation.config import DrawConfig
 from personax.evaluation.draw import Draw, make_draw
 from personax.evaluation.protocol import digest
-from personax.evaluation.results import Measured
-from personax.evaluation.runner import to_answer
-from personax.evaluation.samples import Judge, measured
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.results import Measurement
+from personax.evaluation.runner import to_generations
+from personax.evaluation.samples import Metric, summarize
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.loading import Base, load_base
 
 
@@ -40,7 +41,7 @@ class Bench(NamedTuple):
     plain: Model
     draw: Draw
     watch: watching.Watch
-    clip: Judge
+    clip: Metric
     out: pathlib.Path
 
 
@@ -51,7 +52,7 @@ def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
         config,
         base,
         from_base(base),
-        make_draw(base, config.draw),
+        make_draw(base, DrawConfig(**config.draw)),
         watching.make_watch(base, config.draw, config.images),
         image_metrics.clip("emoji", config.bootstrap),
         kept.out / "taught",
@@ -104,7 +105,7 @@ def _both(bench: Bench, model: Model, pair: Sequence[str]) -> Point:
         for i, prompt in enumerate(subjects.prompts(said))
     ]
     looks = [np.concatenate([each.maps[k] for each in seen]) for k in range(len(words))]
-    answer = to_answer(
+    answer = to_generations(
         bench.base,
         subjects,
         np.concatenate([each.pixels for each in seen]),
@@ -113,7 +114,7 @@ def _both(bench: Bench, model: Model, pair: Sequence[str]) -> Point:
     maps = {"overlap": overlap.shared(*looks[:2]), "iou": overlap.iou(*looks[:2])}
     if named:
         maps["overlap_of_classes"] = overlap.shared(*looks[2:])
-    found = bench.clip(answer) | measured(maps, answer.texts, config.bootstrap)
+    found = bench.clip(answer) | summarize(maps, answer.texts, config.bootstrap)
     for name, target in zip(("first", "second"), answer.targets, strict=True):
         one = bench.clip(answer._replace(targets=(target,)))
         found[f"clip_i_{name}"] = one["clip_i"]
@@ -136,7 +137,7 @@ def _one(bench: Bench, model: Model, pair: Sequence[str], i: int) -> Point:
     return _flat(bench.clip(answer))
 
 
-def _flat(found: dict[str, Measured]) -> Point:
+def _flat(found: dict[str, Measurement]) -> Point:
     point = {}
     for name, each in found.items():
         point |= {name: each.value, f"{name}_error": each.error}
@@ -149,8 +150,8 @@ def _apart(bench: Bench, method: str, pair: Sequence[str]) -> list[str]:
     for subject in pair:
         config = lesson(method, subject)
         config.steps = bench.config.steps
-        lessons.append(Lesson(config, bench.out / method / subject))
-    teach(lessons, together=len(lessons))
+        lessons.append(TrainJob(config, bench.out / method / subject))
+    train_jobs(lessons, together=len(lessons))
     return [str(each.concept) for each in lessons]
 
 

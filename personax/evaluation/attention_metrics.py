@@ -1,4 +1,4 @@
-"""The judge of attention: whether the class word is still looked at by its object."""
+"""Attention metric: whether the class word still attends to its object."""
 
 from collections.abc import Sequence
 
@@ -12,89 +12,92 @@ from personax.core.typing import Latents
 from personax.diffusion import attention_maps, schedule
 from personax.diffusion.denoiser import Denoiser, Prompt, predict
 from personax.evaluation.drift_metrics import prompt
-from personax.evaluation.protocol import said
-from personax.evaluation.results import Measured
-from personax.evaluation.samples import Answer, Judge, measured
+from personax.evaluation.protocol import with_words
+from personax.evaluation.results import Measurement
+from personax.evaluation.samples import Generations, Metric, summarize
 from personax.networks.tokenizer import concept_mask
 
-_TIMES = (0.125, 0.375, 0.625, 0.875)  # of the schedule's training times
+_TIMES = (0.125, 0.375, 0.625, 0.875)  # as fractions of the training timesteps
 
 
-def activation(plain: Model, rounds: int, seed: int) -> Judge:
-    """The class word's mean probability where the base sees the object.
+def activation(plain: Model, rounds: int, seed: int) -> Metric:
+    """The class word's mean attention probability in the object's region.
 
     ClassDiffusion's cross-attention activation (Huang et al. 2024, sec. 3; see
-    `heat.strength`), of each prompt's first picture. The paper's maps are those of a
-    sampling; here base and model look at the same latents, the base's pictures of the
-    class under noise, at four times, so that what each draws has no part in it. Nothing
-    is said of a concept whose phrase lacks the class.
+    `attention_maps.strength`), of each prompt's first picture. The paper takes the maps
+    while sampling. Here base and model attend to the same latents, the base's pictures
+    of the class under noise at four timesteps, so that differences of their pictures do
+    not contribute. Does not apply to concepts whose phrase lacks the class word.
     """
 
-    def judge(answer: Answer) -> dict[str, Measured]:
-        model = answer.model
-        if model is None or answer.before is None:
+    def metric(generations: Generations) -> dict[str, Measurement]:
+        model = generations.model
+        if model is None or generations.before is None:
             return {}
         phrases = [concept.phrase for concept in model.concepts]
-        # `texts` has a line for each picture: the first of each prompt.
-        first = [answer.texts.index(text) for text in dict.fromkeys(answer.texts)]
-        own = said([answer.templates[i] for i in first], phrases)
-        asked = [answer.texts[i] for i in first]
-        at = [
-            concept_mask(each.tokenizer, texts, answer.class_words)
-            for each, texts in ((plain, asked), (model, own))
+        # The first picture of each prompt.
+        texts, templates = generations.texts, generations.templates
+        first = [texts.index(text) for text in dict.fromkeys(texts)]
+        prompts = {
+            "plain": (plain, [texts[i] for i in first]),
+            "model": (model, with_words([templates[i] for i in first], phrases)),
+        }
+        masks = [
+            concept_mask(each.tokenizer, own, generations.class_words)
+            for each, own in prompts.values()
         ]
-        if not all(marks.any(axis=-1).all() for marks in at):
+        if not all(mask.any(axis=-1).all() for mask in masks):
             return {}
-        x0 = jnp.asarray(answer.before[np.array(first)])
+        x0 = jnp.asarray(generations.before[np.array(first)])
         before, after = (
-            _words(each, texts, marks, x0, jax.random.key(seed))
-            for each, texts, marks in zip((plain, model), (asked, own), at, strict=True)
+            _word_maps(each, own, mask, x0, jax.random.key(seed))
+            for (each, own), mask in zip(prompts.values(), masks, strict=True)
         )
-        found = [
+        strengths = [
             attention_maps.strength(y, attention_maps.object_region(x))
             for x, y in zip(before, after, strict=True)
         ]
-        mean = np.mean(np.asarray(found, np.float64), axis=0)
-        return measured({"activation": mean}, asked, rounds)
+        mean = np.mean(np.asarray(strengths, np.float64), axis=0)
+        return summarize({"activation": mean}, prompts["plain"][1], rounds)
 
-    return judge
+    return metric
 
 
-def _words(
+def _word_maps(
     model: Model,
     texts: Sequence[str],
-    marks: Bool[np.ndarray, "k b n"],
+    mask: Bool[np.ndarray, "k b n"],
     x0: Latents,
     key: Key[Array, ""],
 ) -> list[Float[Array, "b y x"]]:
-    """Each word's own map, the mean over its tokens and over the times."""
-    shape = x0.shape[1:]
-    look = attention_maps.make_look(model.denoiser, shape)
-    capture, read = attention_maps.capture(model.denoiser, look), prompt(model, texts)
+    """Each word's attention map, averaged over its tokens and the timesteps."""
+    spec = attention_maps.make_look(model.denoiser, x0.shape[1:])
+    capture = attention_maps.capture(model.denoiser, spec)
+    encoded = prompt(model, texts)
     steps = model.denoiser.spec.schedule.num_train_timesteps
     maps = sum(
-        _map(capture, look, x0, jnp.full(len(x0), int(share * steps)), read, each)
-        for share, each in zip(_TIMES, jax.random.split(key, len(_TIMES)), strict=True)
+        _map(capture, spec, x0, jnp.full(len(x0), int(share * steps)), encoded, own)
+        for share, own in zip(_TIMES, jax.random.split(key, len(_TIMES)), strict=True)
     )
     mean = maps / len(_TIMES)
     return [
-        (mean * each[:, None, None, :]).sum(-1) / each.sum(-1)[:, None, None]
-        for each in jnp.asarray(marks)
+        (mean * tokens[:, None, None, :]).sum(-1) / tokens.sum(-1)[:, None, None]
+        for tokens in jnp.asarray(mask)
     ]
 
 
 def _mean_map(
     capture: Denoiser,
-    look: attention_maps.AttentionMapSpec,
+    spec: attention_maps.AttentionMapSpec,
     x0: Latents,
     t: Int[Array, " b"],
-    read: Prompt,
+    encoded: Prompt,
     key: Key[Array, ""],
 ) -> Float[Array, "b y x n"]:
     eps = jax.random.normal(key, x0.shape)
     x = schedule.noise(capture.spec.schedule, x0, eps, t)
-    _, kept = predict(capture, x, t.astype(jnp.float32), read)
-    return attention_maps.mean_map(kept, look)
+    _, captured = predict(capture, x, t.astype(jnp.float32), encoded)
+    return attention_maps.mean_map(captured, spec)
 
 
 _map = jax.jit(_mean_map)

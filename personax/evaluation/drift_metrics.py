@@ -1,4 +1,4 @@
-"""The judges that compare a model with its base: latents, noises, words, weights."""
+"""Metrics that compare a model with its base: latents, noise, embeddings, weights."""
 
 import functools
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Shaped
 
 from personax.concepts.bind import Model
 from personax.core import images
@@ -13,13 +14,13 @@ from personax.core.typing import Images, Latents, Params
 from personax.data.captioned import read_captioned
 from personax.data.rendered import open_scenes
 from personax.diffusion.denoiser import Prompt, encode
-from personax.evaluation.results import Measured
-from personax.evaluation.samples import Answer, Judge, measured
+from personax.evaluation.results import Measurement
+from personax.evaluation.samples import Generations, Metric, summarize
 from personax.loading import Base
-from personax.metrics import drift as ranks
+from personax.metrics import drift as drift_rank
+from personax.metrics import wasserstein as w2
 from personax.metrics.change import by_group, rate_of_change
 from personax.metrics.fisher import divergence, noises
-from personax.metrics.wasserstein import wasserstein as distance
 from personax.networks import vae
 from personax.networks.clip_text import pool_text
 from personax.networks.tokenizer import concept_mask, tokenize
@@ -28,26 +29,26 @@ _CAPTIONS = 64
 _BATCH = 16
 
 
-def wasserstein(rounds: int) -> Judge:
-    """How far the class's pictures have moved: W2 of latents, as the sampler has them.
+def wasserstein(rounds: int) -> Metric:
+    """W2 between the model's latents of the concept and the base's of the class.
 
-    Between the model's pictures of the concept and the base's of the class, at the same
-    prompts and seeds, and so of equally many (Infusion, def. 3.2).
+    Both have the same prompts and seeds, and so the same number of pictures (Infusion,
+    Zeng et al. 2024, def. 3.2). Latents are scaled, as the sampler returns them.
     """
 
-    def judge(answer: Answer) -> dict[str, Measured]:
-        if answer.latents is None or answer.before is None:
+    def metric(generations: Generations) -> dict[str, Measurement]:
+        if generations.latents is None or generations.before is None:
             return {}
-        after, before = answer.latents, answer.before
+        after, before = generations.latents, generations.before
 
-        def between(rows) -> float:
-            own = rows.astype(int)
-            return distance(after[own], before[own])
+        def distance(rows: Shaped[np.ndarray, " _"]) -> float:
+            rows = rows.astype(int)
+            return w2.wasserstein(after[rows], before[rows])
 
         rows = np.arange(len(after), dtype=np.float64)
-        return measured({"w2": rows}, answer.texts, rounds, between)
+        return summarize({"w2": rows}, generations.texts, rounds, distance)
 
-    return judge
+    return metric
 
 
 def fisher(
@@ -57,104 +58,117 @@ def fisher(
     rounds: int,
     seed: int,
     count: int = _CAPTIONS,
-) -> Judge:
-    """The latent Fisher divergence from the base, on captions that speak of others.
+) -> Metric:
+    """The latent Fisher divergence from the base, on captions without the concept.
 
-    `source` is "scenes" of the emoji world, or what `read_captioned` reads. Captions
-    that hold the class word are left out: they are what Infusion changes on purpose.
+    `source` is "scenes" for scenes of the emoji world, or a source of `read_captioned`.
+    Captions with the class word are left out: Infusion changes those on purpose.
     """
     pixels, captions = _captioned(source, base, count)
-    # Not before there is something to judge.
-    latents = functools.cache(lambda: _encode(base, pixels))
+    latents = functools.cache(lambda: _encode(base, pixels))  # computed on first use
     keys = jax.random.split(jax.random.key(seed), count)
 
-    def judge(answer: Answer) -> dict[str, Measured]:
-        model = answer.model
+    def metric(generations: Generations) -> dict[str, Measurement]:
+        model = generations.model
         if model is None:
             return {}
         rows = [
             i
             for i, caption in enumerate(captions)
-            if not any(word in caption for word in answer.class_words)
+            if not any(word in caption for word in generations.class_words)
         ]
-        # All captions each time: another number of rows would be another program.
+        # All captions: another number of rows would compile another program.
         denoisers = plain.denoiser, model.denoiser
         prompts = prompt(plain, captions), prompt(model, captions)
-        eps, other, bar = noises(*denoisers, latents(), prompts, keys)
+        eps, other, alpha_bar = noises(*denoisers, latents(), prompts, keys)
+        weights = {"fisher": None, "fisher_score": alpha_bar}
         totals = {
             name: np.asarray(divergence(eps, other, alpha_bar=weight).total, np.float64)
-            for name, weight in {"fisher": None, "fisher_score": bar}.items()
+            for name, weight in weights.items()
         }
-        own = {name: each[rows] for name, each in totals.items()}
-        return measured(own, rows, rounds)
+        selected = {name: total[rows] for name, total in totals.items()}
+        return summarize(selected, rows, rounds)
 
-    return judge
+    return metric
 
 
-def drift(plain: Model) -> Judge:
-    """The rank of the concept's words among adjectives before the class word.
+def drift(plain: Model) -> Metric:
+    """The rank of the concept's phrase among adjectives before the class word.
 
-    Of one concept with a word of its own, which means the same at all times.
+    Applies to one concept with a placeholder and the same embedding at all times.
     """
 
-    def judge(answer: Answer) -> dict[str, Measured]:
-        model = answer.model
+    def metric(generations: Generations) -> dict[str, Measurement]:
+        model = generations.model
         if model is None or len(model.concepts) != 1 or model.denoiser.words:
             return {}
         concept = model.concepts[0]
         if not concept.placeholder:
             return {}
         class_word = concept.class_word
-        others = _features(plain, [*ranks.phrases(class_word), f"a {class_word}"])
-        special = _features(model, [f"a {concept.phrase}"])[0]
-        found = ranks.rank_by_cosine(others[:-1], special, others[-1])
-        return {"drift": Measured(found.rank, None, found.among)}
+        phrases = [*drift_rank.phrases(class_word), f"a {class_word}"]
+        features = _text_features(plain, phrases)
+        special = _text_features(model, [f"a {concept.phrase}"])[0]
+        rank = drift_rank.rank_by_cosine(features[:-1], special, features[-1])
+        return {"drift": Measurement(rank.rank, None, rank.among)}
 
-    return judge
+    return metric
 
 
-def change(plain: Model) -> Judge:
-    """The rate of change of the UNet's layers, the mean of each kind of them.
+def change(plain: Model) -> Metric:
+    """The mean rate of change of the UNet's layers, per kind of layer.
 
-    Of whole layers, as Custom Diffusion says it (Kumari et al. 2023, sec. 3.1). What
-    acts on activations and words leaves every weight where it was.
+    Of whole layers, as in Custom Diffusion (Kumari et al. 2023, sec. 3.1). Methods that
+    act on embeddings and activations only have a rate of 0.
     """
     before = plain.denoiser.params["unet"]
 
-    def judge(answer: Answer) -> dict[str, Measured]:
-        if answer.model is None:
+    def metric(generations: Generations) -> dict[str, Measurement]:
+        if generations.model is None:
             return {}
-        after = answer.model.denoiser.params["unet"]
-        found = by_group(rate_of_change(before, after, per="layer"))
+        after = generations.model.denoiser.params["unet"]
+        groups = by_group(rate_of_change(before, after, per="layer"))
         return {
-            f"change_{name.partition('-')[0]}": Measured(each.mean, None, each.count)
-            for name, each in found.items()
+            f"change_{name.partition('-')[0]}": Measurement(rate.mean, None, rate.count)
+            for name, rate in groups.items()
         }
 
-    return judge
+    return metric
 
 
-def _captioned(source: str, base: Base, count: int):
-    """(pictures of the base's size, their captions)."""
+def prompt(model: Model, captions: Sequence[str]) -> Prompt:
+    """The encoded captions, with the model's concepts marked."""
+    ids = jnp.asarray(tokenize(model.tokenizer, list(captions)))
+    if not model.concepts:
+        return _encode_text(model.denoiser, ids, None)
+    handles = [concept.handle for concept in model.concepts]
+    mask = jnp.asarray(concept_mask(model.tokenizer, list(captions), handles))
+    return _encode_text(model.denoiser, ids, mask)
+
+
+def _captioned(
+    source: str, base: Base, count: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`count` pictures of the base's size, and their captions."""
     if source == "scenes":
         scenes = open_scenes({"seed": "9", "count": str(count)})
-        found = [
+        pairs = [
             (each.pixels, each.caption) for each in map(scenes.picture, range(count))
         ]
     else:
-        listed = read_captioned(source)[:count]
-        if len(listed) < count:
-            raise ValueError(f"{source} has {len(listed)} pictures of {count} needed.")
-        found = [(images.read_image(each.path), each.caption) for each in listed]
-    pixels, captions = zip(*found, strict=True)
+        records = read_captioned(source)[:count]
+        if len(records) < count:
+            raise ValueError(f"{source} has {len(records)} pictures; {count} needed.")
+        pairs = [(images.read_image(each.path), each.caption) for each in records]
+    pixels, captions = zip(*pairs, strict=True)
     return np.stack([images.fit(each, base.spec.size) for each in pixels]), captions
 
 
 def _encode(base: Base, pixels: np.ndarray) -> Latents:
-    """The scaled latents that the autoencoder expects of each picture."""
+    """The mean of the autoencoder's posterior of each picture, scaled."""
     return jnp.concatenate(
         [
-            _mode(
+            _scaled_mean(
                 base.params["vae"], base.spec.vae, jnp.asarray(pixels[i : i + _BATCH])
             )
             for i in range(0, len(pixels), _BATCH)
@@ -162,25 +176,15 @@ def _encode(base: Base, pixels: np.ndarray) -> Latents:
     )
 
 
-def prompt(model: Model, captions: Sequence[str]) -> Prompt:
-    """What the model's denoiser reads of these captions."""
-    ids = jnp.asarray(tokenize(model.tokenizer, list(captions)))
-    if not model.concepts:
-        return _read(model.denoiser, ids, None)
-    handles = [concept.handle for concept in model.concepts]
-    marks = jnp.asarray(concept_mask(model.tokenizer, list(captions), handles))
-    return _read(model.denoiser, ids, marks)
-
-
-def _features(model: Model, texts: Sequence[str]) -> np.ndarray:
+def _text_features(model: Model, texts: Sequence[str]) -> np.ndarray:
     ids = jnp.asarray(tokenize(model.tokenizer, list(texts)))
-    states = _read(model.denoiser, ids, None).text
+    states = _encode_text(model.denoiser, ids, None).text
     return np.asarray(pool_text(model.denoiser.spec.text_encoder, ids, states))
 
 
-def _scaled_mode(params: Params, config: vae.VAEConfig, pixels: Images) -> Latents:
+@jax.jit(static_argnums=1)
+def _scaled_mean(params: Params, config: vae.VAEConfig, pixels: Images) -> Latents:
     return vae.scale(config, vae.encode(params, config, pixels).mean)
 
 
-_read = jax.jit(encode)
-_mode = jax.jit(_scaled_mode, static_argnums=1)
+_encode_text = jax.jit(encode)

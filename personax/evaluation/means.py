@@ -1,31 +1,28 @@
-"""One row per method: the mean of each metric over the subjects, and how it is shown.
-
-report_means.js computes the same of the subjects that its filters leave.
-"""
+"""Means of the metrics over subjects, one row per method, and their formatting."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from personax.evaluation.results import Cell, Column
+from personax.evaluation.results import COSTS, Column, EvalResult
 
 GROUPS = {"single": "One subject", "pair": "Several subjects at once"}
 
 
 class Mean(NamedTuple):
-    """The mean over some subjects.
+    """A mean over subjects.
 
-    The error is sqrt(sum e_i^2) / n of the subjects' own errors e_i, which is how far
-    other pictures of the same n subjects would move the mean; other subjects are not
-    in it. None where one has none, as the size of a file.
+    Its error is sqrt(sum e_i^2) / n for the subjects' own errors e_i: the spread over
+    other pictures of the same n subjects, not over other subjects. None if a subject
+    has no error, as for the size of a file.
     """
 
     value: float
     error: float | None
     subjects: int
-    whole: bool  # over all subjects that the group's methods were measured on
-    rank: int = 0  # 1 is the best of the column, 2 the second, 0 neither
+    complete: bool  # over all subjects that the group's methods were measured on
+    rank: int = 0  # 1 for the best of the column, 2 for the second, else 0
 
 
 class Row(NamedTuple):
@@ -34,61 +31,66 @@ class Row(NamedTuple):
     method: str
     group: str  # a key of GROUPS
     subjects: int
-    means: Mapping[str, Mean]  # by a column's key; what was never measured is missing
-    apart: bool = False  # shown, and not ranked
+    means: Mapping[str, Mean]  # {column key: mean}, without what was not measured
+    unranked: bool = False
 
 
 def means(
-    cells: Iterable[Cell], columns: Sequence[Column], *, apart: Collection[str] = ()
+    results: Iterable[EvalResult],
+    columns: Sequence[Column],
+    *,
+    unranked: Collection[str] = (),
 ) -> list[Row]:
-    """Rows in the methods' first order, those of single subjects first.
+    """Rows in the methods' order, single subjects first.
 
-    Means over fewer subjects than others have no rank: they answer another question.
-    Those that are shown as the same number share one. There are no ranks where neither
-    direction is better, where all are shown as the same number, and for methods that
-    stand `apart`, such as the base and the renders: a floor and a ceiling.
+    A mean over fewer subjects than others has no rank, since it is not comparable.
+    Equal numbers, as formatted, share a rank. There are no ranks in a column where
+    neither direction is better or where all numbers are equal, nor for `unranked`
+    methods, such as the base and the renders.
     """
-    found, cells = [], list(cells)
+    results, rows = list(results), []
     for group in GROUPS:
-        own: dict[str, list[Cell]] = {}
-        for cell in cells:
-            if group_of(cell) == group:
-                own.setdefault(cell.method, []).append(cell)
-        by_key = {each.key: _column(each, own, apart) for each in columns}
-        found += [
+        by_method: dict[str, list[EvalResult]] = {}
+        for result in results:
+            if group_of(result) == group:
+                by_method.setdefault(result.method, []).append(result)
+        by_key = {each.key: _column(each, by_method, unranked) for each in columns}
+        rows += [
             Row(
                 method,
                 group,
-                len(each),
+                len(own),
                 {key: mean[method] for key, mean in by_key.items() if method in mean},
-                method in apart,
+                method in unranked,
             )
-            for method, each in own.items()
+            for method, own in by_method.items()
         ]
-    return found
+    return rows
 
 
-def group_of(cell: Cell) -> str:
-    """Which of GROUPS a cell is compared in."""
-    return "pair" if cell.kind == "pair" else "single"
+def group_of(result: EvalResult) -> str:
+    """The key of GROUPS that a result belongs to."""
+    return "pair" if result.kind == "pair" else "single"
 
 
-def measured(cell: Cell, key: str) -> tuple[float, float | None] | None:
-    """(value, its error or None) of a column's key, or None where there is no value."""
-    if key in ("numbers", "size", "seconds"):
-        return float(getattr(cell, key)), None
-    found = cell.metrics.get(key)
-    if found is None or not math.isfinite(found.value):
+def value_of(result: EvalResult, key: str) -> tuple[float, float | None] | None:
+    """(value, error) of a column, or None if it was not measured or is not finite."""
+    if key in COSTS:
+        return float(getattr(result, COSTS[key])), None
+    measurement = result.metrics.get(key)
+    if measurement is None or not math.isfinite(measurement.value):
         return None
-    error = None if found.error is None else float(found.error)
-    return float(found.value), error
+    error = None if measurement.error is None else float(measurement.error)
+    return float(measurement.value), error
 
 
-def shown(column: Column, value: int | float) -> str:
-    """`value` with the column's digits, half away from zero; a size in kB or MB.
+def formatted(column: Column, value: int | float) -> str:
+    """`value` with the column's digits, rounding half up; a size in kB or MB.
 
-    >>> shown(Column("clip_t", "CLIP-T"), 0.8125), shown(Column("size", "Size"), 57123)
-    ('0.813', '57.1 kB')
+    >>> formatted(Column("clip_t", "CLIP-T"), 0.8125)
+    '0.813'
+    >>> formatted(Column("size", "Size"), 57123)
+    '57.1 kB'
     """
     if column.key != "size":
         return _fixed(value, column.digits)
@@ -98,45 +100,68 @@ def shown(column: Column, value: int | float) -> str:
     return f"{_fixed(scaled, digits)} {unit}"
 
 
+def titled(column: Column) -> str:
+    """The title with an arrow in the better direction."""
+    return f"{column.title} {arrow(column)}".rstrip()
+
+
 def arrow(column: Column) -> str:
-    """In the direction of better; "" where neither is."""
+    """An arrow in the better direction, "" if neither is better."""
     return {"higher": "↑", "lower": "↓"}.get(column.better, "")
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Sentences that explain errors and marks, as far as the rows have them."""
+    values = [mean for row in rows for mean in row.means.values()]
+    sentences = []
+    if any(mean.error is not None for mean in values):
+        sentences.append(
+            "Mean over subjects ± standard error over pictures: "
+            "sqrt(sum e²) / n of the n subjects' errors e."
+        )
+    if not all(mean.complete for mean in values):
+        sentences.append("† is over fewer subjects and not ranked.")
+    if any(row.unranked for row in rows):
+        sentences.append("Rows in italics are references and not ranked.")
+    return sentences
 
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def _fixed(value: int | float, digits: int) -> str:
-    # As JavaScript's toFixed rounds; format() would take 0.8125 to 0.812.
+    # format() rounds half to even: 0.8125 to 0.812.
     rounded = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     return f"{rounded:,f}"
 
 
 def _column(
-    column: Column, own: Mapping[str, Sequence[Cell]], apart: Collection[str]
+    column: Column,
+    by_method: Mapping[str, Sequence[EvalResult]],
+    unranked: Collection[str],
 ) -> dict[str, Mean]:
-    """{method: its mean}; `own` are the cells of each method of one group."""
+    """{method: its mean} of one group."""
     values = {
         method: {
-            cell.subject: value
-            for cell in cells
-            if (value := measured(cell, column.key)) is not None
+            result.subject: value
+            for result in results
+            if (value := value_of(result, column.key)) is not None
         }
-        for method, cells in own.items()
+        for method, results in by_method.items()
     }
-    compared = [each.keys() for method, each in values.items() if method not in apart]
-    everyone = set().union(*compared)
+    compared = [own.keys() for method, own in values.items() if method not in unranked]
+    subjects = set().union(*compared)
     averaged = {
-        method: _mean(list(each.values()), whole=each.keys() >= everyone)
-        for method, each in values.items()
-        if each
+        method: _mean(list(own.values()), complete=own.keys() >= subjects)
+        for method, own in values.items()
+        if own
     }
     ranks = _ranks(
         column,
         {
             method: mean.value
             for method, mean in averaged.items()
-            if mean.whole and method not in apart
+            if mean.complete and method not in unranked
         },
     )
     return {
@@ -145,20 +170,25 @@ def _column(
     }
 
 
-def _mean(values: Sequence[tuple[float, float | None]], *, whole: bool) -> Mean:
+def _mean(values: Sequence[tuple[float, float | None]], *, complete: bool) -> Mean:
     n, errors = len(values), [error for _, error in values if error is not None]
     error = math.sqrt(sum(e * e for e in errors)) / n if len(errors) == n else None
-    return Mean(sum(value for value, _ in values) / n, error, n, whole)
+    return Mean(sum(value for value, _ in values) / n, error, n, complete)
 
 
 def _ranks(column: Column, values: Mapping[str, float]) -> dict[str, int]:
-    """{method: 1 or 2}; what is shown as the same number has the same rank."""
+    """{method: 1 or 2}; numbers that are formatted equally share a rank."""
     if not column.better:
         return {}
-    falls = column.better == "higher"
-    texts = [shown(column, each) for each in sorted(values.values(), reverse=falls)]
+    descending = column.better == "higher"
+    texts = [
+        formatted(column, value)
+        for value in sorted(values.values(), reverse=descending)
+    ]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts), 1)}
     if len(places) < 2:
         return {}
-    found = {method: places[shown(column, each)] for method, each in values.items()}
-    return {method: place for method, place in found.items() if place <= 2}
+    ranks = {
+        method: places[formatted(column, value)] for method, value in values.items()
+    }
+    return {method: rank for method, rank in ranks.items() if rank <= 2}

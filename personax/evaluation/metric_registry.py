@@ -1,15 +1,14 @@
-"""Who says how good pictures are, and the columns that they fill."""
+"""The metrics of an evaluation, and the columns that they fill."""
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
-
-from ml_collections import ConfigDict
+from collections.abc import Callable, Mapping, Sequence
 
 from personax.concepts.bind import Model
 from personax.evaluation import attention_metrics, drift_metrics, image_metrics
-from personax.evaluation.results import Column, Measured
-from personax.evaluation.samples import Answer, Judge
+from personax.evaluation.config import EvalConfig
+from personax.evaluation.results import Column, Measurement
+from personax.evaluation.samples import Generations, Metric
 from personax.loading import Base
 
 COLUMNS = (
@@ -22,37 +21,47 @@ COLUMNS = (
     Column("blip_itm", "BLIP ITM"),
     Column("blip2_itc", "BLIP-2 ITC"),
     Column("tifa", "TIFA"),
-    # The classifier knows the class in other styles than the subjects' own: renders of
-    # these score below the base's pictures.
-    Column("class", "class", ""),
-    Column("asked", "asked"),
-    Column("same", "class as before"),
-    Column("leak", "class like subject", "lower"),
+    # Unranked: renders of a subject in its own style may score below the base.
+    Column("class", "class accuracy", ""),
+    Column("asked", "prompt-attribute accuracy"),
+    Column("same", "prior similarity"),
+    Column("leak", "class leakage", "lower"),
     Column("kid", "KID", "lower", 4),
     Column("fid", "FID", "lower", 1),
-    Column("fisher", "Fisher", "lower"),
-    Column("fisher_score", "Fisher of scores", "lower"),
+    Column("fisher", "Fisher divergence", "lower"),
+    Column("fisher_score", "Fisher divergence of scores", "lower"),
     Column("w2", "W2", ""),
     Column("drift", "drift rank", "lower", 0),
-    Column("activation", "activation", ""),
-    # The rate of change of a layer's weights, by its kind.
-    Column("change_cross", "cross-attention moved", "", 4),
-    Column("change_self", "self-attention moved", "", 4),
-    Column("change_rest", "rest moved", "", 4),
-    Column("numbers", "numbers", "lower", 0),
-    Column("size", "bytes", "lower", 0),
-    Column("seconds", "seconds", "lower", 0),
+    Column("activation", "attention activation", ""),
+    # Rates of change of the weights.
+    Column("change_cross", "cross-attention change", "", 4),
+    Column("change_self", "self-attention change", "", 4),
+    Column("change_rest", "other weights' change", "", 4),
+    Column("numbers", "parameters", "lower", 0),
+    Column("size", "size", "lower", 0),
+    Column("seconds", "training seconds", "lower", 0),
 )
 
 
-def make_judges(config: ConfigDict, base: Base, plain: Model) -> list[Judge]:
-    """The judges that a config's `judges` name, their networks loaded.
+def check_columns(keys: Sequence[str]) -> None:
+    """Raise ValueError for a key without a column."""
+    known = [column.key for column in COLUMNS]
+    for key in keys:
+        if key not in known:
+            raise ValueError(
+                f"Unknown column {key!r} in report.printed; expected one of "
+                f"{', '.join(known)}."
+            )
 
-    Where one's weights are not there, a line on stderr says which file is missing, and
-    its columns stay empty. Raises ValueError for a judge that does not exist.
+
+def make_metrics(config: EvalConfig, base: Base, plain: Model) -> list[Metric]:
+    """The metrics of a config's `judges`, with their networks, and those without any.
+
+    A metric whose weights are missing is skipped with a line on stderr that names the
+    file. Raises ValueError for an unknown metric.
     """
     rounds = config.bootstrap
-    makers: dict[str, Callable[[str], Judge]] = {
+    makers: Mapping[str, Callable[[str], Metric]] = {
         "clip": functools.partial(image_metrics.clip, rounds=rounds),
         "dino": functools.partial(image_metrics.dino, rounds=rounds),
         "blip": functools.partial(image_metrics.blip, rounds=rounds),
@@ -64,29 +73,32 @@ def make_judges(config: ConfigDict, base: Base, plain: Model) -> list[Judge]:
             source, base, plain, rounds, config.seed
         ),
     }
-    unknown = config.judges.keys() - makers.keys()
-    if unknown:
-        raise ValueError(
-            f"There is no judge {min(unknown)!r}; there are {', '.join(makers)}."
-        )
-    judges = [
+    for name in config.metrics:
+        if name not in makers:
+            raise ValueError(
+                f"Unknown metric judges.{name}; expected one of {', '.join(makers)}."
+            )
+    metrics = [
         drift_metrics.wasserstein(rounds),
         drift_metrics.drift(plain),
         drift_metrics.change(plain),
         attention_metrics.activation(plain, rounds, config.seed),
     ]
     for name, make in makers.items():
-        source = config.judges.get(name, "")
+        if name not in config.metrics:
+            continue
         try:
-            judges += [make(source)] if source else []
+            metrics.append(make(config.metrics[name]))
         except FileNotFoundError as error:
-            print(f"personax: no {name}: {error}", file=sys.stderr)
-    return judges
+            print(f"personax: skipping metric {name}: {error}", file=sys.stderr)
+    return metrics
 
 
-def measure(judges: Sequence[Judge], answer: Answer) -> dict[str, Measured]:
-    """{column: what the judges say}; a judge leaves out what it cannot tell."""
-    found: dict[str, Measured] = {}
-    for judge in judges:
-        found |= judge(answer)
-    return found
+def score(
+    metrics: Sequence[Metric], generations: Generations
+) -> dict[str, Measurement]:
+    """{column key: measurement} of all metrics that apply to the generations."""
+    measurements: dict[str, Measurement] = {}
+    for metric in metrics:
+        measurements |= metric(generations)
+    return measurements

@@ -1,11 +1,11 @@
 "use strict";
-// What the pages share: the data they hold, and how elements are made.
+// Shared by the pages: their data, and functions that create elements.
 const data = JSON.parse(document.getElementById("data").textContent);
 
 const byId = (id) => document.getElementById(id);
 const count = (n, what) => `${n.toLocaleString("en-US")} ${what}${n === 1 ? "" : "s"}`;
 
-// An element with attributes, of which "on…" are listeners, and children; null is none.
+// An element with attributes, "on…" listeners and children; null children are skipped.
 function el(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -25,6 +25,6 @@ function filled(node, attributes, children) {
   return node;
 }
 
-// A name that may also be broken after its underscores.
+// A name with line-break opportunities after underscores.
 const breakable = (name) =>
   el("span", {}, ...name.split(/(?<=_)/).flatMap((part) => [part, el("wbr")]));

@@ -1,4 +1,4 @@
-"""What self-contained pages are made of: their files in one, and pictures as URLs."""
+"""Parts of self-contained HTML pages: templates with their scripts, and images."""
 
 import base64
 import html
@@ -14,15 +14,15 @@ import numpy as np
 from PIL import Image
 
 from personax.core.images import Pixels, read_image
-from personax.evaluation.results import Cell
+from personax.evaluation.results import EvalResult
 
-LARGEST = 256  # a picture's longer side on a page; the sheets have all pixels
+LARGEST = 256  # longer side of a picture on a page; sheets keep all pixels
 
 
 def fill(
     name: str, title: str, data: Any, scripts: Sequence[str] = (), *, sheets: str = ""
 ) -> str:
-    """NAME.html of this folder with its style, its scripts and what they show."""
+    """NAME.html of this folder with its styles, its scripts and their data."""
     folder = pathlib.Path(__file__).parent
     parts = {
         "title": html.escape(title),
@@ -30,7 +30,7 @@ def fill(
             (folder / file).read_text() for file in ("page.css", f"{name}.css")
         ),
         "sheets": sheets,
-        # Inside of a script element nothing else ends it.
+        # "<" could end the script element.
         "data": json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
         "script": "\n".join(
             (folder / f"{file}.js").read_text() for file in ("page", *scripts, name)
@@ -39,19 +39,23 @@ def fill(
     return string.Template((folder / f"{name}.html").read_text()).substitute(parts)
 
 
-def tiles(out: pathlib.Path, cell: Cell) -> list[Pixels]:
-    """The pictures of a cell's shots, cut from its sheet."""
-    if not cell.shots:
+def tiles(out: pathlib.Path, result: EvalResult) -> list[Pixels]:
+    """The pictures of a result's samples, cut from its sheet.
+
+    Raises FileNotFoundError without the sheet, ValueError if it is too small.
+    """
+    if not result.samples:
         return []
-    sheet, (width, height) = read_image(out / cell.sheet, smallest=1), cell.tile
-    across, down = cell.columns, math.ceil(len(cell.shots) / cell.columns)
-    if sheet.shape[0] < down * height or sheet.shape[1] < across * width:
+    sheet = read_image(out / result.sheet, smallest=1)
+    (width, height), columns, count = result.tile, result.columns, len(result.samples)
+    rows = math.ceil(count / columns)
+    if sheet.shape[0] < rows * height or sheet.shape[1] < columns * width:
         raise ValueError(
-            f"{out / cell.sheet} is {sheet.shape[1]}x{sheet.shape[0]} pixels, and "
-            f"{len(cell.shots)} pictures of {width}x{height}, {across} to a row, need "
-            f"{across * width}x{down * height}."
+            f"{out / result.sheet} is {sheet.shape[1]}x{sheet.shape[0]} pixels, but "
+            f"{count} pictures of {width}x{height}, {columns} per row, require "
+            f"{columns * width}x{rows * height}."
         )
-    places = [divmod(i, across) for i in range(len(cell.shots))]
+    places = [divmod(i, columns) for i in range(count)]
     return [
         sheet[y * height : (y + 1) * height, x * width : (x + 1) * width]
         for y, x in places
@@ -61,26 +65,35 @@ def tiles(out: pathlib.Path, cell: Cell) -> list[Pixels]:
 def pictures_of(
     subject: str, references: Mapping[str, Sequence[Pixels]]
 ) -> list[Pixels]:
-    """The references of a subject, or of all that "dog+cat" names."""
+    """The references of a subject, or of both subjects of "dog+cat"."""
     names = [subject] if subject in references else subject.split("+")
     return [picture for name in names for picture in references.get(name, ())]
 
 
 def reduced(pixels: Pixels) -> Pixels:
-    """The picture with at most `LARGEST` pixels a side."""
+    """The picture, scaled down to at most `LARGEST` pixels per side."""
     image = Image.fromarray(pixels)
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return np.array(image)
 
 
 def data_uri(pixels: Pixels, *, lossless: bool | None = None) -> str:
-    """The picture as WebP in a URL: as it is, or, if larger than 64 pixels, nearly so.
+    """The picture as a WebP data URI; by default lossless up to 64 pixels.
 
-    Measured: of 32x32 emoji scenes a lossless WebP has 0.8 times the bytes of a PNG;
-    of photographs quality 90 has a quarter of a lossless WebP's, at 36 to 39 dB.
+    A lossless WebP of 32x32 emoji scenes has 0.8 times the bytes of a PNG. Quality 90
+    of photographs has a quarter of the lossless bytes, at a PSNR of 36 to 39 dB.
     """
     exact = min(pixels.shape[:2]) <= 64 if lossless is None else lossless
     file = io.BytesIO()
-    how = {"lossless": True} if exact else {"quality": 90, "method": 6}
-    Image.fromarray(pixels).save(file, format="WEBP", **how)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    options = {"lossless": True} if exact else {"quality": 90, "method": 6}
+    Image.fromarray(pixels).save(file, format="WEBP", **options)
+    return _uri("webp", file.getvalue())
+
+
+def png_uri(path: pathlib.Path) -> str:
+    """A PNG file as a data URI."""
+    return _uri("png", path.read_bytes())
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

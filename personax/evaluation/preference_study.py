@@ -1,92 +1,82 @@
-"""A blind preference study: the page that asks, its key, and what the votes say."""
+"""Blind preference study: the voters' page, its secret key, and the voters' ballots."""
 
-import hashlib
 import itertools
 import json
 import pathlib
-import statistics
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
-from personax.core.images import Pixels
+from personax.core import files
+from personax.core.images import Pixels, read_images
+from personax.evaluation import results
 from personax.evaluation.page import data_uri, fill, pictures_of, reduced, tiles
-from personax.evaluation.results import Cell, Shot
+from personax.evaluation.results import EvalResult, Sample
 
-KINDS = ("subject", "text")  # which shows the subject better, which fits the text
+KINDS = ("subject", "text")  # which resembles the subject, which fits the text
 CHOICES = ("left", "right", "tie")
 _KEY, _VOTES = "personax study 1", "personax votes 1"
 
 
-class Question(NamedTuple):
-    """Two methods' pictures of one shot, beside each other."""
+class StudyQuestion(NamedTuple):
+    """Two methods' pictures of the same sample, side by side."""
 
     kind: str  # one of KINDS
     subject: str
-    shot: Shot
+    sample: Sample
     left: str  # a method
     right: str
 
 
 class Ballot(NamedTuple):
-    """What one voter chose."""
+    """One voter's choices."""
 
     voter: str
     choices: Mapping[str, str]  # {a question's id: one of CHOICES}
 
 
-class Rate(NamedTuple):
-    """How often one method was preferred to another; a tie is half a win.
-
-    `interval` is Wilson's over votes, as if each were of its own voter. `by_voter` is
-    the percentile bootstrap's over voters, None where there is but one.
-    """
-
-    kind: str
-    method: str
-    against: str
-    wins: int
-    ties: int
-    losses: int
-    rate: float
-    interval: tuple[float, float]
-    by_voter: tuple[float, float] | None
-
-
 def build(
     page: pathlib.Path,
-    cells: Sequence[Cell],
+    run: pathlib.Path,
     *,
-    out: pathlib.Path,
     methods: Sequence[str],
-    references: Mapping[str, Sequence[Pixels]],
+    references: pathlib.Path,
     questions: int = 40,
     seed: int = 0,
 ) -> pathlib.Path:
-    """Writes the page and, beside it, the key, whose path comes back.
+    """Write a page of an evaluation's pictures and, beside it, its key; the key's path.
 
-    Every pair of `methods` is asked about equally often, half of it for each of KINDS;
-    a method stands left as often as right. The page has pictures, prompts and numbers
-    of questions, but no method's name: that is what the key is for. Raises ValueError
-    for methods that are not there, and where they share too few pictures of the same
-    prompt, seed and index, or a subject has no references.
+    Every pair of `methods` has the same number of questions, half of each of KINDS, and
+    each method is on either side equally often. The page has no method names; only the
+    key has. `references` has a folder of pictures per subject.
+
+    Raises FileNotFoundError without an evaluation or references. Raises ValueError for
+    unknown methods, if they share too few pictures of the same prompt, seed and index,
+    and for a subject without references.
     """
-    asked = _choose(cells, methods, questions, seed)
-    subjects = sorted({each.subject for each in asked})
-    shown = {name: pictures_of(name, references) for name in subjects}
-    for name, pictures in shown.items():
-        if not pictures:
+    if page.suffix == ".json":
+        raise ValueError(f"--out {page} must not be .json, the suffix of the key.")
+    evaluated = list(results.read(run / results.JOURNAL).values())
+    if not evaluated:
+        raise FileNotFoundError(
+            f"{run} has no evaluation: {results.JOURNAL} is missing or empty."
+        )
+    pictures = _read_references(references)
+    chosen = _choose(evaluated, methods, questions, seed)
+    subjects = sorted({question.subject for question in chosen})
+    by_subject = {name: pictures_of(name, pictures) for name in subjects}
+    for name, own in by_subject.items():
+        if not own:
             raise ValueError(f"The subject {name} has no reference pictures.")
-    pairs = _pictures(asked, cells, out)
-    names = [f"q{number:03}" for number in range(1, len(asked) + 1)]
+    pairs = _pictures(chosen, evaluated, run)
+    names = [f"q{number:03}" for number in range(1, len(chosen) + 1)]
     key = {
         "format": _KEY,
         "seed": seed,
         "methods": list(methods),
-        "questions": list(map(_record, names, asked, pairs)),
+        "questions": list(map(_record, names, chosen, pairs)),
     }
     key = {"study": _digest(key), **key}
     data = {
@@ -96,259 +86,209 @@ def build(
             {
                 "id": name,
                 "kind": question.kind,
-                "prompt": question.shot.prompt,
+                "prompt": question.sample.prompt,
                 "subject": subjects.index(question.subject),
                 "left": data_uri(left),
                 "right": data_uri(right),
             }
-            for name, question, (left, right) in zip(names, asked, pairs, strict=True)
+            for name, question, (left, right) in zip(names, chosen, pairs, strict=True)
         ],
         "references": [
             {
                 "several": "+" in name,
-                "pictures": [data_uri(reduced(p)) for p in shown[name]],
+                "pictures": [data_uri(reduced(each)) for each in own],
             }
-            for name in subjects
+            for name, own in by_subject.items()
         ],
     }
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(fill("study", "Which picture is better?", data))
+    files.write_text(page, fill("study", "Which picture is better?", data))
     path = page.with_suffix(".json")
-    path.write_text(json.dumps(key, indent=2, ensure_ascii=False) + "\n")
+    files.write_text(path, json.dumps(key, indent=2, ensure_ascii=False) + "\n")
     return path
 
 
 def read_key(path: pathlib.Path) -> dict[str, Any]:
-    """A study's key. ValueError where it is none, or is not as it was written."""
+    """A study's key. Raises ValueError for another file, and for an edited one."""
     key = _read_json(path)
     if key.get("format") != _KEY:
-        raise ValueError(f"{path} is not the key of a study, which says {_KEY!r}.")
+        raise ValueError(f"{path} is not a study's key of the format {_KEY!r}.")
     if key.get("study") != _digest({k: v for k, v in key.items() if k != "study"}):
-        raise ValueError(f"{path} was edited: it no longer fits its own digest.")
+        raise ValueError(f"{path} was edited: it does not match its digest.")
     return key
 
 
 def read_ballots(paths: Sequence[pathlib.Path], key: Mapping[str, Any]) -> list[Ballot]:
-    """The voters' files. ValueError for one that is foreign, edited or empty.
+    """The voters' files. Raises ValueError for a foreign, edited or empty one.
 
-    The checksum finds slips of the hand; it is no protection from forgery.
+    The checksum detects accidental edits, not forgery.
     """
-    found: dict[str, pathlib.Path] = {}
+    by_voter: dict[str, pathlib.Path] = {}
     ballots = []
     for path in paths:
         ballot = _read_ballot(path, key)
-        if ballot.voter in found:
+        if ballot.voter in by_voter:
             raise ValueError(
-                f"{found[ballot.voter]} and {path} are of the same voter; give the "
-                f"later one alone."
+                f"{by_voter[ballot.voter]} and {path} are of the same voter; pass only "
+                f"the later one."
             )
-        found[ballot.voter] = path
+        by_voter[ballot.voter] = path
         ballots.append(ballot)
     return ballots
 
 
-def score(
-    key: Mapping[str, Any],
-    ballots: Sequence[Ballot],
-    *,
-    seed: int = 0,
-    rounds: int = 10_000,
-) -> list[Rate]:
-    """A rate for each kind of question and pair of methods that was voted on."""
-    questions = {each["id"]: each for each in key["questions"]}
-    found = []
-    for kind in KINDS:
-        for pair in itertools.combinations(key["methods"], 2):
-            counts = np.array([_count(each, questions, kind, pair) for each in ballots])
-            wins, ties, losses = map(int, counts.sum(axis=0))
-            votes = wins + ties + losses
-            if not votes:
-                continue
-            rate = (wins + ties / 2) / votes
-            by_voter = _bootstrap(counts, seed, rounds) if len(ballots) > 1 else None
-            sides = wilson(rate, votes)
-            found.append(Rate(kind, *pair, wins, ties, losses, rate, sides, by_voter))
-    return found
-
-
-def wilson(rate: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The score interval of a share of n independent votes (Wilson 1927)."""
-    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    spread = rate * (1 - rate) / n + z * z / (4 * n * n)
-    half = z * spread**0.5 / (1 + z * z / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+def _read_references(folder: pathlib.Path) -> dict[str, Sequence[Pixels]]:
+    """{subject: the pictures in the folder of its name}."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} of references.")
+    return {
+        path.name: list(read_images(path).values())
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+    }
 
 
 def _choose(
-    cells: Sequence[Cell], methods: Sequence[str], questions: int, seed: int
-) -> list[Question]:
+    evaluated: Sequence[EvalResult], methods: Sequence[str], questions: int, seed: int
+) -> list[StudyQuestion]:
     """The questions in the order of the page: all of one kind, then of the other."""
-    known = list(dict.fromkeys(cell.method for cell in cells))
+    known = list(dict.fromkeys(result.method for result in evaluated))
     for method in methods:
         if method not in known:
             raise ValueError(
-                f"There is no method {method!r}; evaluated were: {', '.join(known)}."
+                f"Unknown method {method!r}; evaluated methods: {', '.join(known)}."
             )
     if len(set(methods)) != len(methods) or len(methods) < 2:
-        raise ValueError("A study compares at least two methods, each named once.")
+        raise ValueError("A study compares at least two different methods (--methods).")
     pairs = list(itertools.combinations(methods, 2))
     if questions < len(KINDS) * len(pairs):
         raise ValueError(
-            f"{questions} questions are too few: each of {len(pairs)} pairs of methods "
-            f"needs one of each of {len(KINDS)} kinds."
+            f"{questions} questions are too few: {len(pairs)} pairs of methods require "
+            f"one of each of {len(KINDS)} kinds."
         )
     rng = np.random.default_rng(seed)
-    parts = []
+    chosen = []
     groups = list(itertools.product(KINDS, pairs))
     for i, (kind, pair) in enumerate(groups):
-        # 10 questions for 4 groups are 3, 2, 3 and 2.
+        # 10 questions for 4 groups are 2, 3, 2 and 3.
         share = (i + 1) * questions // len(groups) - i * questions // len(groups)
-        parts += _of_pair(cells, kind, pair, share, rng)
-    parts = [parts[i] for i in rng.permutation(len(parts))]
-    first = rng.permutation(len(KINDS))
-    return sorted(parts, key=lambda each: first[KINDS.index(each.kind)])
+        chosen += _of_pair(evaluated, kind, pair, share, rng)
+    chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+    order = rng.permutation(len(KINDS))
+    return sorted(chosen, key=lambda question: order[KINDS.index(question.kind)])
 
 
 def _of_pair(
-    cells: Sequence[Cell],
+    evaluated: Sequence[EvalResult],
     kind: str,
     pair: tuple[str, str],
     share: int,
     rng: np.random.Generator,
-) -> list[Question]:
-    """`share` questions, spread over the subjects, a method as often left as right."""
-    common = _in_common(cells, pair)
+) -> list[StudyQuestion]:
+    """`share` questions, spread over subjects, each method on either side as often."""
+    common = _in_common(evaluated, pair)
     total = sum(map(len, common.values()))
     if share > total:
         raise ValueError(
             f"{pair[0]} and {pair[1]} share {total} pictures of the same prompt, seed "
-            f"and index, and {share} are asked for: ask fewer questions."
+            f"and index, but {share} are needed: use fewer --questions."
         )
     names = [list(common)[i] for i in rng.permutation(len(common))]
     shuffled = [[common[n][i] for i in rng.permutation(len(common[n]))] for n in names]
     turns = itertools.zip_longest(*shuffled)
     drawn = [
-        (name, shot)
+        (name, sample)
         for turn in turns
-        for name, shot in zip(names, turn, strict=True)
-        if shot is not None
+        for name, sample in zip(names, turn, strict=True)
+        if sample is not None
     ][:share]
     swapped = rng.permutation(np.arange(share) + rng.integers(2)) % 2
     return [
-        Question(kind, name, shot, *(reversed(pair) if swap else pair))
-        for (name, shot), swap in zip(drawn, swapped, strict=True)
+        StudyQuestion(kind, name, sample, *(reversed(pair) if swap else pair))
+        for (name, sample), swap in zip(drawn, swapped, strict=True)
     ]
 
 
-def _in_common(cells: Sequence[Cell], pair: tuple[str, str]) -> dict[str, list[Shot]]:
-    """{subject: the shots that both methods have pictures of}."""
+def _in_common(
+    evaluated: Sequence[EvalResult], pair: tuple[str, str]
+) -> dict[str, list[Sample]]:
+    """{subject: the samples that both methods have pictures of}."""
     one, other = (
-        {cell.subject: cell.shots for cell in cells if cell.method == method}
-        for method in pair
+        {result.subject: result.samples for result in evaluated if result.method == m}
+        for m in pair
     )
     return {
-        name: [shot for shot in one[name] if shot in set(other[name])]
+        name: [sample for sample in one[name] if sample in set(other[name])]
         for name in one
         if name in other
     }
 
 
 def _pictures(
-    asked: Sequence[Question], cells: Sequence[Cell], out: pathlib.Path
+    questions: Sequence[StudyQuestion],
+    evaluated: Sequence[EvalResult],
+    run: pathlib.Path,
 ) -> list[tuple[Pixels, Pixels]]:
-    """(left, right) of each question; a sheet is read once."""
-    by_name = {cell.name: cell for cell in cells}
-    names = {(side, each.subject) for each in asked for side in (each.left, each.right)}
-    sheets = {name: tiles(out, by_name[name]) for name in names}
+    """(left, right) of each question; every sheet is read once."""
+    by_name = {result.name: result for result in evaluated}
+    names = {(m, each.subject) for each in questions for m in (each.left, each.right)}
+    sheets = {name: tiles(run, by_name[name]) for name in names}
 
-    def picture(method: str, question: Question) -> Pixels:
+    def picture(method: str, question: StudyQuestion) -> Pixels:
         name = method, question.subject
-        return sheets[name][by_name[name].shots.index(question.shot)]
+        return sheets[name][by_name[name].samples.index(question.sample)]
 
-    return [(picture(each.left, each), picture(each.right, each)) for each in asked]
+    return [(picture(each.left, each), picture(each.right, each)) for each in questions]
 
 
 def _record(
-    name: str, question: Question, pair: tuple[Pixels, Pixels]
+    name: str, question: StudyQuestion, pair: tuple[Pixels, Pixels]
 ) -> dict[str, Any]:
     """A question as the key has it."""
-    pixels = hashlib.sha256(b"".join(each.tobytes() for each in pair))
-    own = {key: value for key, value in question._asdict().items() if key != "shot"}
-    mark = {"pictures": pixels.hexdigest()[:16]}
-    return {"id": name, **own, **question.shot._asdict(), **mark}
+    return {
+        "id": name,
+        "kind": question.kind,
+        "subject": question.subject,
+        "left": question.left,
+        "right": question.right,
+        **question.sample._asdict(),
+        "pictures": files.digest(*(pixels.tobytes() for pixels in pair)),
+    }
 
 
 def _read_ballot(path: pathlib.Path, key: Mapping[str, Any]) -> Ballot:
     record = _read_json(path)
     if record.get("format") != _VOTES:
-        raise ValueError(f"{path} has no votes of a study, which say {_VOTES!r}.")
+        raise ValueError(f"{path} has no votes of the format {_VOTES!r}.")
     if record.get("study") != key["study"]:
-        raise ValueError(f"{path} has votes of another study than this key's.")
+        raise ValueError(f"{path} has votes of another study than the key's.")
     votes, voter = record.get("votes", []), str(record.get("voter"))
     try:
         lines = [f"{name} {choice}\n" for name, choice in votes]
     except (TypeError, ValueError):
-        raise ValueError(f"{path} was edited: its votes are not in pairs.")
+        raise ValueError(f"{path} was edited: its votes are not pairs.")
     text = "".join([f"{record['study']}\n{voter}\n", *lines])
     if record.get("sum") != f"{zlib.crc32(text.encode()):08x}":
-        raise ValueError(f"{path} was edited: its votes do not fit its checksum.")
+        raise ValueError(f"{path} was edited: its votes do not match its checksum.")
     if not votes:
-        raise ValueError(f"{path} has no votes yet.")
+        raise ValueError(f"{path} has no votes.")
     ids, choices = {each["id"] for each in key["questions"]}, dict(votes)
     if not choices.keys() <= ids or not set(choices.values()) <= set(CHOICES):
-        raise ValueError(f"{path} has votes on what this study does not ask.")
+        raise ValueError(f"{path} has votes that do not belong to this study.")
     return Ballot(voter, choices)
-
-
-def _count(
-    ballot: Ballot,
-    questions: Mapping[str, Mapping[str, Any]],
-    kind: str,
-    pair: tuple[str, str],
-) -> tuple[int, int, int]:
-    """A voter's (wins, ties, losses) of the first of the pair."""
-    chosen = list(_preferred(ballot, questions, kind, pair))
-    return chosen.count(pair[0]), chosen.count(None), chosen.count(pair[1])
-
-
-def _preferred(
-    ballot: Ballot,
-    questions: Mapping[str, Mapping[str, Any]],
-    kind: str,
-    pair: tuple[str, str],
-) -> Iterator[str | None]:
-    for name, choice in ballot.choices.items():
-        question = questions[name]
-        sides = {question["left"], question["right"]}
-        if question["kind"] == kind and sides == set(pair):
-            yield None if choice == "tie" else question[choice]
-
-
-def _bootstrap(
-    counts: Int[np.ndarray, "voters 3"], seed: int, rounds: int
-) -> tuple[float, float]:
-    """The middle 95 % of rates when voters are drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    drawn = counts[rng.integers(len(counts), size=(rounds, len(counts)))].sum(axis=1)
-    drawn = drawn[drawn.sum(axis=1) > 0]
-    rates = (drawn[:, 0] + drawn[:, 1] / 2) / drawn.sum(axis=1)
-    low, high = np.percentile(rates, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        found = json.loads(path.read_text())
+        record = json.loads(files.read_text(path))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a file of a study: it holds no JSON object.")
-    return found
+        record = None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a study's file: it is not a JSON object.")
+    return record
 
 
 def _digest(record: Mapping[str, Any]) -> str:
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return files.digest(text, length=32)

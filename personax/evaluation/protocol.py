@@ -1,6 +1,6 @@
-"""Who is taught what and asked for what: an evaluation's config, checked and read."""
+"""Evaluation tasks and training jobs of a config, with their fingerprints."""
 
-import hashlib
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -10,199 +10,154 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from personax import methods
+from personax.core import files
 from personax.core.tree import nearest
 from personax.data.published import Subject, read_pairs, read_subjects
+from personax.evaluation.config import BASE, RENDERS, EvalConfig, Row
 from personax.evaluation.draw import CONCEPT
-from personax.evaluation.train_subjects import Lesson
-from personax.loading import Base
+from personax.evaluation.train_subjects import TrainJob
+from personax.loading import EMBEDDED, Base
 from personax.sampling.prompt_terms import parse
 
-WAYS = ("joint", "merge", "add")
-# Rows that nothing is taught for: the floor and the ceiling of what there is to learn.
-BASE, RENDERS = "base", "renders"
 
+class EvalTask(NamedTuple):
+    """A subject, or a pair of subjects, and its prompts."""
 
-class Question(NamedTuple):
-    """One subject, or two, and the prompts that ask for them."""
-
-    name: str  # "dog", of a pair "dog+cat"
+    name: str  # "dog", or "dog+cat" for a pair
     kind: str  # live, object, pair
     subjects: tuple[Subject, ...]
-    templates: tuple[str, ...]  # {} is the subject, {0} and {1} those of a pair
+    templates: tuple[str, ...]  # with {} for the subject, {0} and {1} for a pair
 
     def prompts(self, words: Sequence[str]) -> list[str]:
-        """Every template with these words for the subjects."""
-        return said(self.templates, words)
+        """The templates with `words` for the subjects."""
+        return with_words(self.templates, words)
 
     @property
     def class_words(self) -> list[str]:
-        return [each.class_word for each in self.subjects]
+        return [subject.class_word for subject in self.subjects]
 
 
 class Protocol(NamedTuple):
-    """All questions, and the configs of the rows that are to answer them."""
+    """An evaluation's tasks, and the training config of each row."""
 
-    config: ConfigDict
-    singles: tuple[Question, ...]
-    pairs: tuple[Question, ...]
-    rows: Mapping[str, ConfigDict]  # of personax.train, a subject's own not yet said
+    config: EvalConfig
+    singles: tuple[EvalTask, ...]
+    pairs: tuple[EvalTask, ...]
+    rows: Mapping[str, ConfigDict]  # configs of personax.train, without a subject
+
+    @property
+    def tasks(self) -> dict[str, tuple[EvalTask, ...]]:
+        """{row: its tasks} in the order of the tables, reference rows first."""
+        tasks = self.singles + self.pairs
+        rows = {BASE: tasks}
+        if self.config.subjects.source == EMBEDDED:
+            rows[RENDERS] = tasks
+        rows |= dict.fromkeys(self.rows, self.singles)
+        return rows | dict.fromkeys(self.config.pair_rows, self.pairs)
 
 
-def said(templates: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Templates with words for the subjects, {} of one, {0} and {1} of two.
+def with_words(templates: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Templates with words for the subjects: {} of one, {0} and {1} of two.
 
-    >>> said(["a {} at night"], ["<v1> dog"]), said(["a {1} and a {0}"], ["dog", "cat"])
-    (['a <v1> dog at night'], ['a cat and a dog'])
+    >>> with_words(["a {} at night"], ["<v1> dog"])
+    ['a <v1> dog at night']
+    >>> with_words(["a {1} and a {0}"], ["dog", "cat"])
+    ['a cat and a dog']
     """
     if len(words) == 1:
-        return [each.replace("{}", words[0]) for each in templates]
-    return [each.format(*words) for each in templates]
+        return [template.replace("{}", words[0]) for template in templates]
+    return [template.format(*words) for template in templates]
 
 
-def read_protocol(config: ConfigDict) -> Protocol:
-    """The protocol that a config of configs/evaluate asks for.
+def make_protocol(config: EvalConfig) -> Protocol:
+    """The protocol of a config.
 
-    Raises ValueError or FileNotFoundError in one sentence for whatever does not exist.
+    Raises ValueError or FileNotFoundError for invalid subjects, pairs, training configs
+    and terms.
     """
     source = config.subjects.source
     subjects = read_subjects(source, config.subjects.names)
     pairs = read_pairs(source, config.pairs) if config.pair_rows else ()
-    paired = [name for pair in pairs for name in pair.names]
-    known = subjects | (
-        read_subjects(source, list(dict.fromkeys(paired))) if paired else {}
-    )
-    rows = {name: _row(config, name, row) for name, row in config.rows.items()}
-    for name in (BASE, RENDERS):
-        if name in rows:
-            raise ValueError(f"The row {name} is there anyway; give another name.")
-    for name, row in config.pair_rows.items():
-        if row.of not in rows:
-            raise ValueError(f"{name} is of {row.of!r}; rows: {', '.join(rows)}.")
-        if config.rows[row.of].get("terms", ()):
-            raise ValueError(f"{name} is of {row.of}, whose terms are of one subject.")
-        if row.way not in WAYS:
-            raise ValueError(f"{name}: no way {row.way!r}; ways: {', '.join(WAYS)}.")
-    return Protocol(
-        config,
-        tuple(
-            Question(
-                name,
-                each.kind,
-                (each,),
-                _templates(config, each.kind, each.prompts, f"The subject {name}"),
-            )
-            for name, each in subjects.items()
-            if config.singles
-        ),
-        tuple(
-            Question(
-                "+".join(pair.names),
-                "pair",
-                tuple(known[name] for name in pair.names),
-                _templates(config, "pair", pair.prompts, "+".join(pair.names)),
-            )
-            for pair in pairs
-        ),
-        rows,
-    )
+    paired = list(dict.fromkeys(name for pair in pairs for name in pair.names))
+    by_name = subjects | (read_subjects(source, paired) if paired else {})
+    rows = {name: _train_config(config, name, row) for name, row in config.rows.items()}
+    singles = [
+        EvalTask(
+            name,
+            subject.kind,
+            (subject,),
+            _templates(config, subject.kind, subject.prompts, f"subject {name}"),
+        )
+        for name, subject in subjects.items()
+        if config.singles
+    ]
+    of_pairs = [
+        EvalTask(
+            "+".join(pair.names),
+            "pair",
+            tuple(by_name[name] for name in pair.names),
+            _templates(config, "pair", pair.prompts, f"pair {'+'.join(pair.names)}"),
+        )
+        for pair in pairs
+    ]
+    return Protocol(config, tuple(singles), tuple(of_pairs), rows)
 
 
-def lesson(protocol: Protocol, row: str, subject: Subject, out: pathlib.Path) -> Lesson:
-    """What teaches a row's method one subject."""
+def train_job(
+    protocol: Protocol, row: str, subject: Subject, out: pathlib.Path
+) -> TrainJob:
+    """The job that trains a row's method on one subject."""
     config = protocol.rows[row].copy_and_resolve_references()
-    config.concept.update(_entry(subject))
-    return Lesson(config, _folder(out, row, subject.name, config))
+    config.concept.update(_concept(subject))
+    return TrainJob(config, _folder(out, row, subject.name, config))
 
 
-def joint_lesson(
-    protocol: Protocol, row: str, pair: Question, out: pathlib.Path
-) -> Lesson:
-    """What teaches both of a pair in one training, of as many steps as apart."""
+def joint_train_job(
+    protocol: Protocol, row: str, pair: EvalTask, out: pathlib.Path
+) -> TrainJob:
+    """The job that trains a pair jointly, with the steps of both subjects."""
     config = protocol.rows[row].copy_and_resolve_references()
     config.steps *= len(pair.subjects)
-    entries = [
-        {"placeholder": f"<v{k}>", **_entry(subject)}
+    concepts = [
+        {"placeholder": f"<v{k}>", **_concept(subject)}
         for k, subject in enumerate(pair.subjects, 1)
     ]
-    folder = _folder(out, row, pair.name, [config.to_dict(), entries])
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = folder / "concepts.json"
-    listed.write_text(json.dumps(entries, indent=2) + "\n")
-    config.concepts_list = str(listed)
-    return Lesson(config, folder)
+    folder = _folder(out, row, pair.name, [config.to_dict(), concepts])
+    path = folder / "concepts.json"
+    files.write_json(path, concepts)
+    config.concepts_list = str(path)
+    return TrainJob(config, folder)
 
 
-def _entry(subject: Subject) -> dict[str, str]:
-    """What a config's `concept` says of one subject, and of no other."""
-    return {
-        "images": subject.images,
-        "class_word": subject.class_word,
-        "prior_prompt": subject.prior_prompt,
-        "prior_images": subject.prior_images,
-    }
-
-
-def fingerprint(protocol: Protocol, base: Base, *parts: Any) -> str:
-    """What changes when anything does that a cell depends on."""
+def fingerprint(protocol: Protocol, base: Base, row: str, task: EvalTask) -> str:
+    """A digest of everything that the result of a row and a task depends on."""
     config = protocol.config
-    asked = {key: config[key] for key in ("images", "seed", "draw", "bootstrap")}
-    judges = {key: value for key, value in config.judges.items() if value}
-    given = [config.real, *([config.vqa] if config.vqa else [])]
-    return digest([asked, judges, *given, base.fingerprint, *parts])
+    pair = config.pair_rows.get(row)
+    trained = pair.of if pair else row
+    settings = {
+        "images": config.images,
+        "seed": config.seed,
+        "draw": dataclasses.asdict(config.draw),
+        "bootstrap": config.bootstrap,
+    }
+    record = [
+        *(settings, config.metrics, config.real or ""),
+        *([config.vqa] if config.vqa else []),
+        *(base.fingerprint, row, _record(task), protocol.rows.get(trained)),
+        dataclasses.asdict(pair) if pair else None,
+    ]
+    if trained in config.rows and config.rows[trained].terms:
+        record.append(config.rows[trained].terms)
+    return digest(record)
 
 
 def digest(record: Any) -> str:
-    """Sixteen letters that tell records of plain values apart."""
-    text = json.dumps(record, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, ConfigDict) else str(value)
-
-
-def _folder(out: pathlib.Path, row: str, name: str, record: Any) -> pathlib.Path:
-    # A row that is changed is taught anew, beside what it was.
-    return out / "taught" / row / f"{name}.{digest(record)[:8]}"
-
-
-def _row(config: ConfigDict, name: str, row: ConfigDict) -> ConfigDict:
-    """The row's config of personax.train, with its changes, base and seed."""
-    found = load_config(row.config).lock()
-    try:
-        found.update(row.get("changes", {}))
-    except (KeyError, AttributeError, TypeError) as error:
-        text = str(error.args[0]).rstrip(".")
-        raise ValueError(f"The row {name} changes what {row.config} has not: {text}.")
-    found.base, found.seed = config.base, config.seed
-    found.loading.update(config.loading)
-    found.preview.prompts, found.validation.every = (), 0
-    methods.make(found.method, **found.method_args)
-    _check_terms(name, row.get("terms", ()), found)
-    return found
-
-
-def _check_terms(name: str, terms: Sequence[str], config: ConfigDict) -> None:
-    """ValueError for terms that cannot be drawn with; see draw.py."""
-    for term_spec in map(parse, terms):
-        if term_spec.model not in ("base", CONCEPT):
-            raise ValueError(
-                f"The row {name} has the term {str(term_spec)!r}; the models are "
-                f"base and {CONCEPT}."
-            )
-        if (
-            term_spec.model == "base"
-            and "{}" in term_spec.prompt
-            and config.concept.placeholder
-        ):
-            raise ValueError(
-                f"The row {name} asks the base for {config.concept.placeholder}, which "
-                f"it does not know; the prompt is for {CONCEPT}@ alone."
-            )
+    """A digest of plain values and configs, independent of the order of keys."""
+    return files.digest(json.dumps(record, sort_keys=True, default=_plain))
 
 
 def load_config(path: str) -> ConfigDict:
-    """What a file's `get_config` returns. Raises FileNotFoundError without the file."""
+    """Return `get_config()` of a Python file; FileNotFoundError if there is none."""
     file = pathlib.Path(path)
     if not file.is_file():
         near = nearest(file.name, [each.name for each in file.parent.glob("*.py")])
@@ -213,14 +168,74 @@ def load_config(path: str) -> ConfigDict:
     return module.get_config()
 
 
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else str(value)
+
+
+def _record(task: EvalTask) -> list[Any]:
+    """The task for `digest`; work directories store digests of this very form."""
+    subjects = [
+        (
+            *(each.name, each.images, each.class_word, each.kind, each.prompts),
+            *(each.prior_prompt or "", each.prior_images or ""),
+        )
+        for each in task.subjects
+    ]
+    return [task.name, task.kind, subjects, task.templates]
+
+
+def _concept(subject: Subject) -> dict[str, str]:
+    """The keys of a training config's `concept` that depend on the subject."""
+    return {
+        "images": subject.images,
+        "class_word": subject.class_word,
+        "prior_prompt": subject.prior_prompt or "",
+        "prior_images": subject.prior_images or "",
+    }
+
+
+def _folder(out: pathlib.Path, row: str, name: str, record: Any) -> pathlib.Path:
+    # The digest separates the jobs of different settings of a row.
+    return out / "taught" / row / f"{name}.{digest(record)[:8]}"
+
+
+def _train_config(config: EvalConfig, name: str, row: Row) -> ConfigDict:
+    """The row's training config, with the evaluation's base and seed."""
+    train = load_config(row.config).lock()
+    try:
+        train.update(row.changes)
+    except (KeyError, AttributeError, TypeError) as error:
+        text = str(error.args[0]).rstrip(".")
+        raise ValueError(f"Row {name} has changes that {row.config} rejects: {text}.")
+    train.base, train.seed = config.base, config.seed
+    train.loading.update(config.loading)
+    train.preview.prompts, train.validation.every = (), 0
+    methods.make(train.method, **train.method_args)
+    for term in map(parse, row.terms):
+        if term.model not in ("base", CONCEPT):
+            raise ValueError(
+                f"Row {name} has the term {str(term)!r}; its model must be base or "
+                f"{CONCEPT}."
+            )
+        placeholder = train.concept.placeholder
+        if term.model == "base" and "{}" in term.prompt and placeholder:
+            raise ValueError(
+                f"Row {name} has the term {str(term)!r}, but the base does not know "
+                f"{placeholder}; only {CONCEPT}@ terms can use the prompt."
+            )
+    return train
+
+
 def _templates(
-    config: ConfigDict, kind: str, own: Sequence[str], whose: str
+    config: EvalConfig, kind: str, published: Sequence[str], owner: str
 ) -> tuple[str, ...]:
-    found = tuple(config.prompts[kind]) or tuple(own)
-    if not found:
-        raise ValueError(f"{whose} is asked nothing: prompts.{kind} is empty.")
-    place = "{0}" if kind == "pair" else "{}"
-    wrong = [each for each in found if place not in each]
-    if wrong:
-        raise ValueError(f"The prompt {wrong[0]!r} has no place {place} for {whose}.")
-    return found
+    templates = getattr(config.prompts, kind) or tuple(published)
+    if not templates:
+        raise ValueError(f"The {owner} has no prompts: set prompts.{kind}.")
+    field = "{0}" if kind == "pair" else "{}"
+    for template in templates:
+        if field not in template:
+            raise ValueError(
+                f"The prompt {template!r} of the {owner} does not contain {field}."
+            )
+    return templates

@@ -1,27 +1,26 @@
-// All that is seen is made from the data in the page and from what the filters leave.
+// The report page: filters by method and subject for the table and the pictures.
 
-const methods = [...new Set(data.cells.map((cell) => cell.method))];
-const subjects = [...new Set(data.cells.map((cell) => cell.subject))];
+const methods = [...new Set(data.rows.map((row) => row.method))];
+const subjects = [...new Set(data.results.map((result) => result.subject))];
 const chosen = { methods: new Set(methods), subjects: new Set(subjects) };
-
-const isChosen = (cell) =>
-  chosen.methods.has(cell.method) && chosen.subjects.has(cell.subject);
 
 function start() {
   drawFilters();
-  drawHead();
+  drawTable();
   drawPictures();
+  if (data.scatter) {
+    byId("scatter").src = data.scatter;
+    byId("scatter-section").hidden = false;
+  }
   update();
-  new ResizeObserver(drawScatter).observe(byId("scatter"));
 }
 
 function update() {
-  const left = data.cells.filter(isChosen);
-  const pictures = left.reduce((sum, cell) => sum + cell.shots.length, 0);
-  const rows = means(left);
-  drawRows(rows);
-  drawNotes(rows);
-  drawScatter();
+  const shown = data.results.filter(
+    ({ method, subject }) => chosen.methods.has(method) && chosen.subjects.has(subject),
+  );
+  const pictures = shown.reduce((sum, { samples }) => sum + samples.length, 0);
+  filterRows();
   filterPictures();
   const some = (set, all, what) =>
     set.size === all.length ? count(all.length, what) : `${set.size} of ${count(all.length, what)}`;
@@ -72,11 +71,11 @@ function filter(title, names, set, decorate) {
   return el("fieldset", {}, el("legend", {}, title), el("div", { class: "chips" }, ...chips, both));
 }
 
-// --- Marks: a colour, and after eight methods another shape ---
+// --- Marks: the colours and shapes of scatter.py ---
 
 const COLOURS = [
-  ...["#3b78c3", "#d9822b", "#3c9a5f", "#c4473f"],
-  ...["#8a63b8", "#99703f", "#d065a5", "#5f8f96"],
+  ...["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"],
+  ...["#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"],
 ];
 const SHAPES = [
   (r) => svg("circle", { r }),

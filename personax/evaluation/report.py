@@ -1,63 +1,72 @@
-"""An evaluation as one page: table, scatter and every picture, in a file of its own."""
+"""An evaluation as one self-contained HTML page: means, scatter plot and pictures."""
 
 import math
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from personax.core.files import write_text
 from personax.core.images import Pixels
-from personax.evaluation.means import GROUPS, group_of, measured
-from personax.evaluation.page import data_uri, fill, pictures_of, reduced, tiles
-from personax.evaluation.results import Cell, Column, Shot
+from personax.evaluation.means import GROUPS, Mean, Row, formatted, notes, titled
+from personax.evaluation.page import (
+    data_uri,
+    fill,
+    pictures_of,
+    png_uri,
+    reduced,
+    tiles,
+)
+from personax.evaluation.results import Column, EvalResult, Sample
 
 
 def write_report(
     path: pathlib.Path,
-    cells: Sequence[Cell],
+    results: Sequence[EvalResult],
     columns: Sequence[Column],
     *,
+    rows: Sequence[Row],
     out: pathlib.Path,
     title: str,
     references: Mapping[str, Sequence[Pixels]] = {},
     images: int = 4,
     lossless: bool = True,
-    scatter: tuple[str, str] | None = None,
-    apart: Collection[str] = (),
+    scatter: pathlib.Path | None = None,
 ) -> None:
-    """Writes one HTML file that asks the network for nothing.
+    """Write one HTML file that requests nothing from the network.
 
-    `out` is the folder of the cells' sheets; `references` are the pictures that each
-    subject was taught with, and "dog+cat" has those of both. Of each prompt the first
-    `images` are shown, small ones as they are unless not `lossless`. `scatter` names
-    the columns across and up, and `apart` what is not ranked, as `means` has it. Raises
-    ValueError where there is no cell, for a key without a column and for a sheet that
-    is too small; FileNotFoundError without it.
+    Its table can be sorted, and filtered by method; its pictures can be filtered by
+    method and subject. `rows` are the results' means, `scatter` a PNG file, `out` the
+    folder of the results' sheets and `references` the training pictures of each
+    subject. The first `images` of each prompt are shown; small ones are embedded
+    without loss unless `lossless` is False.
+
+    Raises ValueError without a result and for a sheet that is too small, and
+    FileNotFoundError for a missing sheet.
     """
-    if not cells:
-        raise ValueError("A report needs at least one cell, and nothing was evaluated.")
-    keys = [column.key for column in columns]
-    for key in scatter or ():
-        if key not in keys:
-            raise ValueError(
-                f"The scatter shows {key!r}, and the columns are {', '.join(keys)}."
-            )
-    prompts = list(dict.fromkeys(shot.prompt for cell in cells for shot in cell.shots))
-    numbers, records, rules = {text: i for i, text in enumerate(prompts)}, [], []
-    for number, cell in enumerate(cells):
+    if not results:
+        raise ValueError("A report requires at least one result.")
+    prompts = list(dict.fromkeys(s.prompt for each in results for s in each.samples))
+    index = {text: i for i, text in enumerate(prompts)}
+    records, rules = [], []
+    for number, result in enumerate(results):
         name = f"sheet-{number}"
-        record, rule = _embedded(cell, name, out, images, lossless, numbers)
-        records.append(record | {"values": {key: measured(cell, key) for key in keys}})
+        record, rule = _embedded(result, name, out, images, lossless, index)
+        records.append(record)
         rules.append(rule)
-    subjects = dict.fromkeys(cell.subject for cell in cells)
+    subjects = dict.fromkeys(result.subject for result in results)
     data = {
-        "columns": [column._asdict() for column in columns],
+        "columns": [
+            {"key": each.key, "title": titled(each), "better": each.better}
+            for each in columns
+        ],
         "groups": GROUPS,
-        "scatter": scatter,
-        "apart": list(apart),
+        "rows": [_row(row, columns) for row in rows],
+        "notes": " ".join([*notes(rows), "Best in bold, second underlined."]),
+        "scatter": None if scatter is None else png_uri(scatter),
         "prompts": prompts,
-        "cells": records,
+        "results": records,
         "references": {
             subject: [
                 data_uri(reduced(each)) for each in pictures_of(subject, references)
@@ -65,30 +74,53 @@ def write_report(
             for subject in subjects
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scripts = "report_means", "report_table", "report_scatter", "report_pictures"
-    path.write_text(fill("report", title, data, scripts, sheets="\n".join(rules)))
+    scripts = "report_table", "report_pictures"
+    write_text(path, fill("report", title, data, scripts, sheets="\n".join(rules)))
+
+
+def _row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
+    """A row of the table for report_table.js."""
+    return {
+        "method": row.method,
+        "group": row.group,
+        "unranked": row.unranked,
+        "means": {
+            column.key: _field(column, row.means[column.key])
+            for column in columns
+            if column.key in row.means
+        },
+    }
+
+
+def _field(column: Column, mean: Mean) -> dict[str, Any]:
+    error = None if mean.error is None else formatted(column, mean.error)
+    return {
+        "value": mean.value,
+        "text": formatted(column, mean.value),
+        "error": error,
+        "rank": mean.rank,
+        "subjects": None if mean.complete else mean.subjects,
+    }
 
 
 def _embedded(
-    cell: Cell,
+    result: EvalResult,
     name: str,
     out: pathlib.Path,
     images: int,
     lossless: bool,
-    numbers: Mapping[str, int],
+    prompts: Mapping[str, int],
 ) -> tuple[dict[str, Any], str]:
-    """A cell as report.js reads it, and the style that holds its pictures."""
-    kept = _first_of_each_prompt(cell.shots, images)
-    pictures = tiles(out, cell)
+    """A result for report_pictures.js, and the CSS rule with its pictures."""
+    kept = _first_of_each_prompt(result.samples, images)
+    pictures = tiles(out, result)
     pictures = [reduced(pictures[i]) for i in kept]
-    shots = [cell.shots[i] for i in kept]
+    samples = [result.samples[i] for i in kept]
     record = {
-        "method": cell.method,
-        "subject": cell.subject,
-        "kind": cell.kind,
-        "group": group_of(cell),
-        "shots": [[numbers[shot.prompt], shot.seed, shot.index] for shot in shots],
+        "method": result.method,
+        "subject": result.subject,
+        "kind": result.kind,
+        "samples": [[prompts[s.prompt], s.seed, s.index] for s in samples],
         "sheet": name,
     }
     if not pictures:
@@ -97,25 +129,25 @@ def _embedded(
     height, width = pictures[0].shape[:2]
     exact = min(width, height) <= 64
     url = data_uri(sheet, lossless=exact and lossless)
-    rows = sheet.shape[0] // height
-    record |= {"across": across, "down": rows, "tile": [width, height], "exact": exact}
+    down = sheet.shape[0] // height
+    record |= {"across": across, "down": down, "tile": [width, height], "exact": exact}
     return record, f'.{name} {{ background-image: url("{url}") }}'
 
 
-def _first_of_each_prompt(shots: Sequence[Shot], images: int) -> list[int]:
-    seen: dict[str, int] = {}
+def _first_of_each_prompt(samples: Sequence[Sample], images: int) -> list[int]:
+    counts: dict[str, int] = {}
     kept = []
-    for i, shot in enumerate(shots):
-        seen[shot.prompt] = seen.get(shot.prompt, 0) + 1
-        if seen[shot.prompt] <= images:
+    for i, sample in enumerate(samples):
+        counts[sample.prompt] = counts.get(sample.prompt, 0) + 1
+        if counts[sample.prompt] <= images:
             kept.append(i)
     return kept
 
 
 def _packed(pictures: Sequence[Pixels]) -> tuple[Pixels, int]:
-    """(one sheet, as square as can be, how many are in its row).
+    """(a nearly square sheet, its number of columns).
 
-    A side of a WebP has at most 16383 pixels.
+    A side of a WebP is at most 16383 pixels.
     """
     across = math.ceil(math.sqrt(len(pictures)))
     blank = np.zeros_like(pictures[0])

@@ -1,12 +1,12 @@
-// The pictures: by subject, by prompt, and a card for each method.
+// The pictures: by subject and prompt, with a card per method.
 
 function drawPictures() {
   const pictures = byId("pictures");
   pictures.append(...subjects.map(subjectNode));
-  byId("pictures-note").textContent = data.cells.some((cell) => cell.shots.length)
-    ? "In the same place of two cards stands the same picture of the same seed. A click " +
-      "enlarges one, and arrow keys go on to the next."
-    : "None were kept.";
+  byId("pictures-note").textContent = data.results.some((result) => result.samples.length)
+    ? "Pictures at the same place of two cards have the same seed. Click a picture to " +
+      "enlarge it; arrow keys move to the next."
+    : "No pictures.";
   pictures.addEventListener("click", (event) => {
     const picture = event.target.closest(".picture");
     if (picture) enlarge(picture);
@@ -27,77 +27,77 @@ function drawPictures() {
 }
 
 function subjectNode(subject) {
-  const cells = data.cells.filter((cell) => cell.subject === subject);
-  const prompts = new Set(cells.flatMap((cell) => cell.shots.map(([prompt]) => prompt)));
+  const results = data.results.filter((result) => result.subject === subject);
+  const prompts = new Set(results.flatMap((result) => result.samples.map(([prompt]) => prompt)));
   const onload = ({ target }) => target.classList.toggle("exact", target.naturalWidth <= 64);
   const references = data.references[subject].map((src, i) =>
     el("img", { src, onload, alt: `${subject}, reference ${i + 1}` }),
   );
-  const said = el("span", { class: "soft small" }, "References");
+  const label = el("span", { class: "soft small" }, "References");
   return el(
     "section",
     { class: "subject", "data-subject": subject, "aria-label": subject },
-    el("h3", {}, subject, el("small", {}, cells[0].kind)),
-    references.length ? el("div", { class: "references" }, said, ...references) : null,
-    ...[...prompts].map((prompt) => promptNode(cells, prompt)),
+    el("h3", {}, subject, el("small", {}, results[0].kind)),
+    references.length ? el("div", { class: "references" }, label, ...references) : null,
+    ...[...prompts].map((prompt) => promptNode(results, prompt)),
   );
 }
 
-function promptNode(cells, prompt) {
-  const numbers = (cell) =>
-    cell.shots.flatMap((shot, i) => (shot[0] === prompt ? [i] : []));
-  const own = cells.filter((cell) => numbers(cell).length);
+function promptNode(results, prompt) {
+  const numbers = (result) =>
+    result.samples.flatMap((sample, i) => (sample[0] === prompt ? [i] : []));
+  const own = results.filter((result) => numbers(result).length);
   const seeds = new Set(
-    own.flatMap((cell) => numbers(cell).map((i) => cell.shots[i][1])),
+    own.flatMap((result) => numbers(result).map((i) => result.samples[i][1])),
   );
-  const said = `seed${seeds.size > 1 ? "s" : ""} ${[...seeds].join(", ")}`;
+  const label = `seed${seeds.size > 1 ? "s" : ""} ${[...seeds].join(", ")}`;
   return el(
     "div",
     { class: "prompt" },
-    el("h4", {}, data.prompts[prompt], el("small", {}, said)),
-    el("div", { class: "cards" }, ...own.map((cell) => card(cell, numbers(cell)))),
+    el("h4", {}, data.prompts[prompt], el("small", {}, label)),
+    el("div", { class: "cards" }, ...own.map((result) => card(result, numbers(result)))),
   );
 }
 
-function card(cell, numbers) {
+function card(result, numbers) {
   const n = numbers.length;
   const across = n < 4 ? n : Math.ceil(Math.sqrt(n));
-  const style = `--tiles: ${across}; ${sides(cell, cell.exact ? 96 : 128)}`;
+  const style = `--tiles: ${across}; ${sides(result, result.exact ? 96 : 128)}`;
   return el(
     "figure",
-    { class: "card", "data-method": cell.method, style },
-    el("figcaption", {}, mark(cell.method), breakable(cell.method)),
-    el("div", { class: "tiles" }, ...numbers.map((i) => pictureNode(cell, i))),
+    { class: "card", "data-method": result.method, style },
+    el("figcaption", {}, mark(result.method), breakable(result.method)),
+    el("div", { class: "tiles" }, ...numbers.map((i) => pictureNode(result, i))),
   );
 }
 
-// Small pictures are enlarged by a whole number.
-function sides(cell, most) {
-  const [width, height] = cell.tile;
+// Small pictures are enlarged by an integer factor.
+function sides(result, most) {
+  const [width, height] = result.tile;
   const exactly = most / Math.max(width, height);
-  const times = cell.exact ? Math.max(1, Math.floor(exactly)) : exactly;
-  return `--width: ${Math.round(width * times)}px; --ratio: ${width} / ${height}`;
+  const scale = result.exact ? Math.max(1, Math.floor(exactly)) : exactly;
+  return `--width: ${Math.round(width * scale)}px; --ratio: ${width} / ${height}`;
 }
 
-function pictureNode(cell, i) {
-  const [prompt, seed, index] = cell.shots[i];
-  const title = `${cell.method}: ${data.prompts[prompt]}, seed ${seed}, picture ${index}`;
+function pictureNode(result, i) {
+  const [prompt, seed, index] = result.samples[i];
+  const title = `${result.method}: ${data.prompts[prompt]}, seed ${seed}, picture ${index}`;
   const node = el(
     "button",
     { type: "button", class: "picture", tabindex: -1, title },
-    tile(cell, i, title),
+    tile(result, i, title),
   );
-  node.shot = { cell, i };
+  node.sample = { result, i };
   return node;
 }
 
-// A window on the cell's sheet.
-function tile(cell, i, label) {
-  const { across, down } = cell;
+// One tile of the result's sheet.
+function tile(result, i, label) {
+  const { across, down } = result;
   const part = (at, all) => `${all > 1 ? (100 * at) / (all - 1) : 0}%`;
   const position = `${part(i % across, across)} ${part(Math.floor(i / across), down)}`;
   const style = `--across: ${across}; --down: ${down}; background-position: ${position}`;
-  const names = `tile ${cell.sheet} ${cell.exact ? "exact" : ""}`;
+  const names = `tile ${result.sheet} ${result.exact ? "exact" : ""}`;
   return el("span", { role: "img", "aria-label": label, class: names, style });
 }
 
@@ -109,9 +109,9 @@ function filterPictures() {
     node.hidden = !node.querySelector(".card:not([hidden])");
   }
   for (const node of document.querySelectorAll(".subject")) {
-    const here = node.querySelector(".prompt:not([hidden])");
-    node.hidden = !here || !chosen.subjects.has(node.dataset.subject);
-    // One stop for the tabulator in each subject; arrow keys go on from there.
+    const visiblePrompt = node.querySelector(".prompt:not([hidden])");
+    node.hidden = !visiblePrompt || !chosen.subjects.has(node.dataset.subject);
+    // One tab stop per subject; arrow keys move on from there.
     visible(node).forEach((picture, i) => (picture.tabIndex = i ? -1 : 0));
   }
 }
@@ -127,11 +127,11 @@ function neighbour(picture, key) {
 
 function enlarge(picture) {
   enlarge.picture = picture;
-  const { cell, i } = picture.shot;
-  const [prompt, seed, index] = cell.shots[i];
-  byId("enlarged-picture").replaceChildren(tile(cell, i, picture.title));
-  byId("enlarged-picture").style = sides(cell, Math.min(480, window.innerWidth - 80));
-  byId("enlarged-method").textContent = `${cell.method} · ${cell.subject}`;
+  const { result, i } = picture.sample;
+  const [prompt, seed, index] = result.samples[i];
+  byId("enlarged-picture").replaceChildren(tile(result, i, picture.title));
+  byId("enlarged-picture").style = sides(result, Math.min(480, window.innerWidth - 80));
+  byId("enlarged-method").textContent = `${result.method} · ${result.subject}`;
   byId("enlarged-prompt").textContent = data.prompts[prompt];
   byId("enlarged-seed").textContent = `seed ${seed}, picture ${index}`;
   if (!byId("enlarged").open) byId("enlarged").showModal();

@@ -1,14 +1,22 @@
-// The table: a row for each method, sorted by the column whose head was clicked.
+// The table of means, sorted by the clicked head and filtered by method.
 
 const NONE = "–";
 const order = { key: null, ascending: false };
 
-function drawHead() {
-  const heads = [
-    head({ key: "method", title: "Method", better: "" }),
-    ...data.columns.map(head),
-  ];
-  byId("table").append(el("table", {}, el("thead", {}, el("tr", {}, ...heads))));
+function drawTable() {
+  const heads = [{ key: "method", title: "Method", better: "" }, ...data.columns].map(head);
+  const groups = [...new Set(data.rows.map((row) => row.group))];
+  const bodies = groups.map((group) => {
+    const attributes = { colspan: data.columns.length + 1, scope: "rowgroup" };
+    const name = el("th", attributes, data.groups[group]);
+    const title = groups.length > 1 ? el("tr", { class: "group" }, name) : null;
+    const rows = data.rows.filter((row) => row.group === group);
+    return el("tbody", {}, title, ...rows.map(tableRow));
+  });
+  const top = el("thead", {}, el("tr", {}, ...heads));
+  byId("table").append(el("table", {}, top, ...bodies));
+  const missing = data.rows.some((row) => data.columns.some(({ key }) => !row.means[key]));
+  byId("notes").textContent = data.notes + (missing ? ` ${NONE} was not measured.` : "");
 }
 
 function head(column) {
@@ -16,15 +24,15 @@ function head(column) {
   const button = el(
     "button",
     { type: "button", "aria-label": column.title + better, onclick: () => sort(column) },
-    column.title + arrow(column),
+    column.title,
   );
   return el("th", { scope: "col", "data-key": column.key }, button);
 }
 
-// The first click brings the best to the top, or the first by name; the next turns.
+// The first click puts the best at the top, or the first name; the next one reverses.
 function sort({ key, better }) {
-  const first = key === "method" || better === "lower";
-  order.ascending = order.key === key ? !order.ascending : first;
+  const ascending = key === "method" || better === "lower";
+  order.ascending = order.key === key ? !order.ascending : ascending;
   order.key = key;
   for (const node of document.querySelectorAll("thead th")) {
     if (node.dataset.key === key) {
@@ -33,27 +41,14 @@ function sort({ key, better }) {
       node.removeAttribute("aria-sort");
     }
   }
-  drawRows(means(data.cells.filter(isChosen)));
+  for (const row of sorted(data.rows)) row.node.parentNode.append(row.node);
 }
 
-function drawRows(rows) {
-  const table = document.querySelector("table");
-  for (const body of [...table.tBodies]) body.remove();
-  const groups = [...new Set(rows.map((row) => row.group))];
-  for (const group of groups) {
-    const attributes = { colspan: data.columns.length + 1, scope: "rowgroup" };
-    const name = el("th", attributes, data.groups[group]);
-    const title = groups.length > 1 ? el("tr", { class: "group" }, name) : null;
-    const own = sorted(rows.filter((row) => row.group === group));
-    table.append(el("tbody", {}, title, ...own.map(tableRow)));
-  }
-}
-
+// Rows without a value stay at the end.
 function sorted(rows) {
-  if (!order.key) return rows;
   const sign = order.ascending ? 1 : -1;
   if (order.key === "method") {
-    return rows.sort((a, b) => sign * a.method.localeCompare(b.method));
+    return rows.toSorted((a, b) => sign * a.method.localeCompare(b.method));
   }
   const value = (row) => row.means[order.key]?.value;
   const known = rows.filter((row) => value(row) !== undefined);
@@ -61,46 +56,33 @@ function sorted(rows) {
   return [...known.sort((a, b) => sign * (value(a) - value(b))), ...others];
 }
 
-function tableRow(row) {
-  const names = row.apart ? "name apart" : "name";
-  const name = el("div", { class: names }, mark(row.method), breakable(row.method));
-  return el(
-    "tr",
-    {
-      "data-name": nameOf(row),
-      onmouseenter: () => lightPoint(row, true),
-      onmouseleave: () => lightPoint(row, false),
-    },
-    el("th", { scope: "row" }, name),
-    ...data.columns.map((column) => field(column, row.means[column.key])),
-  );
+function filterRows() {
+  for (const row of data.rows) row.node.hidden = !chosen.methods.has(row.method);
+  for (const body of document.querySelectorAll("tbody")) {
+    body.hidden = !body.querySelector("tr:not(.group):not([hidden])");
+  }
 }
 
-function field(column, mean) {
+function tableRow(row) {
+  const names = row.unranked ? "name unranked" : "name";
+  const name = el("div", { class: names }, mark(row.method), breakable(row.method));
+  row.node = el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, name),
+    ...data.columns.map(({ key }) => field(row.means[key])),
+  );
+  return row.node;
+}
+
+function field(mean) {
   if (!mean) return el("td", { class: "soft", title: "not measured" }, NONE);
-  const { error, whole, subjects } = mean;
+  const { text, error, rank, subjects } = mean;
   return el(
     "td",
     {},
-    el("span", { class: ["plain", "best", "second"][mean.rank] }, shown(column, mean.value)),
-    whole ? null : el("span", { title: `over ${count(subjects, "subject")}` }, "†"),
-    error === null ? null : el("span", { class: "error" }, ` ± ${shown(column, error)}`),
+    el("span", { class: ["plain", "best", "second"][rank] }, text),
+    subjects && el("span", { title: `over ${count(subjects, "subject")}` }, "†"),
+    error && el("span", { class: "error" }, ` ± ${error}`),
   );
-}
-
-const nameOf = (row) => `${row.group} ${row.method}`;
-
-function drawNotes(rows) {
-  const found = rows.flatMap((row) => Object.values(row.means));
-  const missing = (row) => data.columns.some((column) => !row.means[column.key]);
-  const said = {
-    "Means over the chosen subjects.": found.length,
-    "± is the standard error, √(Σ e²) / n of the n subjects’ own errors e: how far other \
-pictures of the same subjects would move the mean.": found.some((mean) => mean.error !== null),
-    "Best bold, second underlined.": found.some((mean) => mean.rank),
-    "† is over fewer subjects than others, and not ranked.": found.some((mean) => !mean.whole),
-    "Italic rows are a floor or a ceiling, and not ranked.": rows.some((row) => row.apart),
-    [`${NONE} was not measured.`]: rows.some(missing),
-  };
-  byId("notes").textContent = Object.keys(said).filter((text) => said[text]).join(" ");
 }

@@ -1,58 +1,58 @@
-"""What an evaluation found of one method on one subject, and the journal of such cells.
+"""Evaluation results and their journal, cells.jsonl."""
 
-A line of cells.jsonl is a cell; a command that was stopped goes on after the last.
-"""
-
-import json
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from personax.training.workdir import write
+from personax.core.files import append_journal, read_journal
+
+JOURNAL = "cells.jsonl"  # a line per method and subject
+# Costs are columns beside the metrics: {column key: attribute of `EvalResult`}.
+COSTS = {"numbers": "num_params", "size": "size", "seconds": "seconds"}
+# The journal's keys where they are not the attribute's name.
+_KEYS = {"num_params": "numbers", "samples": "shots"}
 
 
-class Measured(NamedTuple):
-    """A metric's value over `count` pictures or pairs, and its standard error.
-
-    The error is None where it is not known.
-    """
+class Measurement(NamedTuple):
+    """A metric over `count` pictures or pairs, and its standard error if known."""
 
     value: float
     error: float | None
     count: int
 
 
-class Shot(NamedTuple):
-    """How one picture was asked for: it can be drawn again alone.
+class Sample(NamedTuple):
+    """Identifies one generated picture, so that it can be drawn again.
 
-    The prompt speaks of the class, so that what methods draw of it can be compared.
+    The prompt has the class word in place of the concept, so that pictures of different
+    methods can be matched.
     """
 
     prompt: str
     seed: int
-    index: int  # picture `index` of that seed
+    index: int  # of the seed's pictures
 
 
-class Cell(NamedTuple):
-    """One method on one subject, or on several at once.
+class EvalResult(NamedTuple):
+    """The result of one method on one subject, or on several subjects at once.
 
-    `sheet` is a PNG beside the journal whose tiles are the shots, row by row, each
-    `tile` (width, height) pixels and `columns` to a row.
+    `sheet` is a PNG relative to the work directory. Its tiles are the samples in row
+    order, `columns` per row, each `tile` = (width, height) pixels.
     """
 
     method: str
-    subject: str  # "dog", of several "dog+cat"
+    subject: str  # "dog", or "dog+cat" for several
     kind: str  # live, object, pair
-    fingerprint: str  # of all that it depends on
-    numbers: int  # trained
-    size: int  # bytes on disk
-    seconds: float  # of training
-    metrics: Mapping[str, Measured]
+    fingerprint: str  # digest of everything that the result depends on
+    num_params: int  # trained parameters
+    size: int  # of theta.safetensors, in bytes
+    seconds: float  # training time
+    metrics: Mapping[str, Measurement]
     sheet: str = ""
     tile: tuple[int, int] = (0, 0)
     columns: int = 1
-    shots: tuple[Shot, ...] = ()
-    words: tuple[str, ...] = ()  # what the method's own prompts say for the class words
+    samples: tuple[Sample, ...] = ()
+    words: tuple[str, ...] = ()  # of the subjects in the method's own prompts
 
     @property
     def name(self) -> tuple[str, str]:
@@ -60,44 +60,34 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """How a metric is shown."""
+    """A column of the tables."""
 
-    key: str  # in a cell's `metrics`, or numbers, size, seconds
+    key: str  # of `EvalResult.metrics` or `COSTS`
     title: str
-    better: str = "higher"  # lower, or "" where neither is
+    better: str = "higher"  # or "lower", or "" if neither is better
     digits: int = 3
 
 
-def read(path: pathlib.Path) -> dict[tuple[str, str], Cell]:
-    """{(method, subject): the last cell of that name} of a journal, {} without one.
-
-    What a kill has left of an unfinished line is passed over.
-    """
-    if not path.is_file():
-        return {}
-    whole, _, _ = path.read_text().rpartition("\n")
-    cells = [_cell(json.loads(line)) for line in whole.splitlines()]
-    return {cell.name: cell for cell in cells}
+def read(path: pathlib.Path) -> dict[tuple[str, str], EvalResult]:
+    """{(method, subject): its last result} of a journal, {} if there is no file."""
+    results = map(_from_record, read_journal(path))
+    return {result.name: result for result in results}
 
 
-def mend(path: pathlib.Path) -> None:
-    """Takes an unfinished last line away, so that another can be added."""
-    if path.is_file():
-        whole, newline, rest = path.read_text().rpartition("\n")
-        if rest:
-            write(path, whole + newline)
+def append(path: pathlib.Path, result: EvalResult) -> None:
+    """Append a result to a journal; its sheet must already be written."""
+    record = {_KEYS.get(key, key): value for key, value in result._asdict().items()}
+    append_journal(path, record)
 
 
-def append(path: pathlib.Path, cell: Cell) -> None:
-    """Adds a line to what `mend` has seen; the cell's files must be there."""
-    record = cell._asdict()
-    record["metrics"] = {key: list(found) for key, found in cell.metrics.items()}
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def _cell(record: dict) -> Cell:
-    metrics = {key: Measured(*found) for key, found in record["metrics"].items()}
-    shots = tuple(Shot(*each) for each in record["shots"])
-    tuples = {name: tuple(record[name]) for name in ("tile", "words")}
-    return Cell(**record | {"metrics": metrics, "shots": shots, **tuples})
+def _from_record(record: dict[str, Any]) -> EvalResult:
+    fields = {key: record[_KEYS.get(key, key)] for key in EvalResult._fields}
+    return EvalResult(
+        **fields
+        | {
+            "metrics": {k: Measurement(*v) for k, v in record["metrics"].items()},
+            "samples": tuple(Sample(*each) for each in record["shots"]),
+            "tile": tuple(record["tile"]),
+            "words": tuple(record["words"]),
+        }
+    )

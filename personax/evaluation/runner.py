@@ -1,114 +1,119 @@
-"""The work of an evaluation: teach, draw, measure, cell by cell."""
+"""Run an evaluation: train, sample and score every task of every row."""
 
-import math
 import pathlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
-from safetensors import safe_open
 
-from personax.concepts.bind import Model, with_concepts
-from personax.core import images
+from personax.concepts.bind import Model, from_base
+from personax.core import files, images
 from personax.core.progress import Progress
-from personax.data import concepts, emoji
+from personax.data import concepts
 from personax.evaluation import results
-from personax.evaluation.draw import Draw, Drawn
-from personax.evaluation.metric_registry import measure
+from personax.evaluation.config import BASE, EvalConfig
+from personax.evaluation.draw import Draw, Drawn, make_draw
+from personax.evaluation.metric_registry import make_metrics, score
 from personax.evaluation.oracle_renders import renders
 from personax.evaluation.protocol import (
-    BASE,
-    RENDERS,
+    EvalTask,
     Protocol,
-    Question,
     fingerprint,
-    joint_lesson,
-    lesson,
+    make_protocol,
 )
-from personax.evaluation.results import Cell
-from personax.evaluation.samples import Answer, Judge
-from personax.evaluation.train_subjects import teach
-from personax.loading import EMBEDDED, Base
-from personax.merge import merge, read_captions
+from personax.evaluation.results import EvalResult
+from personax.evaluation.samples import Generations, Metric
+from personax.evaluation.trained_models import TrainedModel, Trainer, trained_models
+from personax.loading import Base, load_base
 
-_BARE = 5  # prompts with the class alone, to see what was forgotten
+_BARE = 5  # prompts without the concept, for prior similarity, class leakage and KID
 
 
-class Bench(NamedTuple):
-    """All that there is to work with."""
+class Runner(NamedTuple):
+    """A loaded evaluation."""
 
     protocol: Protocol
     base: Base
-    plain: Model
+    plain: Model  # the base without concepts
     draw: Draw
-    judges: Sequence[Judge]
+    metrics: Sequence[Metric]
     out: pathlib.Path
-    only: Collection[str] = ()  # the rows to be done here; () are all
+    only: Collection[str] = ()  # the rows to run, all if empty
 
     @property
-    def config(self) -> ConfigDict:
+    def config(self) -> EvalConfig:
         return self.protocol.config
 
 
-class Taught(NamedTuple):
-    """A model that can be asked, and what it cost; the base cost nothing."""
+def open_runner(
+    config: EvalConfig, out: pathlib.Path, only: Collection[str] = ()
+) -> Runner:
+    """Check a config and load its base and metrics.
 
-    model: Model
-    words: Sequence[str]  # for the question's subjects
-    numbers: int = 0
-    size: int = 0
-    seconds: float = 0.0
-    terms: Sequence[str] = ()  # how it is asked, if not by its own prompt alone
-
-
-def evaluate(bench: Bench) -> list[Cell]:
-    """Every cell of the protocol in its order; those in the journal are not done again.
-
-    A cell is written as soon as it is there, with its pictures before it. Of rows that
-    are not to be done here, those that the journal has.
+    Raises ValueError, TypeError or FileNotFoundError for invalid input, before `out` is
+    created.
     """
-    rows = rows_of(bench.protocol)
-    journal = bench.out / "cells.jsonl"
-    results.mend(journal)
-    known = results.read(journal)
+    protocol = make_protocol(config)
+    for name in only:
+        if name not in protocol.tasks:
+            raise ValueError(
+                f"Unknown row {name!r}; expected one of {', '.join(protocol.tasks)}."
+            )
+    base = load_base(config.base, **config.loading)
+    plain = from_base(base)
+    draw = make_draw(base, config.draw)
+    metrics = make_metrics(config, base, plain)
+    out.mkdir(parents=True, exist_ok=True)
+    return Runner(protocol, base, plain, draw, metrics, out, tuple(only))
+
+
+def evaluate(runner: Runner) -> list[EvalResult]:
+    """All results of the protocol, in its order; those in the journal are reused.
+
+    A result is appended to the journal as soon as its pictures are written. Rows that
+    are not in `runner.only` contribute the results that the journal has.
+    """
+    tasks = runner.protocol.tasks
+    journal = runner.out / results.JOURNAL
+    stored = results.read(journal)
     marks = {
-        (row, question.name): _fingerprint(bench, row, question)
-        for row, questions in rows.items()
-        for question in questions
+        (row, task.name): fingerprint(runner.protocol, runner.base, row, task)
+        for row in tasks
+        for task in tasks[row]
     }
     done = {
-        name: known[name]
+        name: stored[name]
         for name, mark in marks.items()
-        if name in known and known[name].fingerprint == mark
+        if name in stored and stored[name].fingerprint == mark
     }
-    wanted = {row: rows[row] for row in bench.only or rows}
-    total = sum(map(len, wanted.values()))
-    initial = sum(row in wanted for row, _ in done)
-    with Progress(total=total, initial=initial, desc="evaluating", unit="cell") as bar:
-        for row, questions in wanted.items():
-            todo = [each for each in questions if (row, each.name) not in done]
-            for question, taught in _taught(bench, row, todo):
-                bar.set_postfix_str(f"{row}, {question.name}", refresh=False)
-                mark = marks[row, question.name]
-                cell = _cell(bench, row, question, taught, mark)
-                results.append(journal, cell)
-                done[cell.name] = cell
+    rows = list(runner.only or tasks)
+    trainer = Trainer(runner.protocol, runner.base, runner.plain, runner.out)
+    total = sum(len(tasks[row]) for row in rows)
+    initial = sum(row in rows for row, _ in done)
+    with Progress(total=total, initial=initial, desc="evaluating", unit="task") as bar:
+        for row in rows:
+            missing = [task for task in tasks[row] if (row, task.name) not in done]
+            for task, trained in trained_models(trainer, row, missing):
+                bar.set_postfix_str(f"{row}, {task.name}", refresh=False)
+                mark = marks[row, task.name]
+                result = _evaluate(runner, row, task, trained, mark)
+                results.append(journal, result)
+                done[result.name] = result
                 bar.update()
     return [done[name] for name in marks if name in done]
 
 
-def to_answer(
-    base: Base, question: Question, pixels: Iterable[images.Pixels], count: int
-) -> Answer:
-    """These pictures, `count` of each of the question's prompts, and its subjects'."""
-    texts = question.prompts(question.class_words)
-    return Answer(
+def to_generations(
+    base: Base, task: EvalTask, pixels: Iterable[images.Pixels], count: int
+) -> Generations:
+    """The record of pictures of a task, `count` of each prompt, for metrics."""
+    texts = task.prompts(task.class_words)
+    return Generations(
         pixels=tuple(pixels),
         texts=tuple(text for text in texts for _ in range(count)),
-        templates=tuple(each for each in question.templates for _ in range(count)),
-        class_words=tuple(question.class_words),
-        targets=tuple(_targets(base, each.images) for each in question.subjects),
+        templates=tuple(each for each in task.templates for _ in range(count)),
+        class_words=tuple(task.class_words),
+        targets=tuple(_targets(base, each.images) for each in task.subjects),
     )
 
 
@@ -117,203 +122,90 @@ def _targets(base: Base, source: str) -> list[images.Pixels]:
     return [images.to_uint8(each) for each in fitted]
 
 
-def rows_of(protocol: Protocol) -> dict[str, tuple[Question, ...]]:
-    """{row: what it is asked}, the floor and the ceiling first."""
-    everything = protocol.singles + protocol.pairs
-    rows = {BASE: everything}
-    if protocol.config.subjects.source == EMBEDDED:
-        rows[RENDERS] = everything
-    rows |= dict.fromkeys(protocol.rows, protocol.singles)
-    return rows | dict.fromkeys(protocol.config.pair_rows, protocol.pairs)
-
-
-def _fingerprint(bench: Bench, row: str, question: Question) -> str:
-    protocol = bench.protocol
-    pair = protocol.config.pair_rows.get(row)
-    teacher = pair.of if pair else row
-    parts = [row, question, protocol.rows.get(teacher), pair]
-    if terms := protocol.config.rows.get(teacher, {}).get("terms", ()):
-        parts.append(terms)
-    return fingerprint(protocol, bench.base, *parts)
-
-
-def _taught(
-    bench: Bench, row: str, questions: Sequence[Question]
-) -> Iterator[tuple[Question, Taught | None]]:
-    """Each question with the model that is to answer it, None for the ceiling."""
-    if not questions:
-        return
-    pair = bench.config.pair_rows.get(row)
-    if row == RENDERS:
-        yield from ((question, None) for question in questions)
-    elif row == BASE:
-        for question in questions:
-            yield question, Taught(bench.plain, question.class_words)
-    elif pair is None:
-        yield from _singles(bench, row, questions)
-    elif pair.way == "joint":
-        yield from _joint(bench, pair.of, questions)
+def _evaluate(
+    runner: Runner, row: str, task: EvalTask, trained: TrainedModel | None, mark: str
+) -> EvalResult:
+    config, before = runner.config, None
+    if trained is None:
+        drawn = renders(task, config.images, config.seed)
     else:
-        for question in questions:
-            yield question, _together(bench, pair.of, question, pair.way)
-
-
-def _singles(bench: Bench, row: str, questions: Sequence[Question]):
-    given = bench.config.rows[row]
-    at_once = given.get("together", bench.config.together)
-    terms = given.get("terms", ())
-    # Those that are taught in turn share a program, and are drawn in between.
-    count = max(at_once, bench.config.together)
-    for start in range(0, len(questions), count):
-        lessons = {
-            question: lesson(bench.protocol, row, question.subjects[0], bench.out)
-            for question in questions[start : start + count]
-        }
-        teach(list(lessons.values()), together=at_once)
-        for question, each in lessons.items():
-            taught = _bound(bench, [each.concept], each.seconds)
-            yield question, taught._replace(terms=terms)
-
-
-def _joint(bench: Bench, row: str, questions: Sequence[Question]):
-    for question in questions:
-        each = joint_lesson(bench.protocol, row, question, bench.out)
-        teach([each])
-        yield question, _bound(bench, [each.concept], each.seconds)
-
-
-def _together(bench: Bench, row: str, question: Question, way: str) -> Taught:
-    """Concepts that were taught apart: side by side, or merged in closed form."""
-    lessons = [
-        lesson(bench.protocol, row, each, bench.out) for each in question.subjects
-    ]
-    teach(lessons)
-    folders = [each.concept for each in lessons]
-    seconds = sum(each.seconds for each in lessons)
-    if way == "merge":
-        out = bench.out / "merged" / row / question.name
-        captions = read_captions(bench.base, bench.config.merge_captions or None)
-        merge(bench.base, folders, out, captions)
-        folders = [out]
-    return _bound(bench, folders, seconds)
-
-
-def _bound(bench: Bench, folders: Sequence[pathlib.Path], seconds: float) -> Taught:
-    files = [folder / "theta.safetensors" for folder in folders]
-    model = with_concepts(bench.plain, bench.base, _named(bench, folders))
-    return Taught(
-        model,
-        [concept.phrase for concept in model.concepts],
-        sum(map(_numbers, files)),
-        sum(file.stat().st_size for file in files),
-        seconds,
-    )
-
-
-def _named(bench: Bench, folders: Sequence[pathlib.Path]) -> list[str]:
-    """Sources for `with_concepts`: of several, each word of its own has a new name."""
-    if len(folders) == 1:
-        return [str(folders[0])]
-    alone = [with_concepts(bench.plain, bench.base, [str(each)]) for each in folders]
-    return [
-        f"<v{k}>={folder}" if model.concepts[0].placeholder else str(folder)
-        for k, (folder, model) in enumerate(zip(folders, alone, strict=True), 1)
-    ]
-
-
-def _numbers(path: pathlib.Path) -> int:
-    with safe_open(path, "numpy") as file:
-        return sum(
-            math.prod(file.get_slice(name).get_shape())
-            for name in file.keys()  # noqa: SIM118, it is no dict
-        )
-
-
-def _cell(
-    bench: Bench, row: str, question: Question, taught: Taught | None, mark: str
-) -> Cell:
-    config, before = bench.config, None
-    if taught is None:
-        drawn = renders(question, emoji.load_sprites(), config.images, config.seed)
-    else:
-        asked = question.prompts(taught.words)
-        drawn = _ask(bench, taught.model, asked, taught.terms)
-        if taught.model is not bench.plain:
-            before = _before(bench, question)
-    answer = _answer(bench, question, taught, drawn, before)
-    sheet = f"sheets/{row}/{question.name}.png"
-    images.write_png(bench.out / sheet, _sheet(drawn.pixels, config.images))
+        prompts = task.prompts(trained.words)
+        drawn = _draw(runner, trained.model, prompts, trained.terms)
+        if trained.model is not runner.plain:
+            before = _base_samples(runner, task)
+    generations = _generations(runner, task, trained, drawn, before)
+    sheet = f"sheets/{row}/{task.name}.png"
+    images.write_png(runner.out / sheet, _sheet(drawn.pixels, config.images))
     height, width = drawn.pixels.shape[1:3]
-    cost = taught or Taught(bench.plain, question.class_words)
-    return Cell(
+    costs = trained or TrainedModel(runner.plain, task.class_words)
+    return EvalResult(
         method=row,
-        subject=question.name,
-        kind=question.kind,
+        subject=task.name,
+        kind=task.kind,
         fingerprint=mark,
-        numbers=cost.numbers,
-        size=cost.size,
-        seconds=cost.seconds,
-        metrics=measure(bench.judges, answer),
+        num_params=costs.num_params,
+        size=costs.size,
+        seconds=costs.seconds,
+        metrics=score(runner.metrics, generations),
         sheet=sheet,
         tile=(width, height),
         columns=config.images,
-        shots=tuple(
-            shot._replace(prompt=text)
-            for shot, text in zip(drawn.shots, answer.texts, strict=True)
+        samples=tuple(
+            sample._replace(prompt=text)
+            for sample, text in zip(drawn.samples, generations.texts, strict=True)
         ),
-        words=tuple(cost.words),
+        words=tuple(costs.words),
     )
 
 
-def _ask(
-    bench: Bench, model: Model, prompts: Sequence[str], terms: Sequence[str] = ()
+def _draw(
+    runner: Runner, model: Model, prompts: Sequence[str], terms: Sequence[str] = ()
 ) -> Drawn:
-    seeds = range(bench.config.seed, bench.config.seed + len(prompts))
-    asked = list(zip(prompts, seeds, strict=True))
-    return bench.draw(model, asked, bench.config.images, terms)
+    seeds = range(runner.config.seed, runner.config.seed + len(prompts))
+    seeded = list(zip(prompts, seeds, strict=True))
+    return runner.draw(model, seeded, runner.config.images, terms)
 
 
-def _answer(
-    bench: Bench,
-    question: Question,
-    taught: Taught | None,
+def _generations(
+    runner: Runner,
+    task: EvalTask,
+    trained: TrainedModel | None,
     drawn: Drawn,
     before: Drawn | None,
-) -> Answer:
-    answer = to_answer(bench.base, question, drawn.pixels, bench.config.images)
-    if before is None or taught is None:
-        return answer
-    answer = answer._replace(latents=drawn.latents, before=before.latents)
-    if taught.terms:
-        return answer  # what its model alone says of others is never drawn
-    answer = answer._replace(model=taught.model)
-    if not all(concept.placeholder for concept in taught.model.concepts):
-        return answer  # the class word is the concept's: it is changed on purpose
-    texts = question.prompts(question.class_words)
-    bare = _ask(bench, taught.model, texts[:_BARE])
-    return answer._replace(
+) -> Generations:
+    generations = to_generations(runner.base, task, drawn.pixels, runner.config.images)
+    if before is None or trained is None:
+        return generations
+    generations = generations._replace(latents=drawn.latents, before=before.latents)
+    if trained.terms:
+        return generations  # the model is not used without the base
+    generations = generations._replace(model=trained.model)
+    if not all(concept.placeholder for concept in trained.model.concepts):
+        return generations  # the class word is the concept: no prompt lacks it
+    texts = task.prompts(task.class_words)
+    bare = _draw(runner, trained.model, texts[:_BARE])
+    return generations._replace(
         bare=tuple(bare.pixels), bare_before=tuple(before.pixels[: len(bare.pixels)])
     )
 
 
-def _before(bench: Bench, question: Question) -> Drawn:
-    """What the base draws of the class, kept beside the journal."""
-    path = bench.out / "base" / f"{question.name}.npz"
-    mark = _fingerprint(bench, BASE, question)
+def _base_samples(runner: Runner, task: EvalTask) -> Drawn:
+    """The base's pictures of the class, cached in the work directory."""
+    path = runner.out / "base" / f"{task.name}.npz"
+    mark = fingerprint(runner.protocol, runner.base, BASE, task)
     if path.is_file():
-        with np.load(path) as found:
-            if str(found["mark"]) == mark:
-                return Drawn((), found["pixels"], found["latents"])
-    drawn = _ask(bench, bench.plain, question.prompts(question.class_words))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    np.savez(unfinished, mark=mark, pixels=drawn.pixels, latents=drawn.latents)
-    unfinished.rename(path)
+        with np.load(path) as cached:
+            if str(cached["mark"]) == mark:
+                return Drawn((), cached["pixels"], cached["latents"])
+    drawn = _draw(runner, runner.plain, task.prompts(task.class_words))
+    arrays: Mapping[str, Any] = {"pixels": drawn.pixels, "latents": drawn.latents}
+    with files.atomic_write(path) as temporary:
+        np.savez(temporary, mark=mark, **arrays)
     return drawn
 
 
 def _sheet(pixels: np.ndarray, columns: int) -> images.Pixels:
-    """The pictures as they are, `columns` to a row."""
+    """The pictures as one image, `columns` per row."""
     n, height, width, _ = pixels.shape
     rows = pixels.reshape(n // columns, columns, height, width, 3)
     return rows.transpose(0, 2, 1, 3, 4).reshape(-1, columns * width, 3)

@@ -1,4 +1,4 @@
-"""What a method answered a question with, and how a judge's numbers are summed up."""
+"""The pictures that metrics score, and how a metric's values are averaged."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
@@ -8,50 +8,49 @@ from jaxtyping import Float, Shaped
 
 from personax.concepts.bind import Model
 from personax.core.images import Pixels
-from personax.evaluation.results import Measured
+from personax.evaluation.results import Measurement
 from personax.metrics.bootstrap import Statistic, standard_error
 
 
-class Answer(NamedTuple):
-    """One method's pictures of one subject or pair, and what they are held against.
+class Generations(NamedTuple):
+    """One model's pictures of a subject or a pair, and their references.
 
-    Rows of pictures are in the order of `texts`, images of a prompt next to each other.
+    `pixels`, `texts` and `templates` have one entry per picture; pictures of one prompt
+    are adjacent.
     """
 
     pixels: tuple[Pixels, ...]
-    texts: tuple[str, ...]  # the prompt of each, class words in the subjects' places
-    templates: tuple[str, ...]  # and as the protocol has it
+    texts: tuple[str, ...]  # prompts, with class words for the subjects
+    templates: tuple[str, ...]  # prompts, with {} or {0} and {1} for the subjects
     class_words: tuple[str, ...]
-    targets: tuple[Sequence[Pixels], ...]  # the pictures of each subject
-    latents: Float[np.ndarray, "n _ _ _"] | None = None
-    before: Float[np.ndarray, "n _ _ _"] | None = (
-        None  # the base's, asked for the class
-    )
-    bare: tuple[Pixels, ...] = ()  # the class without the concept, by the model
-    bare_before: tuple[Pixels, ...] = ()  # by the base
-    model: Model | None = None  # that the concept is bound to
+    targets: tuple[Sequence[Pixels], ...]  # the training pictures of each subject
+    latents: Float[np.ndarray, "n _ _ _"] | None = None  # of `pixels`
+    # The base's latents for `texts`, at the same seeds.
+    before: Float[np.ndarray, "n _ _ _"] | None = None
+    bare: tuple[Pixels, ...] = ()  # the model's for the first texts: no concept in them
+    bare_before: tuple[Pixels, ...] = ()  # the base's for the same texts
+    model: Model | None = None  # with the concepts bound
 
 
-# What can be said of an answer, {column: measured}.
-Judge = Callable[[Answer], dict[str, Measured]]
+# Scores generations: {column key: measurement}, without what does not apply to them.
+Metric = Callable[[Generations], dict[str, Measurement]]
 
 
-def measured(
-    found: Mapping[str, Shaped[np.ndarray, " _"]],
+def summarize(
+    values: Mapping[str, Shaped[np.ndarray, " _"]],
     groups: Sequence[Hashable],
     rounds: int,
     statistic: Statistic = np.mean,
-) -> dict[str, Measured]:
-    """{name: the statistic of its values}, its error by resampling whole groups.
+) -> dict[str, Measurement]:
+    """{name: the statistic of its values}, with a bootstrap error over groups.
 
-    Pictures of one prompt are a group. Without a second group there is no error.
+    `groups` holds the prompt of each value: pictures of one prompt are resampled
+    together. The error is None for a single group.
     """
-    out = {}
-    for name, values in found.items():
+    measurements = {}
+    for name, x in values.items():
         error = None
         if len(set(groups)) > 1:
-            error = standard_error(
-                values, statistic, rounds=rounds, groups=list(groups)
-            )
-        out[name] = Measured(float(statistic(values)), error, len(values))
-    return out
+            error = standard_error(x, statistic, rounds=rounds, groups=list(groups))
+        measurements[name] = Measurement(float(statistic(x)), error, len(x))
+    return measurements

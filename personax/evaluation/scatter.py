@@ -1,40 +1,43 @@
-"""One metric against another as a PNG: a point with error bars for each method."""
+"""Scatter plot of two metrics: a point with error bars per method."""
 
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from personax.evaluation.means import Row, arrow
+from personax.evaluation.means import Row, titled
 from personax.evaluation.results import Column
 
 
 def write_scatter(
     path: pathlib.Path, rows: Sequence[Row], x: Column, y: Column
 ) -> None:
-    """Writes the rows that have both numbers; bars are one standard error.
+    """Write a PNG of the rows that have both means; bars are one standard error.
 
-    Methods on several subjects at once are hollow where there are others, too. Raises
-    ValueError where no row has both numbers.
+    Rows of several subjects at once have hollow markers if there are single subjects as
+    well. Colours and markers are those of report.js. Raises ValueError if no row has
+    both means.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    seen = [row for row in rows if x.key in row.means and y.key in row.means]
-    if not seen:
+    complete = [row for row in rows if x.key in row.means and y.key in row.means]
+    if not complete:
         raise ValueError(f"No method has both {x.title} and {y.title}.")
+    methods = list(dict.fromkeys(row.method for row in rows))
     figure = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    axes.set_xlabel(f"{x.title} {arrow(x)}".rstrip())
-    axes.set_ylabel(f"{y.title} {arrow(y)}".rstrip())
+    axes.set_xlabel(titled(x))
+    axes.set_ylabel(titled(y))
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    mixed = len({row.group for row in seen}) > 1
-    for number, row in enumerate(seen):
+    mixed = len({row.group for row in complete}) > 1
+    for row in complete:
+        number = methods.index(row.method)
         _draw(axes, row, x, y, number, hollow=mixed and row.group == "pair")
     axes.margins(0.12)
-    canvas.draw()  # so that places are known in pixels
-    _label(axes, seen, x, y, canvas.get_renderer())
+    canvas.draw()  # fixes the transform to pixels
+    _label(axes, complete, x, y, canvas.get_renderer())
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -58,7 +61,7 @@ def _draw(
     )
 
 
-# Where a label may stand beside its point, in points, and how it is aligned.
+# Candidate label positions: offset in points, and alignment.
 _PLACES = [
     (far * dx, far * dy, across, up)
     for far in (7, 14, 24, 36)
@@ -72,7 +75,7 @@ _PLACES = [
 
 
 def _label(axes: Any, rows: Sequence[Row], x: Column, y: Column, renderer: Any) -> None:
-    """Each name goes to the first place where it covers least of what is there."""
+    """Place each name where it overlaps points, bars and other names the least."""
     from matplotlib.transforms import Bbox
 
     frame, taken = axes.get_window_extent(renderer), []
@@ -90,15 +93,15 @@ def _label(axes: Any, rows: Sequence[Row], x: Column, y: Column, renderer: Any) 
         ]
     for row in rows:
         at = row.means[x.key].value, row.means[y.key].value
-        tried = []
+        costs = []
         for number, place in enumerate(_PLACES):
             text = _annotate(axes, row.method, at, place)
             box = text.get_window_extent(renderer)
             text.remove()
-            shared = sum(_shared(box, other) for other in taken)
-            outside = box.width * box.height - _shared(box, frame)
-            tried.append((shared + 2 * outside + 3 * number, number, box))
-        _, best, box = min(tried, key=lambda each: each[:2])
+            shared = sum(_overlap(box, other) for other in taken)
+            outside = box.width * box.height - _overlap(box, frame)
+            costs.append((shared + 2 * outside + 3 * number, number, box))
+        _, best, box = min(costs, key=lambda cost: cost[:2])
         _annotate(axes, row.method, at, _PLACES[best], leader=best >= 8)
         taken.append(box)
 
@@ -119,7 +122,7 @@ def _annotate(
     )
 
 
-def _shared(box: Any, other: Any) -> float:
+def _overlap(box: Any, other: Any) -> float:
     wide = min(box.x1, other.x1) - max(box.x0, other.x0)
     high = min(box.y1, other.y1) - max(box.y0, other.y0)
     return max(wide, 0.0) * max(high, 0.0)

@@ -1,15 +1,15 @@
-// One question at a time. The votes are all the state: the next question is the first
-// without one, and undoing takes the last one back.
+// One question at a time. The votes are the whole state: the next question is the first
+// without a vote, and undo removes the last vote.
 
-const PLACE = `personax study ${data.study}`; // in the browser's storage
+const PLACE = `personax study ${data.study}`; // key in localStorage
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie" };
-const ASKED = {
+const QUESTIONS = {
   subject: (several) => `Which shows ${several ? "these subjects" : "this subject"} better?`,
   text: () => "Which fits the text better?",
 };
 
-let keeps = true; // whether the browser stores anything
-let begun = false;
+let stores = true; // whether localStorage works
+let started = false;
 let state = load() ?? { voter: newVoter(), votes: [] };
 
 function start() {
@@ -22,23 +22,23 @@ function start() {
     button.addEventListener("click", () => vote(button.dataset.choice));
   }
   document.addEventListener("keydown", press);
-  begun = state.votes.length > 0;
+  started = state.votes.length > 0;
   save();
   draw();
 }
 
 function press(event) {
-  // A key that is held down votes once, and Alt and ← is the browser's.
+  // A held key votes once; Alt+← belongs to the browser.
   if (event.repeat || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "Backspace") undo();
-  else if (event.key === "Enter" && !begun && event.target.tagName !== "BUTTON") begin();
-  else if (KEYS[event.key] && begun) vote(KEYS[event.key]);
+  else if (event.key === "Enter" && !started && event.target.tagName !== "BUTTON") begin();
+  else if (KEYS[event.key] && started) vote(KEYS[event.key]);
   else return;
   event.preventDefault();
 }
 
 function begin() {
-  begun = true;
+  started = true;
   draw();
 }
 
@@ -57,31 +57,31 @@ function undo() {
 }
 
 function startAgain() {
-  const said = "The votes of this voter are forgotten, unless you have exported them. Go on?";
-  if (!window.confirm(said)) return;
+  const warning = "This deletes the votes of this voter unless you exported them. Continue?";
+  if (!window.confirm(warning)) return;
   state = { voter: newVoter(), votes: [] };
-  begun = false;
+  started = false;
   save();
   draw();
 }
 
-// --- What is seen ---
+// --- View ---
 
 function draw() {
   const [done, all] = [state.votes.length, data.questions.length];
   const question = data.questions[done];
-  byId("intro").hidden = begun;
-  byId("question").hidden = !begun || !question;
-  byId("end").hidden = !begun || Boolean(question);
-  byId("forgetful").hidden = keeps;
+  byId("intro").hidden = started;
+  byId("question").hidden = !started || !question;
+  byId("end").hidden = !started || Boolean(question);
+  byId("forgetful").hidden = stores;
   byId("undo").hidden = done === 0;
   byId("progress").value = done / all;
-  byId("position").textContent = begun && question ? `${done + 1} of ${all}` : "";
+  byId("position").textContent = started && question ? `${done + 1} of ${all}` : "";
   byId("exported").textContent = "";
   byId("tally").textContent = `All ${count(all, "question")} are answered. Please export the \
-votes and send the file to whoever asked you.`;
+votes and send the file to the person who runs the study.`;
   document.activeElement.blur();
-  if (begun && question) drawQuestion(question);
+  if (started && question) drawQuestion(question);
 }
 
 function drawQuestion(question) {
@@ -89,7 +89,7 @@ function drawQuestion(question) {
   const kinds = [...new Set(data.questions.map((each) => each.kind))];
   const part = kinds.indexOf(question.kind) + 1;
   byId("part").textContent = kinds.length > 1 ? `Part ${part} of ${kinds.length}` : "";
-  byId("asked").textContent = ASKED[question.kind](several);
+  byId("task").textContent = QUESTIONS[question.kind](several);
   byId("prompt").textContent = `“${question.prompt}”`;
   byId("references").replaceChildren(
     ...pictures.map((src, i) => fitting(el("img", { alt: `Reference ${i + 1}` }), src)),
@@ -99,26 +99,26 @@ function drawQuestion(question) {
   }
 }
 
-// Small pictures are enlarged pixel for pixel.
+// Small pictures are enlarged without smoothing.
 function fitting(image, src) {
   image.onload = () => image.classList.toggle("exact", image.naturalWidth <= 64);
   image.src = src;
   return image;
 }
 
-// --- What is kept ---
+// --- Storage and export ---
 
 function newVoter() {
   const bytes = crypto.getRandomValues(new Uint8Array(8));
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// null where nothing was kept, or nothing that these questions could have had.
+// null without stored votes, and for votes that do not match the questions.
 function load() {
   try {
-    const found = JSON.parse(localStorage.getItem(PLACE));
-    const fits = found.votes.every(([id], i) => id === data.questions[i]?.id);
-    return fits ? found : null;
+    const stored = JSON.parse(localStorage.getItem(PLACE));
+    const fits = stored.votes.every(([id], i) => id === data.questions[i]?.id);
+    return fits ? stored : null;
   } catch {
     return null;
   }
@@ -128,7 +128,7 @@ function save() {
   try {
     localStorage.setItem(PLACE, JSON.stringify(state));
   } catch {
-    keeps = false;
+    stores = false;
   }
 }
 
@@ -144,7 +144,7 @@ function download() {
   byId("exported").textContent = `Exported as ${link.download}.`;
 }
 
-// The checksum of zip and PNG, of a text in ASCII.
+// CRC-32 of an ASCII text.
 function crc32(text) {
   let sum = ~0;
   for (const letter of text) {

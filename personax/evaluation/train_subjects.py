@@ -25,7 +25,7 @@ from personax.training.workdir import write
 from personax.training.writer import Writer
 
 
-class Lesson(NamedTuple):
+class TrainJob(NamedTuple):
     """A config that teaches one subject, and the folder for what it teaches."""
 
     config: ConfigDict
@@ -45,7 +45,7 @@ class Lesson(NamedTuple):
         return json.loads((self.folder / "taught.json").read_text())["seconds"]
 
 
-def teach(lessons: Sequence[Lesson], *, together: int = 1) -> None:
+def train_jobs(lessons: Sequence[TrainJob], *, together: int = 1) -> None:
     """Teaches those that are not done, `together` at a time.
 
     Their configs may differ in the concept alone. Those whose thetas or batches have
@@ -53,7 +53,7 @@ def teach(lessons: Sequence[Lesson], *, together: int = 1) -> None:
     `personax.train` makes of its config, but for the order of summation. What was
     stopped goes on from its last checkpoint. Raises what `teaching.prepare` raises.
     """
-    alike: dict[str, list[tuple[Lesson, Run]]] = {}
+    alike: dict[str, list[tuple[TrainJob, Run]]] = {}
     run = None
     for lesson in lessons:
         if not lesson.is_done:
@@ -70,7 +70,7 @@ def _shapes(run: Run) -> str:
     return str((theta, [len(each) for each in run.pictures], run.size))
 
 
-def _step(lesson: Lesson, run: Run) -> Callable:
+def _step(lesson: TrainJob, run: Run) -> Callable:
     """The step of all lessons that are alike, over an axis of states and batches."""
     step = make_step(
         run.method,
@@ -81,7 +81,7 @@ def _step(lesson: Lesson, run: Run) -> Callable:
     return jax.jit(jax.vmap(step, in_axes=(0, None, 0)), donate_argnums=0)
 
 
-def _teach(step: Callable, lessons: Sequence[Lesson], runs: Sequence[Run]) -> None:
+def _teach(step: Callable, lessons: Sequence[TrainJob], runs: Sequence[Run]) -> None:
     config, run, count = lessons[0].config, runs[0], len(lessons)
     pairs = [(each.config, own) for each, own in zip(lessons, runs, strict=True)]
     state = stack([first_state(*pair)[0] for pair in pairs])
@@ -116,14 +116,14 @@ def _teach(step: Callable, lessons: Sequence[Lesson], runs: Sequence[Run]) -> No
         write(lesson.folder / "taught.json", json.dumps({"seconds": round(seconds, 2)}))
 
 
-def _checkpoints(lessons: Sequence[Lesson]) -> pathlib.Path:
+def _checkpoints(lessons: Sequence[TrainJob]) -> pathlib.Path:
     """The folder for their common state; of other lessons it would be another one."""
     names = "+".join(each.folder.name for each in lessons)
     mark = hashlib.sha256(names.encode()).hexdigest()[:8]
     return lessons[0].folder / f"checkpoints.{mark}"
 
 
-def _bar(lessons: Sequence[Lesson], start: int) -> Progress:
+def _bar(lessons: Sequence[TrainJob], start: int) -> Progress:
     names = ", ".join(each.folder.name for each in lessons)
     steps = lessons[0].config.steps
     return Progress(
@@ -139,7 +139,7 @@ def _bar(lessons: Sequence[Lesson], start: int) -> Progress:
 def _log(
     pending: list[tuple[int, Metrics]],
     writers: Sequence[Writer],
-    lessons: Sequence[Lesson],
+    lessons: Sequence[TrainJob],
 ) -> None:
     """Writes what is pending; ends the run where a number is none."""
     for step, metrics in jax.device_get(pending):

@@ -1,22 +1,22 @@
-"""The embedded world: the one place where the library reaches the data of its base.
+"""The world of the embedded base: its captions, classes, scenes and renders.
 
-Everything outside `personax.data` that needs captions, scenes or renders of the world
-which the embedded base was trained on asks here, so that another world replaces it in
-one file.
+The only module outside `personax.data` that imports `personax.data.emoji`.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from personax.core.images import Pixels
 from personax.core.tree import nearest
 from personax.data import emoji
+from personax.data.emoji import prompts
 
 
 def captions(count: int) -> list[str]:
-    """Captions of `count` scenes, always the same."""
+    """The captions of the first `count` scenes of a fixed seed."""
     sprites = emoji.load_sprites()
     rngs = [np.random.default_rng((0, index)) for index in range(count)]
     scenes = [emoji.choose(rng, sprites) for rng in rngs]
@@ -27,15 +27,15 @@ def captions(count: int) -> list[str]:
 
 
 def classes_called(class_word: str) -> tuple[str, ...]:
-    """The world's classes that captions call by this word.
+    """The classes whose caption word is `class_word`.
 
-    Raises ValueError, naming the nearest words, where there is none.
+    Raises ValueError, which lists the nearest words, if no class has it.
     """
     words = {name: emoji.class_word(name) for name in emoji.CLASSES}
     classes = tuple(name for name, word in words.items() if word == class_word)
     if not classes:
         raise ValueError(
-            f"The embedded world has no class {class_word!r}. Nearest: "
+            f"The emoji world has no class {class_word!r}; nearest: "
             f"{nearest(class_word, dict.fromkeys(words.values()))}."
         )
     return classes
@@ -44,10 +44,10 @@ def classes_called(class_word: str) -> tuple[str, ...]:
 def class_scenes(
     class_word: str, seed: int
 ) -> tuple[Callable[[int], str], Callable[[int], Pixels]]:
-    """(caption, render) of scene `index` of a class, as functions of the index.
+    """(caption, render) of a class's scenes, as functions of a scene's index.
 
-    Every caption names the class. Bundled subjects are in no scene. Raises what
-    `classes_called` raises.
+    Every caption names the class; bundled subjects do not appear. Raises ValueError for
+    a class that does not exist.
     """
     classes, sprites = classes_called(class_word), emoji.load_sprites()
 
@@ -55,7 +55,7 @@ def class_scenes(
         rng = np.random.default_rng((seed, index))
         scene = emoji.choose(rng, sprites, classes=classes)
         wording = emoji.phrase(rng, scene)
-        # The world also says "an animal", "wearing a crown" or only "at night".
+        # Captions may also use a broader class, an accessory or the place alone.
         place = "said" if wording.place == "alone" else wording.place
         wording = dataclasses.replace(wording, broader=None, subject=True, place=place)
         return rng, scene, emoji.caption(scene, wording)
@@ -65,3 +65,29 @@ def class_scenes(
         return emoji.render(rng, sprites, scene)
 
     return lambda index: choose(index)[2], render
+
+
+def class_word(name: str) -> str:
+    """The word that captions use for a class, such as "dog" for "dog-face"."""
+    return emoji.class_word(name)
+
+
+def prompt_attributes(template: str) -> dict[str, str]:
+    """{classifier head: word} that a prompt with {} for its subject names."""
+    return prompts.attributes(template)
+
+
+def render_prompt(
+    template: str, subjects: Sequence[str], rng: np.random.Generator
+) -> Pixels:
+    """A render of bundled subjects in a random scene that fits a prompt.
+
+    Raises ValueError for a subject that is not bundled.
+    """
+    sprites = _sprites()
+    chosen = [emoji.subject(name).sprite for name in subjects]
+    scene = prompts.scene_for(template, chosen, sprites, rng)
+    return emoji.render(rng, sprites, scene)
+
+
+_sprites = functools.cache(emoji.load_sprites)

@@ -1,38 +1,29 @@
-"""In how many pictures the attribute is there that was asked for."""
+"""Attribute accuracy: the share of pictures that show an expected attribute."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
-
-from personax.core.images import Pixels
-
-Pictures = Sequence[Pixels] | UInt8[np.ndarray, "_ _ _ 3"]
-# Says of each picture one word, or all words that hold.
-Judge = Callable[[Pictures], Sequence[str | Collection[str]]]
+from jaxtyping import Int
 
 
 def attribute_ratio(
-    judge: Judge, pixels: Pictures, wanted: str | Sequence[str]
+    labels: Sequence[str | Collection[str]], expected: str | Sequence[str]
 ) -> Int[np.ndarray, " n"]:
-    """1 for each picture in which the judge sees what was wanted, else 0.
+    """1 for each picture whose labels include the expected word, else 0.
 
-    Their mean is the attribute ratio, 0 to 1, of concept-centric personalisation, whose
-    paper does not name its judge. `wanted` is one word for all pictures, or one for
-    each, in the judge's own vocabulary: one that it never says is never seen. Raises
-    ValueError for no pictures, and where words are not one for each picture.
+    The mean is the attribute ratio in [0, 1] of concept-centric personalisation (Cao et
+    al. 2023), whose paper does not name its predictor. `labels` has one word per
+    picture, or all words that apply to it; `expected` is one word, or one per picture.
+    Raises ValueError for no pictures, and for another number of expected words.
     """
-    if not len(pixels):
-        raise ValueError("An attribute ratio needs pictures, and there are none.")
-    words = [wanted] * len(pixels) if isinstance(wanted, str) else list(wanted)
-    if len(words) != len(pixels):
-        raise ValueError(f"{len(words)} words are wanted in {len(pixels)} pictures.")
-    seen = judge(pixels)
-    if len(seen) != len(pixels):
-        raise ValueError(f"The judge says {len(seen)} words of {len(pixels)} pictures.")
-    return np.array([_says(each, word) for each, word in zip(seen, words, strict=True)])
+    if not len(labels):
+        raise ValueError("An attribute ratio requires pictures.")
+    words = [expected] * len(labels) if isinstance(expected, str) else list(expected)
+    if len(words) != len(labels):
+        raise ValueError(f"{len(words)} expected words for {len(labels)} pictures.")
+    return np.array([_matches(*pair) for pair in zip(labels, words, strict=True)])
 
 
-def _says(seen: str | Collection[str], word: str) -> int:
-    # "hat" is in the string "top-hat", but not what it says.
-    return int(word == seen if isinstance(seen, str) else word in seen)
+def _matches(label: str | Collection[str], word: str) -> int:
+    # "hat" is a substring of "top-hat", but another word.
+    return int(word == label if isinstance(label, str) else word in label)

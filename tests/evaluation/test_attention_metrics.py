@@ -1,4 +1,4 @@
-"""The judge of attention against maps that are taken and summed up by hand."""
+"""The metric of attention against maps that are taken and summed up by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from personax.core.tree import flat, nest
 from personax.diffusion import schedule
 from personax.diffusion.denoiser import encode, predict
 from personax.evaluation.attention_metrics import activation
-from personax.evaluation.samples import Answer
+from personax.evaluation.samples import Generations
 from personax.loading import load_base
 from personax.methods import Concept
 from personax.networks.tokenizer import tokenize
@@ -35,7 +35,7 @@ def answer(model, phrase="big dog", word="dog"):
     """Two pictures of each prompt, of which the first is looked at."""
     before = np.random.default_rng(0).normal(size=(4, 8, 8, 4)).astype(np.float32)
     templates = tuple(each for each in TEMPLATES for _ in range(2))
-    return Answer(
+    return Generations(
         pixels=(),
         texts=tuple(each.replace("{}", word) for each in templates),
         templates=templates,
@@ -83,8 +83,8 @@ def test_it_is_the_mean_probability_where_the_base_s_map_is_above_half(plain):
     assert (found.count, found.error > 0) == (2, True)
 
 
-def test_nothing_is_said_where_no_prompt_has_the_class_word(plain):
-    judge = activation(plain, 20, seed=3)
-    assert judge(answer(plain, phrase="big one")) == {}
-    assert judge(answer(plain)._replace(model=None)) == {}
-    assert judge(answer(plain)._replace(before=None)) == {}
+def test_it_does_not_apply_without_the_class_word_or_the_base_s_latents(plain):
+    metric = activation(plain, 20, seed=3)
+    assert metric(answer(plain, phrase="big one")) == {}
+    assert metric(answer(plain)._replace(model=None)) == {}
+    assert metric(answer(plain)._replace(before=None)) == {}

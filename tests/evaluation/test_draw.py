@@ -1,13 +1,13 @@
-"""Pictures drawn many at once, by terms of two models as well."""
+"""Batched sampling, with terms of two models as well."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from personax.concepts.bind import from_base
 from personax.diffusion.solvers import SOLVERS
+from personax.evaluation.config import DrawConfig
 from personax.evaluation.draw import make_draw
 from personax.loading import load_base
 from personax.sampling.prompt_terms import TermSpec, to_terms
@@ -27,10 +27,13 @@ def test_terms_are_those_of_sample_with_the_base_s_unconditional_one(base):
     unet = jax.tree.map(lambda x: 1.1 * x, plain.denoiser.params["unet"])
     params = plain.denoiser.params | {"unet": unet}
     model = plain._replace(denoiser=plain.denoiser.replace(params=params))
-    draw = make_draw(base, ConfigDict(SETTINGS))
+    draw = make_draw(base, DrawConfig(**SETTINGS))
     asked = [("a photo of a dog", 3), ("a cat", 4)]
     found = draw(model, asked, 2, ("concept@1.5:", "2.5:{} at night"))
-    assert [shot.prompt for shot in found.shots[::2]] == ["a photo of a dog", "a cat"]
+    assert [sample.prompt for sample in found.samples[::2]] == [
+        "a photo of a dog",
+        "a cat",
+    ]
 
     models = {"base": plain, "face": model}
     term_specs = [TermSpec("", 1.5, "face"), TermSpec("a cat at night", 2.5)]

@@ -14,10 +14,11 @@ import scipy.stats
 from personax import study as command
 from personax.core.images import write_png
 from personax.evaluation import results as journal
-from personax.evaluation.preference_study import Ballot, build, read_key, score, wilson
+from personax.evaluation.preference_rates import score, wilson
+from personax.evaluation.preference_study import Ballot, build, read_key
 from tests.browser import browser, complaints
 from tests.commands.test_commands import run
-from tests.evaluation.test_report import colour, make_cells
+from tests.evaluation.test_report import colour, make_results
 from tests.refusing import refused
 
 PAIR = "custom_diffusion", "infusion"
@@ -31,8 +32,8 @@ FLAGS = {
 def run_folder(tmp_path_factory):
     """An evaluation of 3 methods, 2 subjects, and 6 pictures of each."""
     folder = tmp_path_factory.mktemp("run")
-    for cell in make_cells(folder):
-        journal.append(folder / "cells.jsonl", cell)
+    for result in make_results(folder):
+        journal.append(folder / "cells.jsonl", result)
     for name, shade in (("dog", 10), ("cat", 240)):
         for i in range(2):
             pixels = np.full((16, 16, 3), shade, np.uint8)
@@ -91,15 +92,12 @@ def vote_for(key, method, tie=()):
 
 
 def test_questions_are_spread_over_pairs_kinds_sides_and_subjects(run_folder, tmp_path):
-    cells = list(journal.read(run_folder / "cells.jsonl").values())
-    black = np.zeros((16, 16, 3), np.uint8)
     options = {
-        "out": run_folder,
         "methods": ["custom_diffusion", "infusion", "base"],
-        "references": {"dog": [black], "cat": [black]},
+        "references": run_folder / "references",
         "questions": 24,
     }
-    key = read_key(build(tmp_path / "one.html", cells, **options))
+    key = read_key(build(tmp_path / "one.html", run_folder, **options))
     asked = key["questions"]
     by_pair = {}
     for q in asked:
@@ -109,14 +107,14 @@ def test_questions_are_spread_over_pairs_kinds_sides_and_subjects(run_folder, tm
     for pair, own in by_pair.items():
         assert Counter(q["left"] == pair[1] for q in own) == {True: 2, False: 2}
         assert Counter(q["subject"] for q in own) == {"dog": 2, "cat": 2}
-        shots = {(q["subject"], q["prompt"], q["seed"], q["index"]) for q in own}
-        assert len(shots) == 4
+        samples = {(q["subject"], q["prompt"], q["seed"], q["index"]) for q in own}
+        assert len(samples) == 4
     # One kind after the other.
     kinds = [q["kind"] for q in asked]
     assert kinds in (["subject"] * 12 + ["text"] * 12, ["text"] * 12 + ["subject"] * 12)
-    again = build(tmp_path / "two.html", cells, **options)
+    again = build(tmp_path / "two.html", run_folder, **options)
     assert read_key(again) == key
-    other = read_key(build(tmp_path / "three.html", cells, seed=1, **options))
+    other = read_key(build(tmp_path / "three.html", run_folder, seed=1, **options))
     assert other["questions"] != asked
     assert other["study"] != key["study"]
 
@@ -198,7 +196,7 @@ def score_interval(wins, votes):
 
 def check_question(driver, question):
     """The page shows the key's question: words, references, and which is where."""
-    asked = driver.find_element("id", "asked").text
+    asked = driver.find_element("id", "task").text
     assert ("subject" in asked) == (question["kind"] == "subject")
     assert question["prompt"] in driver.find_element("id", "prompt").text
     shade = {"dog": 10, "cat": 240}[question["subject"]]
@@ -208,9 +206,9 @@ def check_question(driver, question):
         for m in ("custom_diffusion", "infusion", "base")
         for s in ("dog", "cat")
     ]
-    shot = 3 * question["seed"] + question["index"]
+    sample = 3 * question["seed"] + question["index"]
     assert pixels(driver, "#pair img") == [
-        list(colour(names.index(f"{question[side]}.{question['subject']}"), shot))
+        list(colour(names.index(f"{question[side]}.{question['subject']}"), sample))
         for side in ("left", "right")
     ]
 
@@ -304,9 +302,7 @@ def test_score_writes_the_table_as_csv_and_json(built, call, tmp_path, capsys):
     assert [float(row["rate"]) for row in rows] == [r["rate"] for r in said["rates"]]
 
 
-def test_foreign_and_edited_files_are_refused_in_one_sentence(
-    built, call, tmp_path, capsys
-):
+def test_foreign_and_edited_files_are_refused(built, call, tmp_path, capsys):
     page, key = built
     study = page.with_suffix(".json")
     good = vote_for(key, "infusion")
@@ -319,20 +315,24 @@ def test_foreign_and_edited_files_are_refused_in_one_sentence(
         return write_votes(tmp_path / name, key, votes, **changes)
 
     assert "another study" in refusal(votes("a.json", study="0" * 32))
-    assert "votes do not fit its checksum" in refusal(
+    assert "votes do not match its checksum" in refusal(
         votes("b.json", votes=good[1:], sum="00")
     )
     single = votes("c.json")
     single.write_text(single.read_text().replace('"left"', '"left", 1'))
-    assert "not in pairs" in refusal(single)
-    assert "no votes yet" in refusal(votes("d.json", votes=[]))
-    assert "does not ask" in refusal(votes("e.json", votes=[["q999", "left"]]))
-    assert "does not ask" in refusal(votes("f.json", votes=[["q001", "both"]]))
-    assert "no votes of a study" in refusal(study)
-    assert "holds no JSON object" in refusal(page)
+    assert "not pairs" in refusal(single)
+    assert "has no votes." in refusal(votes("d.json", votes=[]))
+    assert "do not belong to this study" in refusal(
+        votes("e.json", votes=[["q999", "left"]])
+    )
+    assert "do not belong to this study" in refusal(
+        votes("f.json", votes=[["q001", "both"]])
+    )
+    assert "no votes of the format" in refusal(study)
+    assert "is not a JSON object" in refusal(page)
     assert "There is no file" in refusal(tmp_path / "gone.json")
     assert "the same voter" in refusal(votes("g.json"), votes("h.json"))
-    assert "is not the key" in refusal(votes("i.json"), study=votes("j.json"))
+    assert "is not a study's key" in refusal(votes("i.json"), study=votes("j.json"))
     edited = tmp_path / "edited.json"
     edited.write_text(
         study.read_text().replace('"left": "infusion"', '"left": "base"', 1)
@@ -340,27 +340,25 @@ def test_foreign_and_edited_files_are_refused_in_one_sentence(
     assert "was edited" in refusal(votes("k.json"), study=edited)
 
 
-def test_what_cannot_be_asked_is_said_in_one_sentence(
-    run_folder, call, tmp_path, capsys
-):
+def test_invalid_studies_are_refused(run_folder, call, tmp_path, capsys):
     def refusal(run=run_folder, **flags):
         command_of = functools.partial(
             call, **{"out": str(tmp_path / "s.html")} | flags
         )
         return refused(capsys, command_of, "build", run)
 
-    assert "'x'; evaluated were: custom_diffusion, inf" in refusal(methods="x,base")
-    assert "at least two methods" in refusal(methods="base")
-    assert "at least two methods" in refusal(methods="base,base")
+    assert "'x'; evaluated methods: custom_diffusion, inf" in refusal(methods="x,base")
+    assert "at least two different methods" in refusal(methods="base")
+    assert "at least two different methods" in refusal(methods="base,base")
     assert "share 12 pictures" in refusal()
     assert "too few" in refusal(questions=1)
-    assert "holds no evaluation" in refusal(run=tmp_path)
+    assert "has no evaluation" in refusal(run=tmp_path)
     assert "no folder" in refusal(references=str(tmp_path / "gone"))
-    assert "its key is called .json" in refusal(out=str(tmp_path / "s.json"))
+    assert "the suffix of the key" in refusal(out=str(tmp_path / "s.json"))
     dog = tmp_path / "references" / "dog" / "0.png"
     write_png(dog, np.zeros((16, 16, 3), np.uint8))
     only_dog = str(tmp_path / "references")
     assert "cat has no reference" in refusal(questions=8, references=only_dog)
     assert not list(tmp_path.glob("s.*"))
-    assert "Either personax.study build" in refused(capsys, call, "built")
+    assert "Usage: personax.study build" in refused(capsys, call, "built")
     assert "--study study.json" in refused(capsys, call, "score", "votes.json")

@@ -1,15 +1,16 @@
-"""An evaluation's config: what it is read as, and what is refused in one sentence."""
+"""An evaluation's config: its tasks, jobs and fingerprints, and invalid values."""
 
 import pytest
 from ml_collections import ConfigDict
 
 from configs.evaluate import common, emoji
+from personax.evaluation.config import DrawConfig, read_config
 from personax.evaluation.protocol import (
     digest,
     fingerprint,
-    joint_lesson,
-    lesson,
-    read_protocol,
+    joint_train_job,
+    make_protocol,
+    train_job,
 )
 from personax.loading import load_base
 
@@ -29,8 +30,8 @@ def config():
     return config
 
 
-def test_questions_have_their_kind_s_prompts_with_the_words_in(config):
-    protocol = read_protocol(config)
+def test_tasks_have_the_prompts_of_their_kind(config):
+    protocol = make_protocol(read_config(config))
     dog, backpack = protocol.singles
     assert dog.prompts(["<v1> dog"]) == [
         "a photo of a <v1> dog",
@@ -44,50 +45,55 @@ def test_questions_have_their_kind_s_prompts_with_the_words_in(config):
 
 def test_a_row_is_its_config_with_its_changes(config):
     config.seed = 7
-    row = read_protocol(config).rows["lora"]
+    row = make_protocol(read_config(config)).rows["lora"]
     assert (row.method, row.optimizer.eps, row.seed) == ("lora", 1e-6, 7)
     assert row.preview.prompts == ()
 
 
-def test_a_lesson_differs_from_its_row_in_the_concept_alone(config, tmp_path):
-    protocol = read_protocol(config)
+def test_a_job_differs_from_its_row_in_the_concept_alone(config, tmp_path):
+    protocol = make_protocol(read_config(config))
     subject = protocol.singles[1].subjects[0]
-    ours = lesson(protocol, "lora", subject, tmp_path).config.to_dict()
+    ours = train_job(protocol, "lora", subject, tmp_path).config.to_dict()
     row = protocol.rows["lora"].to_dict()
     differing = [key for key in row if ours[key] != row[key]]
     assert differing == ["concept"]
     assert ours["concept"]["class_word"] == "backpack"
 
 
-def test_a_joint_lesson_names_both_and_sees_each_as_often_as_alone(config, tmp_path):
-    protocol = read_protocol(config)
+def test_a_joint_job_has_both_concepts_and_both_subjects_steps(config, tmp_path):
+    protocol = make_protocol(read_config(config))
     (pair,) = protocol.pairs
-    made = joint_lesson(protocol, "lora", pair, tmp_path)
+    made = joint_train_job(protocol, "lora", pair, tmp_path)
     assert made.config.steps == 2 * protocol.rows["lora"].steps
     listed = (made.folder / "concepts.json").read_text()
     assert '"placeholder": "<v2>"' in listed
     assert '"class_word": "fox"' in listed
 
 
-def test_what_is_changed_is_taught_elsewhere(config, tmp_path):
-    first = read_protocol(config)
+def test_changes_of_a_row_move_its_jobs(config, tmp_path):
+    first = make_protocol(read_config(config))
     subject = first.singles[0].subjects[0]
     config.rows.lora.changes.optimizer.eps = 1e-7
-    other = read_protocol(config)
+    other = make_protocol(read_config(config))
     folders = [
-        lesson(each, "lora", subject, tmp_path).folder for each in (first, other)
+        train_job(each, "lora", subject, tmp_path).folder for each in (first, other)
     ]
     assert folders[0].parent == folders[1].parent
     assert folders[0] != folders[1]
 
 
-def test_a_fingerprint_changes_with_whatever_a_cell_depends_on(config):
+def test_a_fingerprint_depends_on_the_settings(config):
     base = load_base("emoji")
-    marks = {fingerprint(read_protocol(config), base, "lora")}
+
+    def mark():
+        protocol = make_protocol(read_config(config))
+        return fingerprint(protocol, base, "lora", protocol.singles[0])
+
+    marks = {mark()}
     for key, value in {"images": 2, "seed": 1, "bootstrap": 9}.items():
         with config.unlocked():
             before, config[key] = config[key], value
-        marks.add(fingerprint(read_protocol(config), base, "lora"))
+        marks.add(mark())
         config[key] = before
     assert len(marks) == 4
     assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
@@ -98,11 +104,11 @@ def test_a_fingerprint_changes_with_whatever_a_cell_depends_on(config):
     [
         (
             lambda c: c.rows.lora.changes.update({"optimiser": {}}),
-            "The row lora changes what configs/emoji_lora.py has not: .*optimiser",
+            "Row lora has changes that configs/emoji_lora.py rejects: .*optimiser",
         ),
         (
             lambda c: c.rows.lora.changes.update({"steps": "many"}),
-            "The row lora changes what configs/emoji_lora.py has not: .*steps",
+            "Row lora has changes that configs/emoji_lora.py rejects: .*steps",
         ),
         (
             lambda c: c.rows.lora.update({"config": "configs/emoji_lora2.py"}),
@@ -110,36 +116,36 @@ def test_a_fingerprint_changes_with_whatever_a_cell_depends_on(config):
         ),
         (
             lambda c: c.pair_rows.both.update({"of": "dora"}),
-            "both is of 'dora'; rows: lora",
+            "pair_rows.both.of is 'dora'; expected one of the rows lora",
         ),
         (
             lambda c: c.pair_rows.both.update({"way": "sum"}),
-            "both: no way 'sum'; ways: joint, merge, add",
+            "Unknown pair_rows.both.way 'sum'; expected one of joint, merge, add",
         ),
         (
             lambda c: c.rows.update({"base": c.rows.lora}),
-            "The row base is there anyway",
+            "The row name base is reserved",
         ),
         (
             lambda c: c.prompts.update({"object": ()}),
-            "The subject backpack is asked nothing: prompts.object is empty",
+            "The subject backpack has no prompts: set prompts.object",
         ),
         (
             lambda c: c.prompts.update({"live": ("a dog",)}),
-            r"The prompt 'a dog' has no place {} for The subject dog",
+            r"The prompt 'a dog' of the subject dog does not contain {}",
         ),
         (lambda c: c.subjects.update({"names": ("dogg",)}), "has no 'dogg'"),
     ],
 )
-def test_what_does_not_exist_is_said_in_one_sentence(config, change, message):
+def test_invalid_values_are_refused(config, change, message):
     with config.unlocked():
         change(config)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        read_protocol(config)
+        make_protocol(read_config(config))
 
 
 def test_the_leaderboard_has_every_method():
-    protocol = read_protocol(emoji.get_config())
+    protocol = make_protocol(read_config(emoji.get_config()))
     assert len(protocol.singles) == 12
     assert {row.method for row in protocol.rows.values()} == {
         *("custom_diffusion", "class_diffusion", "dreambooth", "textual_inversion"),
@@ -154,20 +160,36 @@ def test_the_leaderboard_has_every_method():
     [
         (
             ("face@1.5:",),
-            "the term 'face@1.5:', and there are the models base and con",
+            "the term 'face@1.5:'; its model must be base or concept",
         ),
         (("concept:1",), "not of the form"),
-        (("concept@1.5:", "2.5:{}"), "asks the base for <v1>, which it does not know"),
+        (("concept@1.5:", "2.5:{}"), "but the base does not know <v1>"),
     ],
 )
 def test_terms_that_cannot_be_drawn_with_are_refused(config, terms, says):
     config.rows.lora.terms = terms
     config.pair_rows = ConfigDict()
     with pytest.raises(ValueError, match=says):
-        read_protocol(config)
+        make_protocol(read_config(config))
 
 
-def test_a_pair_is_not_asked_by_terms(config):
+def test_a_pair_of_a_row_with_terms_is_refused(config):
     config.rows.lora.terms = ("concept@1.5:{}",)
-    with pytest.raises(ValueError, match="both is of lora, whose terms are of one"):
-        read_protocol(config)
+    with pytest.raises(
+        ValueError, match="pair_rows.both.of is lora, whose terms are for one subject"
+    ):
+        make_protocol(read_config(config))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"solver": "ddimm"}, "Unknown draw.solver 'ddimm'; expected one of ddim, "),
+        ({"solver": "plms", "eta": 1.0}, "eta requires solver ddim, not plms"),
+        ({"eta": 1.5}, "eta"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_invalid_sampler_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DrawConfig(**settings)

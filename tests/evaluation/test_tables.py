@@ -1,4 +1,4 @@
-"""Means over subjects, and the tables and the picture that are made of them."""
+"""Means over subjects, and the tables and the scatter plot of them."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personax.evaluation.means import means, shown
-from personax.evaluation.results import Cell, Column, Measured
+from personax.evaluation.means import formatted, means
+from personax.evaluation.results import Column, EvalResult, Measurement
 from personax.evaluation.scatter import write_scatter
 from personax.evaluation.tables import to_csv, to_latex, to_markdown
 
@@ -22,12 +22,12 @@ COLUMNS = [
 
 def cell(method, subject, size=2048, kind="live", **metrics):
     found = {
-        key: Measured(*value, 8)
+        key: Measurement(*value, 8)
         if isinstance(value, tuple)
-        else Measured(value, 0.1, 8)
+        else Measurement(value, 0.1, 8)
         for key, value in metrics.items()
     }
-    return Cell(method, subject, kind, "f", 10, size, 1.5, found)
+    return EvalResult(method, subject, kind, "f", 10, size, 1.5, found)
 
 
 CELLS = [
@@ -38,8 +38,8 @@ CELLS = [
 ]
 
 
-def ranks(cells, key="x", apart=(), **column):
-    rows = means(cells, [Column(key, key, **column)], apart=apart)
+def ranks(cells, key="x", unranked=(), **column):
+    rows = means(cells, [Column(key, key, **column)], unranked=unranked)
     return {row.method: row.means[key].rank for row in rows}
 
 
@@ -59,7 +59,7 @@ def test_one_unknown_error_leaves_the_means_unknown():
     assert lora.means["size"].error is None
 
 
-def test_what_is_shown_as_the_same_number_has_the_same_rank():
+def test_numbers_that_are_formatted_equally_share_a_rank():
     values = {"a": 0.91249, "b": 0.9119, "c": 0.8, "d": 0.7}
     cells = [cell(name, "dog", x=value) for name, value in values.items()]
     assert ranks(cells) == {"a": 1, "b": 1, "c": 2, "d": 0}
@@ -73,16 +73,18 @@ def test_a_mean_over_fewer_subjects_is_not_ranked():
     cells += [cell("c", "dog", x=0.6), cell("d", "dog", x=0.9), cell("d", "cat")]
     cells += [cell("e", "dog", x=0.4), cell("e", "cat", x=0.4)]
     found = {row.method: row for row in means(cells, [Column("x", "X")])}
-    assert [name for name, row in found.items() if row.means["x"].whole] == list("abe")
+    assert [name for name, row in found.items() if row.means["x"].complete] == list(
+        "abe"
+    )
     assert ranks(cells) == {"a": 1, "b": 1, "c": 0, "d": 0, "e": 2}
     assert found["d"].subjects == 2
     assert found["d"].means["x"].subjects == 1
 
 
-def test_floor_and_ceiling_are_neither_ranked_nor_the_measure():
+def test_unranked_methods_do_not_affect_the_ranks():
     cells = [cell("base", s, x=1.0) for s in ("dog", "cat", "fox")]
     cells += [cell(name, s, x=v) for name, v in (("a", 0.5), ("b", 0.6)) for s in "mn"]
-    assert ranks(cells, apart=("base",)) == {"base": 0, "a": 2, "b": 1}
+    assert ranks(cells, unranked=("base",)) == {"base": 0, "a": 2, "b": 1}
 
 
 def test_pairs_of_subjects_are_compared_among_themselves():
@@ -109,12 +111,12 @@ def test_pairs_of_subjects_are_compared_among_themselves():
         ("size", 3, 3.3e9, "3.30 GB"),
     ],
 )
-def test_numbers_are_shown_as_javascript_rounds_them(key, digits, value, text):
-    assert shown(Column(key, "", digits=digits), value) == text
+def test_numbers_are_rounded_half_up(key, digits, value, text):
+    assert formatted(Column(key, "", digits=digits), value) == text
 
 
 def test_csv_has_the_means_in_full():
-    rows = list(csv.DictReader(io.StringIO(to_csv(CELLS, COLUMNS))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(means(CELLS, COLUMNS), COLUMNS))))
     assert [row["method"] for row in rows] == ["lora", "50%_off"]
     assert float(rows[0]["clip_t"]) == (0.25 + 0.28) / 2
     assert float(rows[0]["clip_t_error"]) == math.sqrt(0.03**2 + 0.04**2) / 2
@@ -123,12 +125,14 @@ def test_csv_has_the_means_in_full():
 
 
 def test_csv_leaves_what_was_not_measured_empty():
-    (row,) = csv.DictReader(io.StringIO(to_csv([cell("a", "dog")], COLUMNS)))
+    (row,) = csv.DictReader(
+        io.StringIO(to_csv(means([cell("a", "dog")], COLUMNS), COLUMNS))
+    )
     assert row["clip_t"] == row["clip_t_error"] == row["clip_t_subjects"] == ""
 
 
 def test_markdown_has_errors_and_the_best_in_bold():
-    table, note = to_markdown(CELLS, COLUMNS).split("\n\n")
+    table, note = to_markdown(means(CELLS, COLUMNS), COLUMNS).split("\n\n")
     assert table.splitlines() == [
         "| Method | Subjects | CLIP-T ↑ | FID ↓ | Size ↓ |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -138,9 +142,9 @@ def test_markdown_has_errors_and_the_best_in_bold():
     assert "±" in note
 
 
-def test_markdown_says_what_is_missing_partial_and_apart():
+def test_markdown_marks_missing_partial_and_unranked():
     cells = [*CELLS, cell("base", "dog", clip_t=0.3), cell("neti", "dog", fid=1.0)]
-    text = to_markdown(cells, COLUMNS, apart=("base",))
+    text = to_markdown(means(cells, COLUMNS, unranked=("base",)), COLUMNS)
     assert "| *base* | 1 | 0.300† ± 0.100 | – | 2.05 kB† |" in text
     assert "| neti | 1 | – | 1.0† ± 0.1 |" in text
     assert "† is over fewer subjects" in text
@@ -148,7 +152,7 @@ def test_markdown_says_what_is_missing_partial_and_apart():
 
 
 def test_latex_is_a_booktabs_table_with_names_escaped():
-    assert to_latex(CELLS, COLUMNS).splitlines() == [
+    assert to_latex(means(CELLS, COLUMNS), COLUMNS).splitlines() == [
         r"\begin{tabular}{lrrr}",
         r"\toprule",
         r"Method & CLIP-T $\uparrow$ & FID $\downarrow$ & Size $\downarrow$ \\",
@@ -162,9 +166,9 @@ def test_latex_is_a_booktabs_table_with_names_escaped():
     ]
 
 
-def test_latex_sets_pairs_and_what_stands_apart_off():
+def test_latex_separates_pairs_and_unranked_rows():
     pair = cell("lora", "dog+cat", kind="pair", clip_t=0.5)
-    text = to_latex([*CELLS, pair], COLUMNS, apart=("lora",))
+    text = to_latex(means([*CELLS, pair], COLUMNS, unranked=("lora",)), COLUMNS)
     single, several = text.split(r"\midrule")[1:]
     assert r"\multicolumn{4}{l}{\emph{One subject}} \\" in single
     assert r"\emph{lora} & 0.265" in single

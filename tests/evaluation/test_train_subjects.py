@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 from configs import emoji_custom_diffusion
 from personax.evaluation import train_subjects as together
-from personax.evaluation.train_subjects import Lesson, teach
+from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.training.checkpoint import Checkpoints
 from personax.training.loop import train
 from tests.small_models import write_smaller
@@ -21,7 +21,7 @@ def lesson(base, folder, subject, steps=STEPS):
     config.batch, config.steps, config.save_every = 8, steps, 2
     config.preview.prompts, config.log_every = (), 1
     config.concept.images = config.concept.class_word = subject
-    return Lesson(config, folder / subject)
+    return TrainJob(config, folder / subject)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 def taught(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     lessons = [lesson(base, folder, subject) for subject in SUBJECTS]
-    teach(lessons, together=2)
+    train_jobs(lessons, together=2)
     return lessons
 
 
@@ -69,7 +69,7 @@ def test_a_stopped_lesson_goes_on_from_its_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "save", stop)
         with pytest.raises(KeyboardInterrupt):
-            teach(lessons, together=2)
+            train_jobs(lessons, together=2)
     assert not any(each.is_done for each in lessons)
     # What two have reached is not gone on from by one of them.
     assert together._checkpoints(lessons).is_dir()
@@ -81,7 +81,7 @@ def test_a_stopped_lesson_goes_on_from_its_checkpoint(
         lambda lessons, start: begun.append(start) or range(start, STEPS),
     )
     assert first_state
-    teach(lessons, together=2)
+    train_jobs(lessons, together=2)
     assert begun == [2]
     for ours, theirs in zip(lessons, taught, strict=True):
         for path, leaf in theta(theirs.folder).items():
@@ -90,7 +90,7 @@ def test_a_stopped_lesson_goes_on_from_its_checkpoint(
 
 def test_what_is_taught_is_not_taught_again(taught, monkeypatch):
     monkeypatch.setattr(together, "prepare", None)
-    teach(taught, together=2)
+    train_jobs(taught, together=2)
     assert all(each.seconds > 0 for each in taught)
 
 
@@ -98,5 +98,5 @@ def test_a_loss_that_is_no_number_names_the_row(base, tmp_path):
     one = lesson(base, tmp_path, "dog")
     one.config.optimizer.learning_rate, one.config.optimizer.clip = 1e30, 0.0
     with pytest.raises(SystemExit, match=r"loss is .* of .*dog"):
-        teach([one])
+        train_jobs([one])
     assert not one.is_done

@@ -92,11 +92,13 @@ def test_the_picture_and_the_choices_are_what_is_asked_about():
 
 def test_what_has_no_score_is_said():
     question = Question("0", "a car", "what color?", ("red", "blue"), "red", "color")
-    with pytest.raises(ValueError, match="needs pictures, and there are none"):
+    with pytest.raises(ValueError, match="requires pictures"):
         tifa(lambda *_: "red", [])
     with pytest.raises(ValueError, match="Picture 1 has no questions"):
         tifa(lambda *_: "red", [(PIXELS, [question]), (PIXELS, [])])
-    with pytest.raises(ValueError, match="'crimson', which is none of: red, blue"):
+    with pytest.raises(
+        ValueError, match=r"'crimson' to .* not among its choices: red, blue"
+    ):
         tifa(lambda *_: "crimson", [(PIXELS, [question])])
 
 
@@ -105,13 +107,13 @@ def test_what_has_no_score_is_said():
     [
         (
             {"answer": "maybe"},
-            "Entry 1 .* answer 'maybe', none of its choices: yes, no",
+            "Entry 1 .* answer 'maybe', which is not among its choices: yes, no",
         ),
-        ({"choices": "yes"}, "Entry 1 .* choices 'yes'; it must be a list of texts"),
-        ({"choices": [1, 2]}, "Entry 1 .* must be a list of texts"),
-        ({"caption": "another"}, "Entry 1 .* the caption 'another', and an earlier"),
-        ({"question": " "}, "Entry 1 .* question ' '; it must be a text"),
-        ({"id": 7}, "Entry 1 .* has id 7; it must be a text"),
+        ({"choices": "yes"}, "Entry 1 .* choices 'yes'; expected a list of texts"),
+        ({"choices": [1, 2]}, "Entry 1 .* expected a list of texts"),
+        ({"caption": "another"}, "Entry 1 .* the caption 'another' .* earlier entry"),
+        ({"question": " "}, "Entry 1 .* question ' '; expected text"),
+        ({"id": 7}, "Entry 1 .* has id 7; expected text"),
     ],
 )
 def test_an_entry_that_is_no_question_is_named(tmp_path, change, said):
@@ -122,12 +124,12 @@ def test_an_entry_that_is_no_question_is_named(tmp_path, change, said):
 
 
 def test_a_file_that_holds_no_questions_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file of questions"):
+    with pytest.raises(FileNotFoundError, match="no file"):
         read_questions(tmp_path / "none.json")
     for entries in ([], {"id": 1}):
-        with pytest.raises(ValueError, match="is no list of questions"):
+        with pytest.raises(ValueError, match="is not a list of questions"):
             read_questions(written(tmp_path, entries))
-    with pytest.raises(ValueError, match=r"Entry 0 .* is no question: 3"):
+    with pytest.raises(ValueError, match=r"Entry 0 .* is not a question: 3"):
         read_questions(written(tmp_path, [3]))
     with pytest.raises(ValueError, match="lacks choices, answer, element_type"):
         read_questions(
@@ -135,5 +137,5 @@ def test_a_file_that_holds_no_questions_is_named(tmp_path):
         )
     path = tmp_path / "no.json"
     path.write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         read_questions(path)

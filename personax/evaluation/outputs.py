@@ -1,0 +1,74 @@
+"""The files of an evaluation: tables, scatter plot, report page and references."""
+
+import pathlib
+from collections.abc import Sequence
+
+from personax.core import images
+from personax.core.files import write_text
+from personax.data import concepts
+from personax.evaluation.config import BASE, RENDERS
+from personax.evaluation.means import means
+from personax.evaluation.metric_registry import COLUMNS
+from personax.evaluation.protocol import Protocol
+from personax.evaluation.report import write_report
+from personax.evaluation.results import COSTS, EvalResult
+from personax.evaluation.scatter import write_scatter
+from personax.evaluation.tables import to_csv, to_latex, to_markdown
+
+_SCATTER = ("clip_t", "clip_i")  # alignment with the prompt and with the subject
+_UNRANKED = (BASE, RENDERS)
+
+
+def write_outputs(
+    protocol: Protocol, results: Sequence[EvalResult], out: pathlib.Path
+) -> None:
+    """Write table.csv, table.md, table.tex, scatter.png, report.html and references.
+
+    Columns without a value are left out; table.tex has those of `report.printed` only.
+    """
+    report = protocol.config.report
+    keys = {key for result in results for key in result.metrics} | COSTS.keys()
+    columns = [column for column in COLUMNS if column.key in keys]
+    printed = [
+        column
+        for column in columns
+        if not report.printed or column.key in report.printed
+    ]
+    rows = means(results, columns, unranked=_UNRANKED)
+    write_text(out / "table.csv", to_csv(rows, columns))
+    write_text(out / "table.md", to_markdown(rows, columns))
+    write_text(out / "table.tex", to_latex(rows, printed))
+    scatter = None
+    if keys.issuperset(_SCATTER):
+        scatter = out / "scatter.png"
+        x, y = (next(c for c in columns if c.key == key) for key in _SCATTER)
+        write_scatter(scatter, rows, x, y)
+    write_report(
+        out / "report.html",
+        results,
+        columns,
+        rows=rows,
+        out=out,
+        title=report.title or "Evaluation",
+        references=write_references(protocol, out),
+        images=report.images,
+        lossless=report.lossless,
+        scatter=scatter,
+    )
+
+
+def write_references(
+    protocol: Protocol, out: pathlib.Path
+) -> dict[str, list[images.Pixels]]:
+    """Write every subject's training pictures and return them by subject.
+
+    The preference study shows them as well.
+    """
+    references = {}
+    for task in protocol.singles + protocol.pairs:
+        for subject in task.subjects:
+            references[subject.name] = concepts.pictures(subject.images)
+            for i, pixels in enumerate(references[subject.name]):
+                path = out / "references" / subject.name / f"{i:02}.png"
+                images.write_png(path, pixels)
+    return references
