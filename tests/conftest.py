@@ -32,12 +32,12 @@ settings.load_profile("untimed")
 import pytest  # noqa: E402
 
 from personax.core import tree  # noqa: E402
-from personax.diffusion.schedule import ScheduleConfig  # noqa: E402
 from personax.diffusion.spec import Spec  # noqa: E402
-from personax.networks.clip_text import CLIPTextConfig, init_clip_text  # noqa: E402
-from personax.networks.unet import UNetConfig, init_unet  # noqa: E402
-from personax.networks.vae import VAEConfig, init_vae  # noqa: E402
+from personax.networks.clip_text import init_clip_text  # noqa: E402
+from personax.networks.unet import init_unet  # noqa: E402
+from personax.networks.vae import init_vae  # noqa: E402
 from tests.random_params import random_params  # noqa: E402
+from tests.small_configs import TINY  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -69,34 +69,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def tiny_spec() -> Spec:
-    """A whole model in miniature: every kind of layer, few numbers."""
-    return Spec(
-        unet=UNetConfig(
-            block_out_channels=(16, 32),
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            layers_per_block=1,
-            attention_head_dim=2,
-            cross_attention_dim=24,
-            norm_num_groups=8,
-            sample_size=8,
-        ),
-        text_encoder=CLIPTextConfig(
-            hidden_size=24,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            vocab_size=64,
-            max_position_embeddings=12,
-            eos_token_id=63,
-        ),
-        vae=VAEConfig(
-            block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4
-        ),
-        schedule=ScheduleConfig(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-        ),
-    )
+    """A whole model: every kind of layer, few numbers."""
+    return TINY
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from personax.networks.controlnet import ControlNetConfig, init_controlnet
 from personax.networks.unet import init_unet
 from tests.fast import USUAL
 from tests.random_params import random_params
+from tests.small_configs import ONE_BLOCK
 
 pytestmark = pytest.mark.quick
 T = jnp.array(500.0)
@@ -34,12 +35,7 @@ HINTS = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
 @pytest.fixture(scope="module")
 def plain(tiny_spec):
     """A denoiser of one block each way, which compiles in half the time of `tiny`."""
-    config = dataclasses.replace(
-        tiny_spec.unet,
-        block_out_channels=(16,),
-        down_block_types=("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",),
-    )
+    config = ONE_BLOCK.unet
     shapes = jax.eval_shape(lambda: init_unet(jax.random.key(0), config))
     spec = dataclasses.replace(tiny_spec, unet=config)
     return Denoiser({"unet": random_params(shapes)}, spec=spec)

@@ -9,11 +9,10 @@ from personax.diffusion.img2img import Picture, begin, both, keep
 from personax.diffusion.sampling import sample, sample_with_state, start_noise
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
+from tests.small_configs import BETAS
 
 pytestmark = pytest.mark.quick
-SCHEDULE = ScheduleConfig(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-)
+SCHEDULE = ScheduleConfig(**BETAS, steps_offset=1)
 REPAINT = jnp.zeros((1, 4, 4, 1)).at[:, :2].set(1.0)
 
 

@@ -9,14 +9,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from personax.diffusion.sampling import image_keys, invert, sample, start_noise
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
+from tests.small_configs import BETAS
 
-SCHEDULE = ScheduleConfig(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule="scaled_linear",
-    steps_offset=1,
-    set_alpha_to_one=False,
-)
+SCHEDULE = ScheduleConfig(**BETAS, steps_offset=1, set_alpha_to_one=False)
 
 
 def network(x, t, i):

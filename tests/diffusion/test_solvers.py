@@ -17,11 +17,10 @@ from personax.diffusion.sampling import image_keys, sample, start_noise
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS, ddim
 from personax.diffusion.solvers.grid import rows_of, steps_of
+from tests.small_configs import BETAS
 
 MEAN, STD = 0.7, 0.4
-SCHEDULE = ScheduleConfig(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-)
+SCHEDULE = ScheduleConfig(**BETAS, steps_offset=1)
 # Constant betas above a noisy first level: no solver's grid has a singular end here.
 SMOOTH = ScheduleConfig(
     trained_betas=(0.1,) + (2e-4,) * 19999, num_train_timesteps=20000

@@ -16,63 +16,8 @@ from personax.loading.names import torch_name, torch_shape
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
+from tests.small_configs import PIPELINE, SCHEDULER, SMALLEST_PIPELINE
 
-UNET = {
-    "_class_name": "UNet2DConditionModel",
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": [8, 16],
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    "layers_per_block": 1,
-    "attention_head_dim": 2,
-    "cross_attention_dim": 16,
-    "norm_num_groups": 4,
-}
-VAE = {
-    "_class_name": "AutoencoderKL",
-    "latent_channels": 4,
-    "block_out_channels": [8, 16],
-    "down_block_types": ["DownEncoderBlock2D"] * 2,
-    "up_block_types": ["UpDecoderBlock2D"] * 2,
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-}
-TEXT = {
-    "model_type": "clip_text_model",
-    "vocab_size": 1212,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 32,
-    "eos_token_id": 1211,
-}
-SCHEDULER = {
-    "_class_name": "DDIMScheduler",
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "clip_sample": False,
-    "steps_offset": 1,
-}
-CONFIGS = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
-# One block of each, which a whole process compiles in seconds.
-SMALLEST = {
-    "unet": {
-        **UNET,
-        "block_out_channels": [8],
-        "down_block_types": ["CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D"],
-    },
-    "vae": {
-        **VAE,
-        "block_out_channels": [8],
-        "down_block_types": ["DownEncoderBlock2D"],
-        "up_block_types": ["UpDecoderBlock2D"],
-    },
-    "text_encoder": {**TEXT, "num_hidden_layers": 1},
-}
 _NETWORKS = {
     "unet": (init_unet, UNetConfig),
     "vae": (init_vae, VAEConfig),
@@ -88,7 +33,7 @@ FILES = {
 @functools.cache
 def template(part: str, *, smallest: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
     """{path: shape} of a part of the small pipeline, or of the smallest."""
-    config = (SMALLEST if smallest else CONFIGS)[part]
+    config = (SMALLEST_PIPELINE if smallest else PIPELINE)[part]
     return shapes(part, _NETWORKS[part][1].from_json(config))
 
 
@@ -109,7 +54,7 @@ def state(part: str, seed: int = 0, *, smallest: bool = False) -> dict[str, np.n
 
 def write_configs(directory: Path, *, smallest: bool = False) -> None:
     """Everything of the small pipeline but its weights."""
-    for part, config in (SMALLEST if smallest else CONFIGS).items():
+    for part, config in (SMALLEST_PIPELINE if smallest else PIPELINE).items():
         (directory / part).mkdir(parents=True, exist_ok=True)
         (directory / part / "config.json").write_text(json.dumps(config))
     (directory / "scheduler").mkdir()

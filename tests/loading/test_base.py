@@ -15,6 +15,7 @@ from personax.core.tree import count, flat
 from personax.loading import load_base, place
 from personax.loading.names import torch_name
 from tests.loading import make
+from tests.small_configs import PIPELINE
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +254,7 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
         ),
         (
             lambda d: (d / "unet" / "config.json").write_text(
-                json.dumps({**make.UNET, "dual_cross_attention": True})
+                json.dumps({**PIPELINE["unet"], "dual_cross_attention": True})
             ),
             "dual_cross_attention=True",
         ),

@@ -16,6 +16,7 @@ from personax.loading.names import torch_name
 from personax.networks.unet import UNetConfig
 from personax.networks.vae import VAEConfig
 from tests.loading import make
+from tests.small_configs import PIPELINE
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def single(written, tmp_path_factory):
             if part == "text_encoder":
                 tensors[PREFIXES[part] + torch_name(path)] = tensor
                 continue
-            config = configs[part].from_json(make.CONFIGS[part])
+            config = configs[part].from_json(PIPELINE[part])
             if part == "vae" and ".attentions." in torch_name(path):
                 tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
             tensors[ldm_names(part, [path], config)[path]] = tensor

@@ -14,22 +14,21 @@ from personax.concepts import artifact
 from personax.core.tree import count, flat
 from personax.diffusion.denoiser import CONTROLNET, Denoiser, encode
 from personax.diffusion.guidance import cfg
-from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
-from personax.diffusion.spec import Spec
 from personax.methods import METHODS, Concept, Method, losses
 from personax.methods.lora import TARGETS
 from personax.methods.losses import Batch
 from personax.methods.parts.prepared import keep
 from personax.methods.parts.tokens import TABLE, tokens
 from personax.methods.parts.weights import lora, weights
-from personax.networks.clip_text import CLIPTextConfig, init_clip_text
-from personax.networks.unet import UNetConfig, init_unet
+from personax.networks.clip_text import init_clip_text
+from personax.networks.unet import init_unet
 from personax.networks.vae import Posterior
 from personax.sampling.sampler import draw_latents
 from personax.training.state import create
 from personax.training.step import make_step
 from tests.random_params import random_params
+from tests.small_configs import ONE_BLOCK
 
 pytestmark = pytest.mark.quick
 
@@ -71,32 +70,8 @@ TX = optax.adam(1e-2, eps=1e-3)
 
 
 def small_denoiser() -> Denoiser:
-    """One block each way: a gradient compiles in half the time of `tiny`'s."""
-    spec = Spec(
-        unet=UNetConfig(
-            block_out_channels=(16,),
-            down_block_types=("CrossAttnDownBlock2D",),
-            up_block_types=("CrossAttnUpBlock2D",),
-            layers_per_block=1,
-            attention_head_dim=2,
-            cross_attention_dim=24,
-            norm_num_groups=8,
-            sample_size=8,
-        ),
-        text_encoder=CLIPTextConfig(
-            hidden_size=24,
-            intermediate_size=48,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            vocab_size=64,
-            max_position_embeddings=12,
-            eos_token_id=63,
-        ),
-        schedule=ScheduleConfig(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-        ),
-    )
-    key = jax.random.key(0)
+    """One block each way, which compiles in half the time of `tiny`."""
+    key, spec = jax.random.key(0), ONE_BLOCK
     shapes = {
         "unet": jax.eval_shape(lambda: init_unet(key, spec.unet)),
         "text_encoder": jax.eval_shape(lambda: init_clip_text(key, spec.text_encoder)),

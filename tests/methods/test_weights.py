@@ -12,6 +12,7 @@ from personax.methods.parts.base import Concept
 from personax.methods.parts.weights import drawn, lora, replace, weights
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
+from tests.small_configs import SMALLEST_PIPELINE
 
 pytestmark = pytest.mark.quick
 
@@ -97,15 +98,7 @@ def test_only_what_the_pattern_selects_is_rewritten():
 
 
 def test_from_scratch_nothing_of_the_base_is_left():
-    config = UNetConfig(
-        block_out_channels=(8,),
-        down_block_types=("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",),
-        layers_per_block=1,
-        attention_head_dim=2,
-        cross_attention_dim=16,
-        norm_num_groups=4,
-    )
+    config = UNetConfig.from_json(SMALLEST_PIPELINE["unet"])
     shapes = jax.eval_shape(lambda: init_unet(jax.random.key(0), config))
     params = {"unet": jax.tree.map(lambda x: jnp.full(x.shape, 7.0), shapes)}
     theta = drawn("unet").init(jax.random.key(0), params, [])

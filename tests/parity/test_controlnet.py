@@ -22,18 +22,13 @@ from personax.networks.controlnet import (
 )
 from personax.networks.unet import Residuals, UNetConfig, init_unet, unet
 from tests.parity.from_torch import from_torch
+from tests.small_configs import PARITY_UNET
 
 TOLERANCE = 1e-4  # max abs error
 
-CROSS, DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
-UP, CROSS_UP = "UpBlock2D", "CrossAttnUpBlock2D"
 UNETS = {
-    "sd1-like": UNetConfig(
-        block_out_channels=(32, 64),
-        down_block_types=(CROSS, DOWN),
-        up_block_types=(UP, CROSS_UP),
-        cross_attention_dim=16,
-        norm_num_groups=8,
+    "sd1-like": dataclasses.replace(
+        PARITY_UNET, layers_per_block=2, attention_head_dim=8
     ),
     "embedded": UNetConfig.from_json(
         read_json(embedded("pipeline") / "unet" / "config.json")

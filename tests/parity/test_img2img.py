@@ -19,6 +19,7 @@ from personax.diffusion.solvers.grid import rows_of
 from personax.loading import embedded, load_base
 from personax.sampling import prompt_terms, sampler
 from personax.sampling.prompt_terms import TermSpec
+from tests.small_configs import BETAS
 from tests.small_models import write_small
 
 TOLERANCE = 2  # of 255, for every pixel
@@ -154,12 +155,7 @@ def test_a_mask_repaints_the_same(small, same_noise, strength):
     assert np.abs(ours - z0)[~kept].min() > 0
 
 
-SD15 = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-}
+SD15 = {**BETAS, "steps_offset": 1}
 CLASSES = {
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
     "euler": ("EulerDiscreteScheduler", {}),

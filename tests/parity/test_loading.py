@@ -16,12 +16,13 @@ from personax.loading.pickles import open_pickle
 from personax.networks.unet import UNetConfig
 from personax.networks.vae import VAEConfig
 from tests.loading import make
+from tests.small_configs import PIPELINE, SCHEDULER
 
 # Every number that is loaded must equal torch's: nothing here is computed.
 
 
 def _config(part, **change):
-    config = {k: v for k, v in make.CONFIGS[part].items() if not k.startswith("_")}
+    config = {k: v for k, v in PIPELINE[part].items() if not k.startswith("_")}
     return {**config, **change}
 
 
@@ -29,7 +30,7 @@ def _config(part, **change):
 def pipeline():
     """A small Stable Diffusion in torch, its text encoder made from a config."""
     torch.manual_seed(0)
-    text = {k: v for k, v in make.TEXT.items() if k != "model_type"}
+    text = {k: v for k, v in PIPELINE["text_encoder"].items() if k != "model_type"}
     return diffusers.StableDiffusionPipeline(
         unet=diffusers.UNet2DConditionModel(**_config("unet")),
         vae=diffusers.AutoencoderKL(**_config("vae")),
@@ -38,7 +39,7 @@ def pipeline():
             embedded("pipeline") / "tokenizer"
         ),
         scheduler=diffusers.DDIMScheduler(
-            **{k: v for k, v in make.SCHEDULER.items() if k != "_class_name"}
+            **{k: v for k, v in SCHEDULER.items() if k != "_class_name"}
         ),
         safety_checker=None,
         feature_extractor=None,
@@ -164,7 +165,7 @@ def test_what_torch_saved_but_is_no_tensor_is_refused(tmp_path):
 
 UNETS = {
     "sd15": {},
-    "small": make.UNET,
+    "small": PIPELINE["unet"],
     "three_blocks_of_three": {
         "block_out_channels": [8, 16, 24],
         "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
@@ -201,7 +202,7 @@ def test_names_of_the_unet_are_those_that_diffusers_converts(name):
 
 VAES = {
     "sd15": {},
-    "small": make.VAE,
+    "small": PIPELINE["vae"],
     "three_blocks": {"block_out_channels": [8, 8, 16], "norm_num_groups": 4},
 }
 
@@ -231,7 +232,7 @@ def _single_file(pipeline):
         if part == "text_encoder":
             name = PREFIXES[part] + torch_name(path)
         else:
-            config = configs[part].from_json(make.CONFIGS[part])
+            config = configs[part].from_json(PIPELINE[part])
             name = ldm_names(part, [path], config)[path]
         if part == "vae" and ".attn_1." in name and tensor.ndim == 2:
             tensor = tensor[:, :, None, None]

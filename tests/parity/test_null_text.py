@@ -18,6 +18,7 @@ from personax.methods.parts.folded_null_text import NAME, unfold
 from personax.networks.unet import cross_sites, unet
 from tests.fast import USUAL
 from tests.methods.test_laws import small_denoiser
+from tests.small_configs import BETAS
 
 VECTORS = 1e-5  # max abs error of the vectors, which are of about 0.1
 EXPORTED = 1e-5  # of the exported UNet's prediction, which is of about 1
@@ -77,9 +78,7 @@ def test_attn_mean_is_the_mean_of_what_torch_puts_out_while_it_draws(base, model
     noise = start_noise(jax.random.key(0), jnp.arange(LATENTS), (8, 8, 4))
     x = torch.from_numpy(np.array(noise)).permute(0, 3, 1, 2)
     solver = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        **BETAS,
         clip_sample=False,
         set_alpha_to_one=base.spec.schedule.set_alpha_to_one,
         steps_offset=base.spec.schedule.steps_offset,

@@ -5,6 +5,7 @@ and in-place stores that the authors' design has. Same weights, noise and texts;
 error of the edited probabilities and of the final latents 1e-4.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -25,8 +26,9 @@ from personax.diffusion.solvers import ddim
 from personax.diffusion.spec import Spec
 from personax.loading import embedded
 from personax.networks.tokenizer import add_placeholder, ids_of, positions
-from personax.networks.unet import UNetConfig, init_unet
+from personax.networks.unet import init_unet
 from tests.parity.from_torch import from_torch
+from tests.small_configs import BETAS, FOUR_BLOCKS
 
 TOLERANCE = 1e-4
 STEPS, GUIDANCE, N = 5, 3.0, 32
@@ -51,18 +53,9 @@ CASES = (
 BLEND, SUBTRACT = ["<two>", "<three>", "dog"], ["beach"]
 # High ones, as the maps of random weights are flat.
 THRESHOLD, SUBTRACT_THRESHOLD = 0.8, 0.95
-SMALL = UNetConfig(
-    block_out_channels=(32, 64, 96, 96),
-    layers_per_block=1,
-    cross_attention_dim=16,
-    norm_num_groups=8,
-    attention_head_dim=8,
-    sample_size=16,
-)
+SMALL = dataclasses.replace(FOUR_BLOCKS, layers_per_block=1, sample_size=16)
 SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
+    **BETAS,
     "steps_offset": 1,
     "set_alpha_to_one": False,
     "clip_sample": False,

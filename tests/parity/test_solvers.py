@@ -20,16 +20,12 @@ from personax.diffusion.sampling import image_keys
 from personax.diffusion.schedule import ScheduleConfig, to_eps
 from personax.diffusion.solvers import SOLVERS, ddim
 from personax.diffusion.solvers.solver import draw
+from tests.small_configs import BETAS
 
 TOLERANCE = 1e-4
 SHAPE = (3, 4, 4, 2)
 SOLVERS_HERE = {**SOLVERS, "ddim_eta": ddim(eta=0.7)}
-SD15 = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-}
+SD15 = {**BETAS, "steps_offset": 1}
 CLASSES = {
     "ddpm": ("DDPMScheduler", {"clip_sample": False}),
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),

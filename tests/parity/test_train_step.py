@@ -36,6 +36,7 @@ from personax.training.optimizer import make_optimizer
 from personax.training.state import create
 from personax.training.step import make_step
 from tests.parity.from_torch import from_torch
+from tests.small_configs import BETAS
 
 TOLERANCE = 1e-4  # of the loss, of each parameter, and of each gradient
 UPDATE_TOLERANCE = 1e-2  # of each parameter's change
@@ -139,9 +140,7 @@ def lora(unet, encoder) -> Torch:
 
 
 def predict(side: Torch, data: Examples) -> torch.Tensor:
-    scheduler = DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-    )
+    scheduler = DDPMScheduler(**BETAS)
     noisy = scheduler.add_noise(data.x0, data.eps, data.t)
     text = side.encoder(data.ids).last_hidden_state
     return side.unet(noisy, data.t, text).sample

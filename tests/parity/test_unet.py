@@ -13,32 +13,15 @@ from personax.core.tree import flat, overwrite, select
 from personax.networks.compute import Compute
 from personax.networks.unet import UNetConfig, init_unet, unet
 from tests.parity.from_torch import from_torch
+from tests.small_configs import CROSS, CROSS_UP, DOWN, FOUR_BLOCKS, PARITY_UNET, UP
 
 TOLERANCE = 1e-4  # max abs error of the forward pass
 GRADIENT_TOLERANCE = 1e-3  # relative to the largest gradient
 
-CROSS, DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
-UP, CROSS_UP = "UpBlock2D", "CrossAttnUpBlock2D"
-SMALL = UNetConfig(
-    block_out_channels=(32, 64),
-    down_block_types=(CROSS, DOWN),
-    up_block_types=(UP, CROSS_UP),
-    cross_attention_dim=16,
-    norm_num_groups=8,
-    attention_head_dim=4,
-    layers_per_block=1,
-)
 CONFIGS = {
-    "sd1-like": dataclasses.replace(
-        SMALL,
-        block_out_channels=(32, 64, 96, 96),
-        down_block_types=(CROSS, CROSS, CROSS, DOWN),
-        up_block_types=(UP, CROSS_UP, CROSS_UP, CROSS_UP),
-        layers_per_block=2,
-        attention_head_dim=8,
-    ),
+    "sd1-like": FOUR_BLOCKS,
     "sd2-like": dataclasses.replace(
-        SMALL,
+        PARITY_UNET,
         block_out_channels=(32, 64, 64),
         down_block_types=(CROSS, CROSS, DOWN),
         up_block_types=(UP, CROSS_UP, CROSS_UP),
@@ -46,13 +29,13 @@ CONFIGS = {
         attention_head_dim=(2, 4, 8),
         use_linear_projection=True,
     ),
-    "one resnet a block": SMALL,
-    "nine channels in": dataclasses.replace(SMALL, in_channels=9, out_channels=3),
+    "one resnet a block": PARITY_UNET,
+    "nine channels in": dataclasses.replace(PARITY_UNET, in_channels=9, out_channels=3),
     "two transformers deep": dataclasses.replace(
-        SMALL, transformer_layers_per_block=(2, 1), use_linear_projection=True
+        PARITY_UNET, transformer_layers_per_block=(2, 1), use_linear_projection=True
     ),
     "unequal layers, sines first": dataclasses.replace(
-        SMALL,
+        PARITY_UNET,
         layers_per_block=(1, 2),
         attention_head_dim=2,
         flip_sin_to_cos=False,
