@@ -20,8 +20,9 @@ from absl import app, flags
 from benchmarks import timing
 from personax import cache
 from personax.cli import command
-from personax.training import streaming
-from personax.training.setup import Run, language, prepare
+from personax.training.batches import Source
+from personax.training.inputs import make_batcher
+from personax.training.setup import Run, prepare
 from personax.training.state import create
 from personax.training.step import make_step
 
@@ -57,17 +58,9 @@ def measure(source: str) -> float:
     """The ratio of both sides' times, reported."""
     run = prepared(source)
     denoiser = run.plain.denoiser
-    frozen = denoiser if "tokens" not in run.theta else None
-    flow = streaming.make_flow(
-        run.material,
-        run.base.params["vae"],
-        denoiser.spec,
-        language(run),
-        run.mesh,
-        frozen_text=frozen,
-    )
-    fed = streaming.make_source(flow)
-    placed = streaming.place(flow, run.material.stream.step(0))
+    batcher = make_batcher(run, run.dataset)
+    source = Source(run.dataset, batcher)
+    placed = batcher.place(run.dataset.step(0))
     state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
     step = make_step(run.method, run.tx)
     taken = 0
@@ -79,13 +72,13 @@ def measure(source: str) -> float:
     def with_data() -> None:
         nonlocal taken
         for _ in range(FLAGS.steps):
-            take(fed.batch(taken))
+            take(source.batch(taken))
             taken += 1
         jax.block_until_ready(state)
 
     def without() -> None:
         for _ in range(FLAGS.steps):
-            take(streaming.encoded(flow, placed))
+            take(batcher.encode(placed))
         jax.block_until_ready(state)
 
     sides = {"fed": with_data, "held": without}
@@ -98,7 +91,7 @@ def measure(source: str) -> float:
 
     calls = {name: functools.partial(counted, name) for name in sides}
     seconds = timing.alternate(calls, FLAGS.runs)
-    fed.close()
+    source.close()
     return timing.report(
         "input_feed",
         {name: [x / FLAGS.steps for x in times] for name, times in seconds.items()},
@@ -114,10 +107,6 @@ def measure(source: str) -> float:
             for name, s in cpu.items()
         },
     )
-
-
-def _median(seconds: list[float]) -> float:
-    return round(statistics.median(seconds), 4)
 
 
 def prepared(source: str) -> Run:

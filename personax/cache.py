@@ -18,13 +18,13 @@ from personax.concepts.bind import from_base
 from personax.core.progress import Progress
 from personax.core.typing import Ids, Text
 from personax.data.latents import About, Record, claim, missing, write_shard
-from personax.data.stream import Pictures, one_after_another
+from personax.data.stream import PictureReader, read_chunks
 from personax.diffusion.denoiser import Denoiser, encode
 from personax.loading import Base, load_base
 from personax.networks import vae
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
-from personax.training.stream_setup import check_options, open_pictures
+from personax.training.datasets import check_options, open_pictures
 
 FLAGS = flags.FLAGS
 
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
     """What is to be cached, checked."""
 
     base: Base
-    reader: Pictures
+    reader: PictureReader
     about: About
     folder: pathlib.Path
     part: tuple[int, int]  # this process's number, how many there are
@@ -135,7 +135,8 @@ def prepare(
     size = (side, side) if side else base.spec.size
     base.spec.latent_shape(*size)
     check_options(settings, base.spec.vae.factor)
-    pictures, sizes, reader = open_pictures(settings, size)
+    reader = open_pictures(settings, size)
+    pictures = reader.pictures
     width = base.spec.text_encoder.hidden_size
     about = About(
         source=settings["source"],
@@ -143,7 +144,7 @@ def prepare(
         pictures=pictures.digest(),
         captioned=pictures.captioned,
         count=len(pictures),
-        sizes=sizes,
+        sizes=reader.sizes,
         buckets=settings["buckets"],
         crop=reader.crop,
         flip=settings["flip"],
@@ -176,7 +177,7 @@ def write(plan: Plan) -> list[str]:
     encoder, open_shard = _Encoder(plan), None
     total = sum(len(numbers) for _, numbers in chunks)
     with Progress(total=total, desc="encoding", unit="image") as bar:
-        looks = one_after_another(plan.reader, [n for _, n in chunks], plan.workers)
+        looks = read_chunks(plan.reader, [n for _, n in chunks], plan.workers)
         for (shard, numbers), seen in zip(chunks, looks, strict=True):
             if shard != open_shard:
                 skipped += encoder.finish(open_shard)

@@ -11,7 +11,7 @@ import pytest
 
 from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
-from personax.training.setup import language, make_data, prepare
+from personax.training.setup import prepare
 from personax.training.state import create
 from personax.training.step import make_step
 
@@ -57,9 +57,6 @@ def build(tmp_path):
 def test_it_is_accepted_and_its_step_traces(name, build):
     config = build(name)
     run = prepare(config)
-    if run.material is None:
-        assert len(make_data(config, run, ()).sets) == len(run.lessons)
-    spoken = language(run)
     rows = config.batch * config.accumulate * (2 if config.prior.source else 1)
     spec = run.plain.denoiser.spec
     x = jnp.zeros((rows, *spec.latent_shape(*run.size)))
@@ -69,8 +66,8 @@ def test_it_is_accepted_and_its_step_traces(name, build):
         jnp.zeros((rows, length), jnp.int32),
         weight=jnp.ones(rows),
         mask=None if config.data.augment == "none" else x[..., 0],
-        where=jnp.zeros((rows, len(spoken.handles), length), bool),
-        pairs=jnp.asarray(spoken.pairs),
+        concept_mask=jnp.zeros((rows, len(run.known), length), bool),
+        pairs=jnp.asarray(run.pairs),
         hint=jnp.zeros((rows, *run.size, 1)) if config.stream.hint else None,
     )
     state = jax.eval_shape(

@@ -1,7 +1,7 @@
 """Few-shot sets: the pictures of a concept, and which of them each step sees."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -56,12 +56,3 @@ def _mask(path: pathlib.Path, pixels: Pixels, found: Mapping[str, Pixels]) -> Ma
     if not mask.any():
         raise ValueError(f"The mask {path.stem} is black: nothing would be learned.")
     return np.round(255 * mask / mask.max()).astype(np.uint8)
-
-
-def visit(count: int, turn: int, seed: Sequence[int]) -> int:
-    """Which of `count` examples comes `turn`-th; every epoch is its own permutation.
-
-    It depends on its arguments alone, so that a resumed run sees what it would have.
-    """
-    epoch, place = divmod(turn, count)
-    return int(np.random.default_rng([*seed, epoch]).permutation(count)[place])

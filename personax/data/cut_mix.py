@@ -27,17 +27,17 @@ def check_cut_mix(
         )
 
 
-def said(prompt: str, left: str, right: str) -> str:
+def fill_prompt(prompt: str, left: str, right: str) -> str:
     """The caption of both, the left one first.
 
-    >>> said("a {} and a {}", "<v1> dog", "<v2> cat")
+    >>> fill_prompt("a {} and a {}", "<v1> dog", "<v2> cat")
     'a <v1> dog and a <v2> cat'
     """
     before, between, after = prompt.split("{}")
     return f"{before}{left}{between}{right}{after}"
 
 
-def side_by_side(left: View, right: View, caption: str) -> View:
+def concatenate(left: View, right: View, caption: str) -> View:
     """Two views of half a canvas as one of the whole."""
     return View(
         np.concatenate([left.pixels, right.pixels], axis=1),

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from personax.data.dataset import Rows
+
 FORMAT = 1
 _WRITER = "group_size:1,uncompressed"  # each record is read alone
 _READER = {"index_storage_option": "in_memory"}
@@ -198,34 +200,40 @@ class Latents:
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-class Cached:
-    """A stream's reader: "mean" and "logvar", and with `text` also "text" and "ids"."""
+class LatentReader:
+    """A stream's reader of "mean" and "logvar", and with `text` of "text" and "ids"."""
 
     def __init__(self, latents: Latents, *, flip: bool = False, text: bool = False):
-        self.latents, self.flip, self.text = latents, flip, text
+        self.latents, self.flip, self.has_text = latents, flip, text
 
-    def read(
-        self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]
-    ) -> dict[str, Any]:
+    @property
+    def skipped(self) -> Sequence[str]:
+        return self.latents.skipped
+
+    def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
         records = self.latents.records(numbers)
-        chosen = [
-            record.posteriors[int(self.flip and rng.random() < 0.5)]
-            for record, rng in zip(records, rngs, strict=True)
-        ]
-        both = np.stack(chosen)
-        found = {
-            "mean": both[:, 0],
-            "logvar": both[:, 1],
+        posteriors = np.stack(
+            [
+                record.posteriors[int(self.flip and rng.random() < 0.5)]
+                for record, rng in zip(records, rngs, strict=True)
+            ]
+        )
+        rows: Rows = {
+            "mean": posteriors[:, 0],
+            "logvar": posteriors[:, 1],
             "caption": [record.caption for record in records],
             "skipped": [],
         }
-        if self.text:
-            found["text"] = np.stack([record.text for record in records])
-            found["ids"] = np.stack([record.ids for record in records])
-        return found
+        if self.has_text:
+            rows["text"] = np.stack([record.text for record in records])
+            rows["ids"] = np.stack([record.ids for record in records])
+        return rows
 
-    def still(self) -> "Cached":
-        return Cached(self.latents, text=self.text)
+    def deterministic(self) -> "LatentReader":
+        return LatentReader(self.latents, text=self.has_text)
+
+    def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        return [record.posteriors[0, 0] for record in self.latents.records(numbers)]
 
 
 def _read(file: pathlib.Path) -> About:

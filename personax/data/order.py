@@ -1,11 +1,18 @@
-"""Which pictures of a large set each step sees: one order, however many processes."""
+"""The order of examples: a function of the seed and the step alone."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
 
-_HELD_OUT = -1 & 0xFFFFFFFF  # in an epoch's place, in the seed
+_HELD_OUT = -1 & 0xFFFFFFFF  # replaces the epoch in the seed
+
+
+def permuted(count: int, turn: int, seed: Sequence[int]) -> int:
+    """Index of the `turn`-th of `count` examples, permuted anew in every epoch."""
+    epoch, place = divmod(turn, count)
+    return int(np.random.default_rng([*seed, epoch]).permutation(count)[place])
 
 
 class Order:

@@ -1,6 +1,6 @@
-"""An endless stream of batches from a large set, decoded ahead by Grain."""
+"""A large set as a dataset: its pictures in an endless order, read step by step."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,130 +9,154 @@ from PIL import Image
 
 from personax.core.images import Pixels
 from personax.data.augment import crop_box
+from personax.data.dataset import Rows, check_probability
 from personax.data.order import Order
-from personax.data.picture import PictureSet
+from personax.data.picture import Picture, PictureSet
+from personax.data.templates import without
 
 HINTS = ("", "canny")
-
-# What a batch holds: arrays of its rows, captions, and "skipped" sentences.
-Rows = dict[str, Any]
-_LAST = 1 << 40  # steps
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """What becomes of the pictures of a batch's rows, each with dice of its own."""
+    """Reads the pictures of a step's rows, each with a random generator of its own."""
+
+    has_text: bool  # whether it reads encoded captions, too
+
+    @property
+    def skipped(self) -> Sequence[str]: ...
 
     def read(
         self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]
     ) -> Rows: ...
 
-    def still(self) -> "Reader":
-        """The reader without chance."""
+    def deterministic(self) -> "Reader":
+        """The reader without random flips and crops."""
+        ...
+
+    def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """The pictures as they are trained on, uint8, or their latent means."""
         ...
 
 
 class CaptionPolicy(NamedTuple):
-    """What pictures are called: one of `prompts`, or () for what the set says."""
+    """Captions of a large set: one of `prompts`, or () for the set's own."""
 
     prompts: tuple[str, ...] = ()
-    dropout: float = 0.0  # how often the caption is the empty one
+    dropout: float = 0.0  # probability of the empty caption
+    phrase: str = ""  # the concept's words in the captions
+    class_word: str = ""  # what replaces them in plain captions
+
+    def choose(self, rng: np.random.Generator) -> str | None:
+        """A caption, or None for the set's own."""
+        dropped = rng.random() < self.dropout
+        count = len(self.prompts)
+        prompt = self.prompts[rng.integers(count)] if count else None
+        return "" if dropped else prompt
 
 
 class Stream:
-    """The batches of a reader in an order; `Stream(...).batches(step)` goes on there.
+    """The pictures of a reader in an order, endlessly.
 
-    A step is a function of its number and of the order's seed, whatever the number of
-    workers and of processes: `rows` are the ones of every step that this process reads.
+    `local` are the rows of every step that this process reads.
     """
+
+    items, caption_chunk, steps = (), 0, None
 
     def __init__(
         self,
         reader: Reader,
         order: Order,
-        words: CaptionPolicy = CaptionPolicy(),
+        policy: CaptionPolicy = CaptionPolicy(),
         *,
-        rows: range,
+        local: range,
+        workers: int = 0,
+        digest: str = "",
     ):
-        self.reader, self.order, self.words, self.rows = reader, order, words, rows
+        check_probability("caption_dropout", policy.dropout)
+        self.reader, self.order, self.policy, self.local = reader, order, policy, local
+        self.workers, self.digest = workers, digest
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.order.rows
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        if not self.policy.prompts:
+            return ()
+        dropped = [""] if self.policy.dropout else []
+        return tuple(dict.fromkeys((*self.policy.prompts, *dropped)))
+
+    @property
+    def has_text(self) -> bool:
+        return self.reader.has_text
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        return self.reader.skipped
 
     def step(self, step: int) -> Rows:
-        """This process's rows of a step, and the "caption" of each."""
-        numbers = self.order.step(step)
-        return self._read(numbers, [self.order.seed, step, 2])
+        """This process's rows of a step."""
+        return self._read(self.order.step(step), [self.order.seed, step, 2])
 
-    def held_out(self) -> list[Rows]:
-        """The pictures that no step sees, in as many batches as they need.
+    def preview(self, count: int) -> list[np.ndarray]:
+        steps = range(-(-count // self.order.rows))
+        numbers = np.concatenate([self.order.step(step) for step in steps])
+        return self.reader.preview([int(number) for number in numbers[:count]])
 
-        They are what they are: not mirrored, cut out of the middle, called by the first
-        prompt.
-        """
-        words = CaptionPolicy(self.words.prompts[:1])
-        still = Stream(self.reader.still(), self.order, words, rows=self.rows)
-        seed = [self.order.seed, 0, 3]
-        return [still._read(each, seed) for each in self.order.held_out_batches()]
+    def fingerprint(self) -> dict[str, str]:
+        return {"stream": self.digest}
 
     def _read(self, numbers: Int[np.ndarray, " b"], seed: list[int]) -> Rows:
-        rngs = [np.random.default_rng([*seed, row]) for row in self.rows]
-        said = [_say(self.words, rng) for rng in rngs]
-        own = numbers[self.rows.start : self.rows.stop]
-        found = self.reader.read([int(number) for number in own], rngs)
-        pairs = zip(said, found["caption"], strict=True)
-        return {**found, "caption": [b if a is None else a for a, b in pairs]}
-
-    def batches(
-        self,
-        first: int,
-        *,
-        workers: int = 0,
-        then: Callable[[Rows], Any] = lambda rows: rows,
-    ) -> "Batches":
-        """Steps `first`, `first` + 1, …, read ahead by that many other processes.
-
-        Without any, by threads of this one. `then` is done to each batch in a thread of
-        this process, two batches ahead.
-        """
-        # Here, as Grain takes seconds and few pictures need none of it.
-        from personax.data.prefetch import by_thread, prefetch
-
-        found = prefetch(self.step, range(first, _LAST), workers)
-        return Batches(by_thread(found.map(then), 2), first)
+        rngs = [np.random.default_rng([*seed, row]) for row in self.local]
+        chosen = [self.policy.choose(rng) for rng in rngs]
+        local = numbers[self.local.start : self.local.stop]
+        rows = self.reader.read([int(number) for number in local], rngs)
+        pairs = zip(chosen, rows["caption"], strict=True)
+        captions = [own if caption is None else caption for caption, own in pairs]
+        phrase, class_word = self.policy.phrase, self.policy.class_word
+        plain = [without(caption, phrase, class_word) for caption in captions]
+        return {**rows, "caption": captions, "plain": plain}
 
 
-def _say(words: CaptionPolicy, rng: np.random.Generator) -> str | None:
-    """The row's caption, or None for the set's own."""
-    dropped = rng.random() < words.dropout
-    number = len(words.prompts)
-    chosen = words.prompts[rng.integers(number)] if number else None
-    return "" if dropped else chosen
+class HeldOut(Stream):
+    """The held-out pictures of a stream, unaugmented, with its first prompt."""
+
+    def __init__(self, stream: Stream):
+        prompts = stream.policy.prompts[:1]
+        super().__init__(
+            stream.reader.deterministic(),
+            stream.order,
+            stream.policy._replace(prompts=prompts, dropout=0.0),
+            local=stream.local,
+        )
+        self._captions = stream.captions
+        self._batches = self.order.held_out_batches()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The stream's: what is encoded together decides the last bits."""
+        return self._captions
+
+    @property
+    def steps(self) -> int:
+        return len(self._batches)
+
+    def step(self, step: int) -> Rows:
+        return self._read(self._batches[step], [self.order.seed, 0, 3])
 
 
-class Batches(Iterator[Any]):
-    """An iterator that knows which step comes next; to be closed."""
+class PictureReader:
+    """A reader of pictures: uint8 "pixels" of one size, randomly mirrored and cropped.
 
-    def __init__(self, found: Iterable[Any], first: int):
-        self.next_step = first
-        self._iterator = iter(found)
-
-    def __next__(self) -> Any:
-        found = next(self._iterator)
-        self.next_step += 1
-        return found
-
-    def close(self) -> None:
-        """Ends the workers."""
-        self._iterator.close()
-        del self._iterator
-
-
-class Pictures:
-    """A reader of pictures: uint8 "pixels" of one size, mirrored and cropped by chance.
-
-    A picture that cannot be read is replaced by the next one in the set that can, and
-    "skipped" says so. With buckets (`bucket_of` each picture, of several `sizes`) a
-    batch has the size of its first picture's. With `hint` "canny" there are "hint"
-    edges, uint8 in {0, 255}.
+    A picture that cannot be read is replaced by the next one in the set that can, with
+    a message in "skipped". With buckets (`bucket_of` each picture, of several `sizes`)
+    a batch has the size of its first picture's bucket. With `hint` "canny" there are
+    "hint" edges, uint8 in {0, 255}.
     """
+
+    has_text = False
 
     def __init__(
         self,
@@ -147,85 +171,103 @@ class Pictures:
         self.pictures, self.sizes, self.bucket_of = pictures, tuple(sizes), bucket_of
         self.crop, self.flip, self.hint = crop, flip, hint
 
+    @property
+    def skipped(self) -> Sequence[str]:
+        return self.pictures.skipped
+
     def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
         first = 0 if self.bucket_of is None else self.bucket_of[numbers[0]]
-        size, skipped = self.sizes[first], []
+        size = self.sizes[first]
+        skipped: list[str] = []
         pixels, captions = [], []
         for number, rng in zip(numbers, rngs, strict=True):
-            picture = next_good(self.pictures, number, skipped)
+            picture = _read_or_next(self.pictures, number, skipped)
             mirrored = self.flip and rng.random() < 0.5
-            shown = fit(rng, picture.pixels, size, self.crop)
-            pixels.append(shown[:, ::-1] if mirrored else shown)
+            part = _crop_and_resize(rng, picture.pixels, size, self.crop)
+            pixels.append(part[:, ::-1] if mirrored else part)
             captions.append(picture.caption)
-        found = {"pixels": np.stack(pixels), "caption": captions, "skipped": skipped}
-        return {**found, **self._hint(pixels)}
+        rows: Rows = {
+            "pixels": np.stack(pixels),
+            "caption": captions,
+            "skipped": skipped,
+        }
+        if self.hint:
+            from personax.data.edges import canny
 
-    def still(self) -> "Pictures":
-        crop = "centre" if self.crop == "random" else self.crop
-        bucket_of, hint = self.bucket_of, self.hint
-        return Pictures(
-            self.pictures, self.sizes, bucket_of=bucket_of, crop=crop, hint=hint
+            edges = [canny(np.ascontiguousarray(each)) for each in pixels]
+            rows["hint"] = np.stack(edges)[..., None]
+        return rows
+
+    def deterministic(self) -> "PictureReader":
+        return PictureReader(
+            self.pictures,
+            self.sizes,
+            bucket_of=self.bucket_of,
+            crop="centre" if self.crop == "random" else self.crop,
+            hint=self.hint,
         )
 
-    def _hint(self, pixels: Sequence[Pixels]) -> Mapping[str, Any]:
-        if not self.hint:
-            return {}
-        from personax.data.edges import canny
-
-        edges = [canny(np.ascontiguousarray(each)) for each in pixels]
-        return {"hint": np.stack(edges)[..., None]}
-
-
-_PATIENCE = 100
+    def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        rng = np.random.default_rng(0)
+        pictures = (_read_or_next(self.pictures, number, []) for number in numbers)
+        return [
+            _crop_and_resize(rng, each.pixels, self.sizes[0], self.crop)
+            for each in pictures
+        ]
 
 
-def next_good(pictures: PictureSet, number: int, skipped: list[str]):
-    """Picture `number`, or the next one that can be read; `skipped` gets a sentence
-    about each before it.
-
-    Raises ValueError where a hundred in a row cannot.
-    """
-    for prefetch in range(min(_PATIENCE, len(pictures))):
-        try:
-            return pictures.picture((number + prefetch) % len(pictures))
-        except ValueError as error:
-            skipped.append(str(error))
-    raise ValueError(f"{prefetch + 1} pictures in a row cannot be read: {skipped[-1]}")
-
-
-def fit(
-    rng: np.random.Generator, pixels: Pixels, size: tuple[int, int], crop: str
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The part of the picture that `crop` keeps, resized to (height, width)."""
-    if pixels.shape[:2] == size:
-        return pixels
-    box = crop_box(rng, pixels.shape[:2], size, crop)
-    image = Image.fromarray(pixels)
-    shown = image.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=3.0)
-    return np.asarray(shown)
-
-
-def one_after_another(
-    reader: Pictures, chunks: Sequence[Sequence[int]], workers: int = 0
+def read_chunks(
+    reader: PictureReader, chunks: Sequence[Sequence[int]], workers: int = 0
 ) -> Iterator[list[Mapping[str, Any]]]:
-    """Each chunk's pictures by number, as the reader fits them, without chance.
+    """The pictures of each chunk by number, fitted by the reader without randomness.
 
-    {"pixels", "caption", "bucket"}, or {"skipped": a sentence} where one cannot be
+    Each is {"pixels", "caption", "bucket"}, or {"skipped": message} where it cannot be
     read.
     """
     from personax.data.prefetch import prefetch
 
-    def look(number: int) -> Mapping[str, Any]:
+    def read(number: int) -> Mapping[str, Any]:
         try:
             picture = reader.pictures.picture(number)
         except ValueError as error:
             return {"skipped": str(error)}
         bucket = 0 if reader.bucket_of is None else int(reader.bucket_of[number])
         rng = np.random.default_rng(0)
-        pixels = fit(rng, picture.pixels, reader.sizes[bucket], reader.crop)
+        size = reader.sizes[bucket]
+        pixels = _crop_and_resize(rng, picture.pixels, size, reader.crop)
         return {"pixels": pixels, "caption": picture.caption, "bucket": bucket}
 
-    def looks(i: int) -> list[Mapping[str, Any]]:
-        return [look(number) for number in chunks[i]]
+    def read_chunk(i: int) -> list[Mapping[str, Any]]:
+        return [read(number) for number in chunks[i]]
 
-    return iter(prefetch(looks, range(len(chunks)), workers))
+    return iter(prefetch(read_chunk, range(len(chunks)), workers))
+
+
+_MAX_UNREADABLE = 100  # in a row
+
+
+def _read_or_next(pictures: PictureSet, number: int, skipped: list[str]) -> Picture:
+    """Picture `number`, or the next one that can be read.
+
+    Appends a message to `skipped` for each before it. Raises ValueError after a hundred
+    in a row that cannot be read.
+    """
+    tries = min(_MAX_UNREADABLE, len(pictures))
+    for offset in range(tries):
+        try:
+            return pictures.picture((number + offset) % len(pictures))
+        except ValueError as error:
+            skipped.append(str(error))
+    raise ValueError(f"{tries} pictures in a row cannot be read: {skipped[-1]}")
+
+
+def _crop_and_resize(
+    rng: np.random.Generator, pixels: Pixels, size: tuple[int, int], crop: str
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The part of the picture that `crop` keeps, resized to (height, width)."""
+    if pixels.shape[:2] == size:
+        return pixels
+    box = crop_box(rng, pixels.shape[:2], size, crop)
+    image = Image.fromarray(pixels)
+    part = image.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    return np.asarray(part)

@@ -67,7 +67,8 @@ def train_jobs(lessons: Sequence[TrainJob], *, together: int = 1) -> None:
 
 def _shapes(run: Run) -> str:
     theta = jax.tree.map(lambda x: (x.shape, str(x.dtype)), run.theta)
-    return str((theta, [len(each) for each in run.pictures], run.size))
+    concepts = getattr(run.dataset, "concepts", ())
+    return str((theta, [len(each) for each in concepts], run.size))
 
 
 def _step(lesson: TrainJob, run: Run) -> Callable:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from personax.training.source import Source
+from personax.training.batches import Source
 from personax.training.state import TrainState
 
 # The state's is the name that orbax gives to what is alone in a checkpoint, as it was

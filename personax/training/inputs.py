@@ -1,62 +1,61 @@
 """A run's input: the batches of its steps and of its validation loss."""
 
-import math
-
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from personax import methods
 from personax.core import images
+from personax.data.dataset import Dataset
 from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
-from personax.training import streaming
-from personax.training.few_shot import Feed, batch, make_feed
+from personax.networks import vae
+from personax.training.batches import Batcher, CaptionTokenizer, Source
+from personax.training.datasets import with_priors
 from personax.training.regularization import prior_set
-from personax.training.setup import Run, fixed_data, language, make_data
-from personax.training.source import Source, few_shot
+from personax.training.setup import Run
 
 
 def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
-    """What the steps see and what the validation loss sees, frozen work done."""
-    if run.material is not None:
-        flow = _flow(run, frozen_text=_frozen_text(run))
-        return streaming.make_source(flow), streaming.held_out(flow)
+    """The source of a run's batches, and the batches of its validation loss.
+
+    Creates the regularisation sets that are missing, and encodes what stays the same.
+    """
     priors = [
         prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
         for prior, lesson in zip(run.priors, run.lessons, strict=True)
     ]
-
-    def make(data) -> Feed:
-        return make_feed(
-            data,
-            run.base.params["vae"],
-            run.plain.denoiser.spec,
-            run.tokenizer,
-            run.mesh,
-            frozen_text=_frozen_text(run),
-        )
-
-    data, batches = make_data(config, run, priors), []
-    if config.validation.every:
-        fixed = make(fixed_data(config, run, data))
-        number = math.ceil(config.validation.count / fixed.data.rows)
-        batches = [batch(fixed, i) for i in range(number)]
-    return few_shot(make(data)), batches
+    dataset, held_out, batches = with_priors(run.dataset, priors), run.validation, []
+    if held_out is not None:
+        batcher = make_batcher(run, held_out)
+        batches = [batcher(held_out.step(i)) for i in range(held_out.steps or 0)]
+    return Source(dataset, make_batcher(run, dataset)), batches
 
 
-def _flow(run: Run, frozen_text: Denoiser | None = None) -> streaming.Flow:
-    return streaming.make_flow(
-        run.material,
+def make_batcher(run: Run, dataset: Dataset) -> Batcher:
+    """The batcher of a run's dataset."""
+    return Batcher(
+        dataset,
         run.base.params["vae"],
         run.plain.denoiser.spec,
-        language(run),
+        CaptionTokenizer(run.tokenizer, [each.handle for each in run.known]),
         run.mesh,
-        frozen_text=frozen_text,
+        pairs=run.pairs,
+        frozen_text=_frozen_text(run),
     )
 
 
+def training_tiles(run: Run) -> list[images.Pixels]:
+    """Training pictures as the network sees them, without augmentation."""
+    return [
+        tile if tile.dtype == np.uint8 else _decode(run, tile)
+        for tile in run.dataset.preview(8)
+    ]
+
+
 def _frozen_text(run: Run) -> Denoiser | None:
-    """What reads the captions once and for all, where no part changes how."""
+    """The denoiser that encodes captions, where no part changes its text encoder."""
     denoiser = run.plain.denoiser
     bound = methods.bind(run.method, denoiser, run.theta)
     same = jax.tree.map(
@@ -67,12 +66,13 @@ def _frozen_text(run: Run) -> Denoiser | None:
     return denoiser if all(jax.tree.leaves(same)) and not bound.words else None
 
 
-def training_tiles(run: Run) -> list[images.Pixels]:
-    """The training pictures as the network sees them, without augmentation."""
-    if run.material is not None:
-        return streaming.tiles(_flow(run), count=8)
-    return [
-        images.to_uint8(images.fit(pixels, run.size))
-        for each in run.pictures
-        for pixels in each
-    ]
+def _decode(run: Run, mean: np.ndarray) -> images.Pixels:
+    spec = run.plain.denoiser.spec
+    latents = vae.scale(spec.vae, jnp.asarray(mean, jnp.float32)[None])
+    decoded = _decode_latents(
+        run.base.params["vae"], latents=latents, config=spec.vae, compute=spec.compute
+    )
+    return images.to_uint8(np.asarray(decoded)[0])
+
+
+_decode_latents = jax.jit(vae.decode, static_argnames=("config", "compute"))

@@ -20,11 +20,11 @@ from personax.core.tree import count
 from personax.core.typing import Metrics, Theta
 from personax.methods.losses import Batch
 from personax.training import distributed, preview, sharding, workdir
+from personax.training.batches import Source
 from personax.training.checkpoint import Checkpoints
 from personax.training.distributed import is_host0, print_on_host0
 from personax.training.inputs import make_source, training_tiles
 from personax.training.setup import Run, prepare
-from personax.training.source import Source
 from personax.training.state import TrainState, create
 from personax.training.step import Step, make_step
 from personax.training.stopping import stop_agreed
@@ -194,13 +194,7 @@ def first_state(config: ConfigDict, run: Run) -> tuple[TrainState, TrainState]:
 
 
 def _claim(config: ConfigDict, run: Run, folder: pathlib.Path) -> None:
-    data = {"base": run.base.fingerprint}
-    if run.material is not None:
-        data["stream"] = run.material.digest
-    for i, pixels in enumerate(run.pictures):
-        data[f"pictures {i}"] = workdir.digest(pixels)
-        if any(mask is not None for mask in run.masks[i]):
-            data[f"masks {i}"] = workdir.digest(run.masks[i])
+    data = {"base": run.base.fingerprint, **run.dataset.fingerprint()}
     for i, earlier in enumerate(config.before):
         data[f"before {i}"] = artifact.digest(pathlib.Path(earlier))
     distributed.broadcast_from_host0(

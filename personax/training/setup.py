@@ -1,34 +1,31 @@
 """A config, checked and read: all that a run is before anything is computed."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from personax import methods
 from personax.concepts.bind import Model, from_base, with_concepts
-from personax.core import images
 from personax.core.typing import Ids, Theta
-from personax.data import concepts
-from personax.data.captioned import Captioned
 from personax.data.corpus import read_corpus
+from personax.data.dataset import Dataset
 from personax.loading import Base, load_base
 from personax.methods import Concept, Method
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import Tokenizer, tokenize
-from personax.training import few_shot, sharding
+from personax.training import sharding
 from personax.training.concept_text import Lesson, check_prompts, entries, lessons
-from personax.training.few_shot import Data, Example, Options, still
+from personax.training.datasets import make_dataset, make_validation
 from personax.training.optimizer import make_optimizer, make_schedule
 from personax.training.preview import captions
 from personax.training.regularization import Prior, check
-from personax.training.stream_setup import Encoders, Material, open_material
-from personax.training.streaming import Language
 
 
 class Run(NamedTuple):
@@ -39,15 +36,14 @@ class Run(NamedTuple):
     tokenizer: Tokenizer  # which knows the words to come as well
     method: Method
     lessons: list[Lesson]
-    pictures: list[list[images.Pixels]]  # of each lesson
-    masks: list[list[images.Mask | None]]  # of each picture
+    dataset: Dataset  # without regularisation sets
+    validation: Dataset | None
     priors: list[Prior]
     size: tuple[int, int]  # (height, width) in pixels
     mesh: Mesh
     theta: Theta
     schedule: optax.Schedule
     tx: optax.GradientTransformation
-    material: Material | None  # a large set, in place of the pictures
 
     @property
     def concepts(self) -> list[Concept]:
@@ -57,6 +53,18 @@ class Run(NamedTuple):
     def known(self) -> tuple[Concept, ...]:
         """Those and the ones that it starts from, in the order of their marks."""
         return (*self.plain.concepts, *self.concepts)
+
+    @property
+    def pairs(self) -> Int[np.ndarray, "k 2 n"]:
+        """The phrases that the semantic preservation loss compares, by concept."""
+        phrases = [
+            f"a photo of a {words}"
+            for concept in self.concepts
+            if concept.placeholder
+            for words in (concept.phrase, concept.class_word)
+        ]
+        ids = tokenize(self.tokenizer, phrases)
+        return ids.reshape(-1, 2, ids.shape[1])
 
     def bind(self, theta: Theta) -> Model:
         """What it starts from, with the concepts as far as they are taught."""
@@ -99,90 +107,26 @@ def prepare(config: ConfigDict, like: Run | None = None) -> Run:
     _check_rows(config, mesh)
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
     sharding.check_rules(config.mesh.theta_rules, sharding.paths_of(theta))
-    material = _material(config, base, size, mesh, found)
-    pictures = []
-    if material is None:
-        pictures = [concepts.pictures(lesson.images) for lesson in found]
+    dataset = make_dataset(config, base, size, mesh, found)
     if like is None:
         ready = methods.prepare(method, plain.denoiser, corpus)
     else:
         ready = like.plain.denoiser
-    run = Run(
+    return Run(
         base=base,
         plain=plain._replace(denoiser=ready),
         tokenizer=tokenizer,
         method=method,
         lessons=found,
-        pictures=pictures,
-        masks=[
-            _masks(lesson, len(own))
-            for lesson, own in zip(found, pictures, strict=material is None)
-        ],
+        dataset=dataset,
+        validation=make_validation(config, dataset),
         priors=priors,
         size=size,
         mesh=mesh,
         theta=theta,
         schedule=schedule,
         tx=tx,
-        material=material,
     )
-    if material is None:
-        data = make_data(config, run, ())
-        for each in (data, fixed_data(config, run, data)):
-            few_shot.check(each)
-    return run
-
-
-def language(run: Run) -> Language:
-    """How a run that streams speaks of its concept."""
-    concept = run.concepts[0]
-    return Language(
-        tokenizer=run.tokenizer,
-        handles=tuple(each.handle for each in run.known),
-        phrase=concept.phrase,
-        class_word=concept.class_word,
-        pairs=_pairs(run),
-    )
-
-
-def make_data(
-    config: ConfigDict, run: Run, priors: Sequence[Sequence[Captioned]]
-) -> Data:
-    """What the run's steps see, its regularisation pictures read."""
-    # "" and () leave it to the augmentation.
-    unset = ("crop", "words", "shrink")
-    options = {k: v or None if k in unset else v for k, v in config.data.items()}
-    return Data(
-        sets=_sets(run),
-        priors=tuple(
-            tuple(
-                Example(images.read_image(picture.path), (picture.caption,))
-                for picture in found
-            )
-            for found in priors
-            if found
-        ),
-        pairs=_pairs(run),
-        handles=tuple(concept.handle for concept in run.known),
-        size=run.size,
-        factor=run.base.spec.vae.factor,
-        rows=config.batch * config.accumulate,
-        seed=config.seed,
-        prior_weight=config.prior.weight,
-        options=Options(**options),
-    )
-
-
-def fixed_data(config: ConfigDict, run: Run, data: Data) -> Data:
-    """What the validation loss sees: pictures as they are, of its own folder if any."""
-    sets = data.sets
-    if config.validation.images:
-        pixels = concepts.pictures(config.validation.images)
-        first = sets[0][0]
-        sets = (tuple(first._replace(pixels=each) for each in pixels),)
-    # As many as a step sees, which divides by the devices.
-    rows = data.rows * _shares(config)
-    return data._replace(sets=sets, priors=(), rows=rows, options=still(data.options))
 
 
 _KEYS = (
@@ -295,88 +239,3 @@ def _check_rows(config: ConfigDict, mesh: Mesh) -> None:
 def _shares(config: ConfigDict) -> int:
     """How many times `batch` examples a step sees: the concepts' and a prior's."""
     return 2 if config.prior.source else 1
-
-
-# What `config.stream` says of its own, or what makes no sense there.
-_FEW_SHOT = ("augment", "crop", "flip", "words", "shrink", "cut_mix")
-
-
-def _material(
-    config: ConfigDict,
-    base: Base,
-    size: tuple[int, int],
-    mesh: Mesh,
-    found: Sequence[Lesson],
-) -> Material | None:
-    if not config.stream.source:
-        return None
-    unset = ("none", "", False, (), 0)
-    said = [name for name in _FEW_SHOT if config.data[name] not in unset]
-    if said:
-        raise ValueError(
-            f"data.{said[0]} is for few pictures; a stream has stream.crop and "
-            "stream.flip, and no augmentation."
-        )
-    if config.prior.source:
-        raise ValueError(
-            'A stream has no regularisation set beside it: --config.prior.source "".'
-        )
-    if len(found) > 1:
-        raise ValueError("A stream teaches one concept, and concepts_list has more.")
-    if config.validation.every and config.validation.images:
-        raise ValueError(
-            "A stream holds out validation.count of its own pictures; leave "
-            "validation.images empty."
-        )
-    return open_material(
-        config.stream.to_dict(),
-        encoders=Encoders(
-            base.name,
-            base.vae_fingerprint,
-            base.text_fingerprint,
-            base.spec.vae.factor,
-        ),
-        size=size,
-        rows=config.batch * config.accumulate,
-        mesh=mesh,
-        seed=config.seed,
-        prompts=found[0].captions,
-        dropout=config.data.caption_dropout,
-        held_out=config.validation.count if config.validation.every else 0,
-    )
-
-
-def _masks(lesson: Lesson, count: int) -> list[images.Mask | None]:
-    if not lesson.masks:
-        return [None] * count
-    return list(concepts.masks(lesson.masks, lesson.images))
-
-
-def _sets(run: Run) -> tuple[tuple[Example, ...], ...]:
-    return tuple(
-        tuple(
-            Example(
-                pixels,
-                lesson.captions,
-                lesson.concept.phrase,
-                lesson.concept.class_word,
-                mask,
-            )
-            for pixels, mask in zip(pictures, masks, strict=True)
-        )
-        for lesson, pictures, masks in zip(
-            run.lessons, run.pictures, run.masks, strict=True
-        )
-    )
-
-
-def _pairs(run: Run):
-    """The phrases that the semantic preservation loss compares, concept by concept."""
-    phrases = [
-        f"a photo of a {words}"
-        for concept in run.concepts
-        if concept.placeholder
-        for words in (concept.phrase, concept.class_word)
-    ]
-    ids = tokenize(run.tokenizer, phrases)
-    return ids.reshape(-1, 2, ids.shape[1])

@@ -36,24 +36,6 @@ def test_a_typo_names_the_subjects_that_exist():
         concepts.pictures("dgo")
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_every_epoch_sees_every_picture_once(count):
-    turns = [concepts.visit(count, turn, [0]) for turn in range(6 * count)]
-    for epoch in np.reshape(turns, (-1, count)):
-        assert sorted(epoch) == list(range(count))
-
-
-def test_epochs_differ_in_order_and_so_do_seeds():
-    def epochs(seed):
-        turns = [concepts.visit(5, turn, seed) for turn in range(50)]
-        return [tuple(epoch) for epoch in np.reshape(turns, (-1, 5))]
-
-    assert len(set(epochs([0, 0]))) > 1
-    assert epochs([0, 0]) != epochs([0, 1])
-    assert epochs([0, 0]) != epochs([1, 0])
-    assert epochs([0, 1]) == epochs([0, 1])
-
-
 def paint(folder, name, colour, size=(40, 30)):
     folder.mkdir(exist_ok=True)
     Image.new("RGB", size, colour).save(folder / f"{name}.png")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from personax import methods
+from personax.data.few_shot import Augmentation, Example, FewShot
 from personax.methods.losses import Batch
 from personax.methods.unmix import _astray, sides
 from personax.networks.vae import Posterior
-from personax.training.few_shot import Data, Example, Options, check, rows_of
 
 pytestmark = pytest.mark.quick
 
@@ -24,20 +24,19 @@ DOG, CAT = example(255, "<v1>", "dog"), example(0, "<v2>", "cat")
 
 
 def make_data(sets=((DOG,), (CAT,)), size=(32, 32), **options):
-    return Data(
-        sets=sets,
+    return FewShot(
+        sets,
         priors=((Example(DOG.pixels, ("a dog",)),),),
-        pairs=np.zeros((2, 2, 77), np.int32),
         size=size,
         factor=4,
-        rows=4,
+        batch=4,
         seed=0,
-        options=Options(**options),
+        options=Augmentation(**options),
     )
 
 
 def seen(data, steps=50):
-    return [row for step in range(steps) for row in rows_of(data, step)]
+    return [row for step in range(steps) for row in data.rows(step)]
 
 
 def test_the_caption_names_the_left_one_first():
@@ -68,7 +67,7 @@ def test_as_often_as_it_is_asked_for():
 def test_each_half_keeps_its_own_mask():
     masked = DOG._replace(mask=np.full((32, 32), 128, np.uint8))
     data = make_data(((masked,), (CAT,)), cut_mix=1.0)
-    for row in rows_of(data, 0):
+    for row in data.rows(0):
         if row.view is not None:
             halves = row.view.mask[:, :4], row.view.mask[:, 4:]
             assert sorted(float(half.mean()) for half in halves) == pytest.approx(
@@ -92,7 +91,7 @@ def test_without_it_nothing_is_drawn_for_it():
 )
 def test_what_cannot_be_mixed_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        check(make_data(**changes))
+        make_data(**changes)
 
 
 WHERE = jnp.zeros((3, 2, 6), bool)
@@ -131,7 +130,7 @@ def test_svdiff_adds_it_to_its_loss(tiny):
     @jax.jit
     def loss(where):
         bound = methods.bind(method, ready, theta)
-        return method.loss(bound, Batch(Posterior(x, x), ids, where=where), keys)
+        return method.loss(bound, Batch(Posterior(x, x), ids, concept_mask=where), keys)
 
     value, metrics = loss(where)
     assert float(metrics["loss/unmix"]) > 0

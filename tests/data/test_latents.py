@@ -8,7 +8,7 @@ import pytest
 
 from personax.data.latents import (
     About,
-    Cached,
+    LatentReader,
     Latents,
     Record,
     claim,
@@ -134,7 +134,7 @@ def test_a_reader_takes_a_picture_or_its_mirror_image(tmp_path):
     found, numbers = write(tmp_path, about), [0, 2, 4] * 10
     records = [record(GOOD[i], about) for i in numbers]
     rngs = [np.random.default_rng(i) for i in range(30)]
-    plain = Cached(found).read(numbers, rngs)
+    plain = LatentReader(found).read(numbers, rngs)
     np.testing.assert_array_equal(
         plain["mean"], [each.posteriors[0, 0] for each in records]
     )
@@ -143,14 +143,14 @@ def test_a_reader_takes_a_picture_or_its_mirror_image(tmp_path):
     )
     assert plain["caption"] == [each.caption for each in records]
     assert "text" not in plain
-    turned = Cached(found, flip=True, text=True).read(numbers, rngs)
+    turned = LatentReader(found, flip=True, text=True).read(numbers, rngs)
     mirrored = [
         (mean == each.posteriors[1, 0]).all()
         for mean, each in zip(turned["mean"], records, strict=True)
     ]
     assert 5 < sum(mirrored) < 25
     np.testing.assert_array_equal(turned["text"], [each.text for each in records])
-    still = Cached(found, flip=True).still().read(numbers, rngs)
+    still = LatentReader(found, flip=True).deterministic().read(numbers, rngs)
     np.testing.assert_array_equal(still["mean"], plain["mean"])
 
 

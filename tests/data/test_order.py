@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from personax.data.order import Order
+from personax.data.order import Order, permuted
 
 
 def seen(order, steps):
@@ -62,3 +62,21 @@ def test_with_buckets_a_step_is_of_one_and_an_epoch_has_all():
 def test_more_cannot_be_held_out_than_there_is(held_out):
     with pytest.raises(ValueError, match=f"Of 5 pictures {held_out} cannot be held"):
         Order(5, 2, 0, held_out=held_out)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_epoch_sees_every_picture_once(count):
+    turns = [permuted(count, turn, [0]) for turn in range(6 * count)]
+    for epoch in np.reshape(turns, (-1, count)):
+        assert sorted(epoch) == list(range(count))
+
+
+def test_epochs_differ_in_order_and_so_do_seeds():
+    def epochs(seed):
+        turns = [permuted(5, turn, seed) for turn in range(50)]
+        return [tuple(epoch) for epoch in np.reshape(turns, (-1, 5))]
+
+    assert len(set(epochs([0, 0]))) > 1
+    assert epochs([0, 0]) != epochs([0, 1])
+    assert epochs([0, 0]) != epochs([1, 0])
+    assert epochs([0, 1]) == epochs([0, 1])

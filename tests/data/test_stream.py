@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 
 from personax.data.buckets import bucket_of, bucket_sizes
+from personax.data.dataset import iterate
 from personax.data.order import Order
 from personax.data.picture import Picture
 from personax.data.prefetch import prefetch
 from personax.data.sets import open_set
-from personax.data.stream import CaptionPolicy, Pictures, Stream, one_after_another
+from personax.data.stream import (
+    CaptionPolicy,
+    HeldOut,
+    PictureReader,
+    Stream,
+    read_chunks,
+)
 
 SIZE = (32, 32)
 
@@ -48,12 +55,14 @@ class Numbered:
         return "numbered"
 
 
-def stream(pictures, rows=4, words=CaptionPolicy(), own=None, sizes=(SIZE,), **options):
-    held_out = options.pop("held_out", 0)
+def stream(
+    pictures, rows=4, policy=CaptionPolicy(), own=None, sizes=(SIZE,), **options
+):
+    held_out, workers = options.pop("held_out", 0), options.pop("workers", 0)
     buckets = options.get("bucket_of")
     order = Order(len(pictures), rows, 0, held_out=held_out, buckets=buckets)
-    reader = Pictures(pictures, sizes, **options)
-    return Stream(reader, order, words, rows=own or range(rows))
+    reader = PictureReader(pictures, sizes, **options)
+    return Stream(reader, order, policy, local=own or range(rows), workers=workers)
 
 
 def numbers(rows):
@@ -68,8 +77,8 @@ def assert_same(one, other):
 
 
 def test_processes_share_one_order():
-    words, pictures = CaptionPolicy(("a", "b", "c"), 0.3), Numbered(30)
-    options = {"words": words, "flip": True, "crop": "random"}
+    policy, pictures = CaptionPolicy(("a", "b", "c"), 0.3), Numbered(30)
+    options = {"policy": policy, "flip": True, "crop": "random"}
     whole = stream(pictures, **options)
     halves = [stream(pictures, own=range(a, a + 2), **options) for a in (0, 2)]
     for step in range(12):
@@ -83,9 +92,11 @@ def test_processes_share_one_order():
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_it_goes_on_at_any_step_however_it_is_read(workers):
     found = stream(
-        open_set("portraits:people:20"), words=CaptionPolicy(("a", "b"), 0.2)
+        open_set("portraits:people:20"),
+        policy=CaptionPolicy(("a", "b"), 0.2),
+        workers=workers,
     )
-    batches = found.batches(7, workers=workers, then=lambda rows: {**rows, "then": 1})
+    batches = iterate(found, 7, lambda rows: {**rows, "then": 1})
     for step in range(7, 12):
         assert batches.next_step == step
         assert_same(next(batches), {**found.step(step), "then": 1})
@@ -103,8 +114,8 @@ def test_what_processes_read_goes_on_from_a_state_of_its_iterator():
 
 
 def test_a_signal_to_the_whole_group_leaves_the_batches_to_its_parent():
-    found = stream(open_set("portraits:people:20"))
-    batches = found.batches(0, workers=2)
+    found = stream(open_set("portraits:people:20"), workers=2)
+    batches = iterate(found, 0)
     for step in range(2):
         assert_same(next(batches), found.step(step))
     workers = multiprocessing.active_children()
@@ -202,11 +213,11 @@ def test_a_batch_is_of_one_bucket_whose_size_it_has():
 
 
 def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
-    prompts = stream(Numbered(20), words=CaptionPolicy(("a <v1> dog", "my <v1> dog")))
+    prompts = stream(Numbered(20), policy=CaptionPolicy(("a <v1> dog", "my <v1> dog")))
     said = [c for step in range(30) for c in prompts.step(step)["caption"]]
     assert 0.3 < said.count("a <v1> dog") / len(said) < 0.7
     assert set(said) == {"a <v1> dog", "my <v1> dog"}
-    own = stream(Numbered(20), words=CaptionPolicy(dropout=0.25))
+    own = stream(Numbered(20), policy=CaptionPolicy(dropout=0.25))
     counts = []
     for step in range(50):
         rows = own.step(step)
@@ -217,18 +228,20 @@ def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
 
 
 def test_what_is_held_out_comes_without_chance():
-    words = CaptionPolicy(("first", "second"), 0.5)
+    policy = CaptionPolicy(("first", "second"), 0.5)
     found = stream(
-        Numbered(20), words=words, flip=True, crop="random", held_out=6, rows=4
+        Numbered(20), policy=policy, flip=True, crop="random", held_out=6, rows=4
     )
-    batches = found.held_out()
+    held_out = HeldOut(found)
+    batches = [held_out.step(i) for i in range(held_out.steps)]
     assert [len(rows["pixels"]) for rows in batches] == [4, 4]
     assert {i for rows in batches for i in numbers(rows)} == set(found.order.held_out)
     for rows in batches:
         assert rows["caption"] == ["first"] * 4
         assert (rows["pixels"][:, :, -1, 0] == 255).all()
-    for one, other in zip(batches, found.held_out(), strict=True):
-        assert_same(one, other)
+        assert rows["plain"] == rows["caption"]
+    for i, rows in enumerate(batches):
+        assert_same(rows, held_out.step(i))
 
 
 def test_a_hint_is_drawn_of_what_is_seen(monkeypatch):
@@ -242,9 +255,9 @@ def test_a_hint_is_drawn_of_what_is_seen(monkeypatch):
 
 
 def test_for_a_cache_pictures_come_in_order_and_bad_ones_as_sentences():
-    reader = Pictures(Numbered(7, bad=(2,)), [SIZE], crop="squash", flip=True)
+    reader = PictureReader(Numbered(7, bad=(2,)), [SIZE], crop="squash", flip=True)
     chunks = [[0, 1, 2], [5]]
-    (first, second) = one_after_another(reader, chunks)
+    (first, second) = read_chunks(reader, chunks)
     assert [look.get("caption") for look in first] == ["number 0", "number 1", None]
     assert first[2] == {"skipped": "2 cannot be read"}
     assert second[0]["pixels"].shape == (32, 32, 3)

@@ -1,5 +1,6 @@
 """What each step sees: a function of the seed and the step, and of nothing else."""
 
+import dataclasses
 import itertools
 import logging
 
@@ -9,18 +10,11 @@ import numpy as np
 import pytest
 
 from personax.core.images import to_float
+from personax.data.few_shot import Augmentation, Example, FewShot
 from personax.diffusion.denoiser import Denoiser, encode
 from personax.networks import vae
 from personax.networks.tokenizer import add_placeholder, tokenize
-from personax.training.few_shot import (
-    Data,
-    Example,
-    Options,
-    batch,
-    check,
-    make_feed,
-    rows_of,
-)
+from personax.training.batches import Batcher, CaptionTokenizer
 from personax.training.sharding import make_mesh
 
 ROWS = 8  # one for each device
@@ -34,15 +28,18 @@ def example(seed, *captions, phrase="<v1> dog", class_word="dog"):
     return Example(pixels, captions, phrase, class_word)
 
 
-def make_data(sets=None, priors=(), **changes) -> Data:
-    options = Options(**{k: changes.pop(k) for k in Options._fields if k in changes})
-    return Data(
-        sets=sets or (tuple(example(i) for i in range(3)),),
+PAIRS = np.arange(2 * 77, dtype=np.int32).reshape(1, 2, 77)
+
+
+def make_data(sets=None, priors=(), **changes) -> FewShot:
+    fields = Augmentation._fields
+    options = Augmentation(**{k: changes.pop(k) for k in fields if k in changes})
+    return FewShot(
+        sets or (tuple(example(i) for i in range(3)),),
         priors=priors,
-        pairs=np.zeros((1, 2, 77), np.int32),
         size=(32, 32),
         factor=4,
-        rows=changes.pop("rows", ROWS),
+        batch=changes.pop("rows", ROWS),
         seed=changes.pop("seed", 0),
         options=options,
         **changes,
@@ -56,22 +53,28 @@ def prior(count=2):
 
 
 @pytest.fixture(scope="module")
-def make(emoji):
-    """Data to a feed of the embedded base, on all devices."""
-    tokenizer = add_placeholder(emoji.tokenizer, "<v1>")
-    tokenizer = add_placeholder(tokenizer, "<v2>")
+def make(emoji, tokenizer):
+    """A dataset to a function from its steps to batches, on all devices."""
 
-    def feed(data, frozen_text=None):
-        return make_feed(
+    def batches(data, frozen_text=None, handles=()):
+        batcher = Batcher(
             data,
             emoji.params["vae"],
             emoji.spec,
-            tokenizer,
+            CaptionTokenizer(tokenizer, handles),
             make_mesh(),
+            pairs=PAIRS,
             frozen_text=frozen_text,
         )
+        return lambda step: batcher(data.step(step))
 
-    return feed
+    return batches
+
+
+@pytest.fixture(scope="module")
+def tokenizer(emoji):
+    tokenizer = add_placeholder(emoji.tokenizer, "<v1>")
+    return add_placeholder(tokenizer, "<v2>")
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +84,12 @@ def posterior(emoji):
 
 
 def rows(data, step):
-    return list(rows_of(data, step))
+    return list(data.rows(step))
 
 
 def flown(data, steps):
     """(set, number, mirrored) of the concepts' rows over the steps, in order."""
-    return [row.still for i in range(steps) for row in rows(data, i)[: data.rows]]
+    return [row.item for i in range(steps) for row in rows(data, i)[: data.batch]]
 
 
 VARIED = {"augment": "huggingface", "flip": True, "caption_dropout": 0.2}
@@ -95,13 +98,14 @@ VARIED = {"augment": "huggingface", "flip": True, "caption_dropout": 0.2}
 @pytest.mark.parametrize("options", [{}, VARIED])
 def test_a_batch_depends_on_the_seed_and_the_step_alone(make, options):
     data = make_data(priors=(prior(),), **options)
-    one, two, other = (make(each) for each in (data, data, data._replace(seed=1)))
-    forth = {i: batch(one, i) for i in (0, 1, 7)}
-    back = {i: batch(two, i) for i in (7, 1, 0)}
+    reseeded = dataclasses.replace(data, seed=1)
+    one, two, other = (make(each) for each in (data, data, reseeded))
+    forth = {i: one(i) for i in (0, 1, 7)}
+    back = {i: two(i) for i in (7, 1, 0)}
     for i, found in forth.items():
         jax.tree.map(np.testing.assert_array_equal, found, back[i])
     assert not np.array_equal(forth[0].posterior.mean, forth[7].posterior.mean)
-    assert not np.array_equal(forth[0].posterior.mean, batch(other, 0).posterior.mean)
+    assert not np.array_equal(forth[0].posterior.mean, other(0).posterior.mean)
 
 
 def test_concepts_take_turns_whatever_their_numbers_of_pictures():
@@ -133,37 +137,37 @@ def test_a_picture_has_one_of_its_captions_each_about_as_often():
     assert max(abs(count - 400) for count in counts) < 60
 
 
-def test_the_prior_s_rows_come_after_the_concept_s(make):
+def test_the_prior_s_rows_come_after_the_concept_s(make, tokenizer):
     data = make_data(priors=(prior(), prior(3)), prior_weight=0.5)
     found = rows(data, 3)
-    assert [row.still[0] for row in found] == [0] * ROWS + [1, 2] * (ROWS // 2)
+    assert [row.item[0] for row in found] == [0] * ROWS + [1, 2] * (ROWS // 2)
     assert all("<v1>" in row.caption for row in found[:ROWS])
     assert all(row.caption == row.plain for row in found[ROWS:])
-    ids = tokenize(make(data).tokenizer, [row.caption for row in found])
-    np.testing.assert_array_equal(batch(make(data), 3).ids, ids)
+    ids = tokenize(tokenizer, [row.caption for row in found])
+    np.testing.assert_array_equal(make(data)(3).ids, ids)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
 def test_the_weights_make_it_the_mean_plus_lambda_times_the_mean(make, weight):
-    found = batch(make(make_data(priors=(prior(),), prior_weight=weight)), 0)
+    found = make(make_data(priors=(prior(),), prior_weight=weight))(0)
     losses = np.random.default_rng(0).random(2 * ROWS)
     wanted = losses[:ROWS].mean() + weight * losses[ROWS:].mean()
     assert (found.weight * losses).mean() == pytest.approx(wanted, rel=1e-6)
 
 
 def test_without_a_prior_every_example_counts_alike(make):
-    assert batch(make(make_data()), 0).weight is None
+    assert make(make_data())(0).weight is None
 
 
 def test_the_kept_posterior_is_the_picture_s(make, posterior):
     data = make_data(priors=(prior(),))
-    sets = (*data.sets, *data.priors)
+    sets = (*data.concepts, *data.priors)
     for i in (0, 5):
         seen = [
-            sets[which][number] for which, number, _ in (r.still for r in rows(data, i))
+            sets[which][number] for which, number, _ in (r.item for r in rows(data, i))
         ]
         wanted = posterior(np.stack([to_float(each.pixels) for each in seen]))
-        found = batch(make(data), i).posterior
+        found = make(data)(i).posterior
         np.testing.assert_allclose(found.mean, wanted.mean, **CLOSE)
         np.testing.assert_allclose(found.logvar, wanted.logvar, **CLOSE)
 
@@ -171,14 +175,14 @@ def test_the_kept_posterior_is_the_picture_s(make, posterior):
 def test_a_mirrored_picture_has_the_posterior_of_its_mirror_image(make, posterior):
     data = make_data(flip=True)
     found = rows(data, 0)
-    assert {row.still[2] for row in found} == {False, True}
-    pictures = [data.sets[0][row.still[1]].pixels for row in found]
+    assert {row.item[2] for row in found} == {False, True}
+    pictures = [data.concepts[0][row.item[1]].pixels for row in found]
     turned = [
-        pixels[:, ::-1] if row.still[2] else pixels
+        pixels[:, ::-1] if row.item[2] else pixels
         for row, pixels in zip(found, pictures, strict=True)
     ]
     wanted = posterior(np.stack([to_float(pixels) for pixels in turned]))
-    mean = batch(make(data), 0).posterior.mean
+    mean = make(data)(0).posterior.mean
     np.testing.assert_allclose(mean, wanted.mean, **CLOSE)
     plain = posterior(np.stack([to_float(pixels) for pixels in pictures]))
     assert np.abs(mean - plain.mean).max() > 0.1
@@ -189,13 +193,13 @@ def test_half_of_the_visits_are_mirrored():
     assert sum(turned) == pytest.approx(500, abs=48)  # three standard deviations
 
 
-def test_augmentation_gives_pictures_masks_and_words(make, posterior):
+def test_augmentation_gives_pictures_masks_and_words(make, tokenizer, posterior):
     data = make_data(augment="huggingface", priors=(prior(),))
     feed = make(data)
-    steps = [(rows(data, i), batch(feed, i)) for i in range(3)]
+    steps = [(rows(data, i), feed(i)) for i in range(3)]
     for seen, found in steps:
         mine, theirs = seen[:ROWS], seen[ROWS:]
-        assert all(row.still is None for row in mine)
+        assert all(row.item is None for row in mine)
         np.testing.assert_array_equal(
             found.mask[:ROWS], np.stack([row.view.mask for row in mine])
         )
@@ -204,7 +208,7 @@ def test_augmentation_gives_pictures_masks_and_words(make, posterior):
         assert (found.mask[ROWS:] == 1).all()
         wanted = posterior(np.stack([row.view.pixels for row in mine]))
         np.testing.assert_allclose(found.posterior.mean[:ROWS], wanted.mean, **CLOSE)
-        ids = tokenize(feed.tokenizer, [row.caption for row in seen])
+        ids = tokenize(tokenizer, [row.caption for row in seen])
         np.testing.assert_array_equal(found.ids, ids)
     captions = {row.caption for seen, _ in steps for row in seen[:ROWS]}
     prefixes = {each.removesuffix("a photo of a <v1> dog").strip() for each in captions}
@@ -218,7 +222,7 @@ def test_a_picture_that_varies_is_mirrored_before_it_is_cut():
     mirrored = set()
     for row in seen:
         # A picture of the canvas' size has but one crop.
-        plain = [to_float(each.pixels) for each in data.sets[0]]
+        plain = [to_float(each.pixels) for each in data.concepts[0]]
         turned = [pixels[:, ::-1] for pixels in plain]
         as_it_is = any((row.view.pixels == each).all() for each in plain)
         assert as_it_is != any((row.view.pixels == each).all() for each in turned)
@@ -228,11 +232,11 @@ def test_a_picture_that_varies_is_mirrored_before_it_is_cut():
 
 def test_half_a_batch_may_not_divide_by_the_devices(make):
     data = make_data(augment="paper", priors=(prior(),), rows=4)
-    assert batch(make(data), 0).ids.shape[0] == 8
+    assert make(data)(0).ids.shape[0] == 8
 
 
 @pytest.mark.parametrize("augment", ["none", "huggingface"])
-def test_the_plain_ids_have_the_class_word_in_the_phrase_s_place(make, augment):
+def test_plain_ids_have_the_class_word_for_the_phrase(make, tokenizer, augment):
     sets = (
         (example(0),),
         (example(1, "a <v2> on a chair", phrase="<v2>", class_word="cat"),),
@@ -244,7 +248,7 @@ def test_the_plain_ids_have_the_class_word_in_the_phrase_s_place(make, augment):
         for row in rows(data, 0)
     ]
     assert not any("<" in caption for caption in plain)
-    np.testing.assert_array_equal(batch(feed, 0).plain, tokenize(feed.tokenizer, plain))
+    np.testing.assert_array_equal(feed(0).plain, tokenize(tokenizer, plain))
 
 
 def test_captions_are_dropped_as_often_as_asked():
@@ -268,7 +272,7 @@ def test_frozen_texts_are_what_the_text_encoder_says(make, emoji):
     captions = ("a photo of a dog", "a dog at night")
     sets = (tuple(example(i, *captions, phrase="dog") for i in range(2)),)
     data = make_data(sets, priors=(prior(),), caption_dropout=0.4)
-    found = batch(make(data, base), 1)
+    found = make(data, base)(1)
     assert {row.caption for row in rows(data, 1)} >= {"", *captions}
     np.testing.assert_allclose(found.text, encode(base, found.ids).text, **CLOSE)
 
@@ -277,21 +281,20 @@ def test_texts_are_not_kept_where_they_train_or_vary(make, emoji):
     params = {name: emoji.params[name] for name in ("unet", "text_encoder")}
     base = Denoiser(params, spec=emoji.spec)
     sets = ((example(0, "a dog", phrase="dog"),),)
-    assert batch(make(make_data(sets)), 0).text is None
+    assert make(make_data(sets))(0).text is None
     varied = make_data(sets, augment="huggingface")
-    assert batch(make(varied, base), 0).text is None
+    assert make(varied, base)(0).text is None
 
 
 def test_the_pairs_go_along_whole(make):
-    pairs = np.arange(2 * 77, dtype=np.int32).reshape(1, 2, 77)
-    found = batch(make(make_data()._replace(pairs=pairs)), 0).pairs
-    np.testing.assert_array_equal(found, pairs)
+    found = make(make_data())(0).pairs
+    np.testing.assert_array_equal(found, PAIRS)
     assert len(found.sharding.device_set) == 8
     assert found.sharding.is_fully_replicated
 
 
 def test_the_rows_lie_on_their_devices(make):
-    found = batch(make(make_data(priors=(prior(),), **VARIED)), 0)
+    found = make(make_data(priors=(prior(),), **VARIED))(0)
     for leaf in jax.tree.leaves(found._replace(pairs=None)):
         assert len(leaf.addressable_shards) == 8
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {2}
@@ -300,10 +303,10 @@ def test_the_rows_lie_on_their_devices(make):
 @pytest.mark.parametrize("options", [{}, {"crop": "random"}, VARIED])
 def test_nothing_is_compiled_after_the_first_step(make, options, caplog):
     feed = make(make_data(priors=(prior(),), **options))
-    batch(feed, 0)
+    feed(0)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for i in range(1, 5):
-            batch(feed, i)
+            feed(i)
         assert not [each for each in caplog.messages if "ompil" in each]
         # What the log would have shown:
         jax.jit(lambda x: x + 3)(jnp.zeros(3)).block_until_ready()
@@ -317,19 +320,19 @@ def test_nothing_is_compiled_after_the_first_step(make, options, caplog):
         ({"crop": "center"}, "no crop 'center'"),
         ({"words": "before"}, "no place for the words 'before'"),
         ({"augment": "paper", "shrink": (0.1, 1.0)}, "no whole latent cell"),
-        ({"caption_dropout": 1.5}, "caption_dropout is 1.5"),
+        ({"caption_dropout": 1.5}, r"caption_dropout is 1.5; it must be in \[0, 1\]"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        check(make_data(**options))
+        make_data(**options)
 
 
 def test_the_tokens_of_every_concept_are_marked_and_none_of_a_prior_s(make):
     caption = "a <v1> dog next to a <v2> cat"
     sets = ((example(0, caption),),)
-    data = make_data(sets, (prior(),), handles=("<v1>", "<v2>", "dog"))
-    found = batch(make(data), 0)
+    data = make_data(sets, (prior(),))
+    found = make(data, handles=("<v1>", "<v2>", "dog"))(0)
     ids, marks = np.asarray(found.ids), np.asarray(found.concept_mask)
     assert marks.shape == (2 * ROWS, 3, ids.shape[1])
     assert not marks[ROWS:].any()
@@ -348,16 +351,16 @@ def half():
 
 def test_a_mask_weighs_the_cells_that_it_covers(make):
     masked = tuple(example(i)._replace(mask=half()) for i in range(3))
-    found = np.asarray(batch(make(make_data((masked,))), 0).mask)
+    found = np.asarray(make(make_data((masked,)))(0).mask)
     assert found.shape == (ROWS, 8, 8)
     np.testing.assert_array_equal(found[0], [[1] * 4 + [0] * 4] * 8)
 
 
 def test_a_mirrored_picture_has_a_mirrored_mask(make):
     data = make_data(((example(0)._replace(mask=half()),),), flip=True)
-    found = np.asarray(batch(make(data), 0).mask)
-    for row, mask in zip(rows_of(data, 0), found, strict=True):
-        assert mask[0, 0] == (not row.still[2])
+    found = np.asarray(make(data)(0).mask)
+    for row, mask in zip(data.rows(0), found, strict=True):
+        assert mask[0, 0] == (not row.item[2])
     assert 0 < found[:, 0, 0].mean() < 1
 
 
@@ -366,8 +369,8 @@ def test_a_mask_goes_with_its_picture_through_augmentation(make):
     each = example(0)._replace(pixels=white, mask=half())
     data = make_data(((each,),), augment="paper")
     for step in range(3):
-        masks = np.asarray(batch(make(data), step).mask)
-        for row, mask in zip(rows_of(data, step), masks, strict=True):
+        masks = np.asarray(make(data)(step).mask)
+        for row, mask in zip(data.rows(step), masks, strict=True):
             light = row.view.pixels[..., 0].reshape(8, 4, 8, 4).mean((1, 3))
             # Cells that count fully show white alone, and black ones do not count.
             assert (light[mask > 0.99] > 0.8).all()
@@ -375,4 +378,4 @@ def test_a_mask_goes_with_its_picture_through_augmentation(make):
 
 
 def test_without_masks_or_augmentation_there_is_no_mask(make):
-    assert batch(make(make_data()), 0).mask is None
+    assert make(make_data())(0).mask is None

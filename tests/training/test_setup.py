@@ -35,7 +35,6 @@ def streaming(monkeypatch, emoji):
 )
 def test_a_method_s_step_traces_on_a_stream_s_batch(streaming, name):
     config, run = streaming(name)
-    assert run.pictures == []
     source, batches = inputs.make_source(config, run)
     batch = source.batch(0)
     source.close()
@@ -61,7 +60,7 @@ def test_its_sheet_shows_the_set_and_its_digest_stands_in_the_record(
     monkeypatch.setattr(inputs, "_frozen_text", None)
     tiles = inputs.training_tiles(run)
     assert len(tiles) == 8
-    numbers = run.material.stream.order.step(0).tolist()
+    numbers = run.dataset.order.step(0).tolist()
     sprites = world.load_sprites()
     for number, pixels in zip(numbers, tiles, strict=True):
         rng = np.random.default_rng((0, number))

@@ -6,8 +6,9 @@ import jax
 import pytest
 
 from personax.data.latents import Latents
+from personax.data.stream import CaptionPolicy
+from personax.training.datasets import Encoders, local_rows, open_stream
 from personax.training.sharding import make_mesh
-from personax.training.stream_setup import Encoders, local_rows, open_material
 from tests.data.test_latents import ABOUT, write
 
 SETTINGS = {
@@ -24,47 +25,51 @@ SETTINGS = {
 ENCODERS = Encoders("emoji", vae="vae", text_encoder="text", factor=4)
 
 
-def material(size=(32, 32), **changes):
-    options = {"dropout": 0.0, "held_out": 0, "rows": 8, "seed": 0}
+def stream(size=(32, 32), **changes):
+    options = {"held_out": 0, "rows": 8, "seed": 0}
     options |= {key: changes.pop(key) for key in list(changes) if key in options}
-    return open_material(
+    prompts = ("a photo of a <v1> man", "a <v1> man")
+    return open_stream(
         {**SETTINGS, **changes},
         encoders=ENCODERS,
         size=size,
         mesh=make_mesh(),
-        prompts=("a photo of a <v1> man", "a <v1> man"),
+        policy=CaptionPolicy(prompts, changes.pop("dropout", 0.0)),
         **options,
     )
 
 
 @pytest.mark.parametrize(
-    ("captions", "said"),
+    ("captions", "expected"),
     [
         ("prompt", {"a photo of a <v1> man", "a <v1> man"}),
         ("none", {""}),
     ],
 )
-def test_captions_are_the_concept_s_or_none(captions, said):
-    found = material(captions=captions).stream
-    assert {c for step in range(4) for c in found.step(step)["caption"]} == said
+def test_captions_are_the_concept_s_or_none(captions, expected):
+    rows = stream(captions=captions)
+    assert {c for step in range(4) for c in rows.step(step)["caption"]} == expected
 
 
 def test_captions_may_be_the_set_s_own():
-    found = material(captions="own")
-    numbers = found.stream.order.step(0)
-    own = [found.pictures.picture(i).caption for i in numbers.tolist()]
-    assert found.stream.step(0)["caption"] == own
+    rows = stream(captions="own")
+    numbers = rows.order.step(0)
+    own = [rows.reader.pictures.picture(i).caption for i in numbers.tolist()]
+    assert rows.step(0)["caption"] == own
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"source": "people"}, "no set 'people'"),
-        ({"captions": "mine"}, "no captions 'mine'; there are: prompt, own, none"),
-        ({"crop": "center"}, "no crop 'center'; there are centre, random, squash"),
+        (
+            {"captions": "mine"},
+            "Unknown captions 'mine'; expected one of prompt, own, none",
+        ),
+        ({"crop": "center"}, "Unknown crop 'center'; expected one of centre, random"),
         ({"buckets": 6}, "stream.buckets is 6; it must be a multiple of 4"),
         ({"buckets": 64}, "No bucket of 32x32 pixels"),
-        ({"hint": "depth"}, "no hint 'depth'; there are: canny"),
+        ({"hint": "depth"}, "Unknown hint 'depth'; expected canny"),
         ({"workers": -1}, "stream.workers is -1"),
         ({"dropout": 1.5}, "caption_dropout is 1.5"),
         ({"held_out": 40}, "Of 40 pictures 40 cannot be held out"),
@@ -74,7 +79,7 @@ def test_captions_may_be_the_set_s_own():
 )
 def test_what_does_not_exist_or_fit_is_refused(changes, sentence):
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-        material(**changes)
+        stream(**changes)
 
 
 CACHED = dataclasses.replace(ABOUT, sizes=((8, 8),), buckets=0)
@@ -82,46 +87,46 @@ CACHED = dataclasses.replace(ABOUT, sizes=((8, 8),), buckets=0)
 
 def test_a_cache_of_this_autoencoder_and_size_is_accepted(tmp_path):
     write(tmp_path, CACHED)
-    found = material((8, 8), source=f"cache:{tmp_path}", flip=True, captions="own")
-    assert isinstance(found.pictures, Latents)
-    assert found.text
-    assert found.stream.step(0)["mean"].shape == (8, 2, 2, 2)
-    assert not material((8, 8), source=f"cache:{tmp_path}").text
+    dataset = stream((8, 8), source=f"cache:{tmp_path}", flip=True, captions="own")
+    assert isinstance(dataset.reader.latents, Latents)
+    assert dataset.has_text
+    assert dataset.step(0)["mean"].shape == (8, 2, 2, 2)
+    assert not stream((8, 8), source=f"cache:{tmp_path}").has_text
 
 
 @pytest.mark.parametrize(
     ("about", "changes", "sentence"),
     [
         ({"vae": "other"}, {}, "holds latents of another autoencoder than emoji's"),
-        ({}, {"hint": "canny"}, "holds latents and no pictures.*'canny'"),
-        ({"crop": "squash"}, {"crop": "centre"}, "with crop squash.*asks for centre"),
-        ({"flip": False}, {"flip": True}, "with flip False.*asks for True"),
-        ({"sizes": ((16, 16),)}, {}, r"with size \[\(16, 16\)\].*for \[\(8, 8\)\]"),
-        ({}, {"buckets": 4}, "with buckets 0.*asks for 4"),
+        ({}, {"hint": "canny"}, "holds latents, and the hint 'canny'"),
+        ({"crop": "squash"}, {"crop": "centre"}, "with crop squash.*config has centre"),
+        ({"flip": False}, {"flip": True}, "with flip False.*config has True"),
+        ({"sizes": ((16, 16),)}, {}, r"with size \[\(16, 16\)\].*has \[\(8, 8\)\]"),
+        ({}, {"buckets": 4}, "with buckets 0.*has 4"),
         ({"captioned": False}, {"captions": "own"}, "have no captions of their own"),
     ],
 )
 def test_another_cache_is_refused(tmp_path, about, changes, sentence):
     write(tmp_path, dataclasses.replace(CACHED, **about))
     with pytest.raises(ValueError, match=sentence):
-        material((8, 8), source=f"cache:{tmp_path}", **changes)
+        stream((8, 8), source=f"cache:{tmp_path}", **changes)
 
 
 def test_text_of_another_encoder_is_not_used(tmp_path):
     write(tmp_path, dataclasses.replace(CACHED, text_encoder="other"))
-    found = material((8, 8), source=f"cache:{tmp_path}", captions="own")
-    assert not found.text
-    assert "text" not in found.stream.step(0)
+    dataset = stream((8, 8), source=f"cache:{tmp_path}", captions="own")
+    assert not dataset.has_text
+    assert "text" not in dataset.step(0)
 
 
 def test_its_digest_says_what_decides_the_steps():
     digests = [
-        material(**changes).digest
+        stream(**changes).digest
         for changes in ({}, {"source": "portraits:people:41"}, {"held_out": 3})
     ]
-    digests += [material((16, 16)).digest]
+    digests += [stream((16, 16)).digest]
     assert len(set(digests)) == 4
-    assert material().digest == digests[0]
+    assert stream().digest == digests[0]
 
 
 def test_a_process_reads_the_rows_on_its_own_devices():
@@ -137,7 +142,7 @@ def test_a_process_reads_the_rows_on_its_own_devices():
         def addressable_devices_indices_map(self, shape):
             return dict(enumerate(self.parts))
 
-    from personax.training import stream_setup as module
+    from personax.training import datasets as module
 
     def rows(*parts):
         spread = Half([(slice(*part),) for part in parts])
@@ -146,6 +151,6 @@ def test_a_process_reads_the_rows_on_its_own_devices():
             return local_rows(make_mesh(), 8)
 
     assert rows((4, 6), (6, 8)) == range(4, 8)
-    with pytest.raises(ValueError, match="deals a process's devices out"):
+    with pytest.raises(ValueError, match="not contiguous"):
         rows((0, 2), (4, 6))
     assert jax.process_count() == 1

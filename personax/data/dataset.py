@@ -1,0 +1,129 @@
+"""The interface of training datasets, and iteration over their steps."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+# The examples of one step, before anything is encoded:
+#   "caption", "plain": captions, and the same with the class word as the subject
+#   "pixels": [v, height, width, 3], uint8 or float32 in [-1, 1], of the first v rows
+#   "item": [b - v], indices into the dataset's `items`, of the other rows
+#   "mean", "logvar": float16 posteriors, in place of pixels
+#   "text", "ids": the dataset's own captions, encoded; see `has_text`
+#   "mask", "weight", "hint": see `losses.Batch`
+#   "marked": [b], False where words of the concepts are not marked as theirs
+#   "skipped": messages about pictures that could not be read
+Rows = dict[str, Any]
+
+_ENDLESS = 1 << 40  # steps
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """The examples of every step of a run.
+
+    `step(i)` depends on the seed and on i alone: a run may resume at any step, with any
+    number of processes and workers. Of several processes each may return all rows of a
+    step, or those of its own devices.
+    """
+
+    @property
+    def rows_per_step(self) -> int:
+        """The rows of all processes."""
+        ...
+
+    @property
+    def steps(self) -> int | None:
+        """The number of steps, None for an endless dataset."""
+        ...
+
+    @property
+    def workers(self) -> int | None:
+        """Processes that read ahead; 0 for threads, None to read in place."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Compared when a checkpoint is restored, unless it is empty."""
+        ...
+
+    @property
+    def items(self) -> Sequence[Callable[[], Float[np.ndarray, "height width 3"]]]:
+        """Readers of pictures that steps repeat unchanged: they are encoded once."""
+        ...
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption that a step may have, () where they are not known."""
+        ...
+
+    @property
+    def caption_chunk(self) -> int:
+        """How many of `captions` are encoded together; it decides the last bits."""
+        ...
+
+    @property
+    def has_text(self) -> bool:
+        """Whether rows hold encoded captions."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """Messages about pictures that were left out when the set was opened."""
+        ...
+
+    def step(self, step: int) -> Rows: ...
+
+    def preview(self, count: int) -> list[np.ndarray]:
+        """Training pictures without augmentation: uint8, or float16 latent means."""
+        ...
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """{name: digest} of what the work directory records of the data."""
+        ...
+
+
+class StepIterator(Iterator[Any]):
+    """An iterator that knows its next step; call `close` to end its workers."""
+
+    def __init__(self, iterator: Any, first: int):
+        self.next_step = first
+        self._iterator = iterator
+
+    def __next__(self) -> Any:
+        result = next(self._iterator)
+        self.next_step += 1
+        return result
+
+    def close(self) -> None:
+        self._iterator.close()
+        del self._iterator
+
+
+def iterate(
+    dataset: Dataset,
+    first: int,
+    then: Callable[[Rows], Any] = lambda rows: rows,
+) -> StepIterator:
+    """`then(dataset.step(i))` for i = `first`, `first` + 1, …
+
+    With `dataset.workers` that many processes read ahead, or threads for 0, and `then`
+    runs in a thread of this process, two steps ahead.
+    """
+    if dataset.workers is None:
+        steps = (then(dataset.step(step)) for step in itertools.count(first))
+        return StepIterator(steps, first)
+    # Imported here: Grain takes seconds, and few pictures do not need it.
+    from personax.data.prefetch import by_thread, prefetch
+
+    rows = prefetch(dataset.step, range(first, _ENDLESS), dataset.workers)
+    return StepIterator(iter(by_thread(rows.map(then), 2)), first)
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raise ValueError for a value outside [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}; it must be in [0, 1].")

@@ -1,0 +1,315 @@
+"""From a config to its dataset, checked before anything is computed."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from personax.core import images
+from personax.data import concepts
+from personax.data.augment import CROP
+from personax.data.buckets import bucket_of, bucket_sizes
+from personax.data.captioned import Captioned
+from personax.data.dataset import Dataset
+from personax.data.few_shot import Augmentation, Example, FewShot
+from personax.data.latents import LatentReader, Latents
+from personax.data.order import Order
+from personax.data.sets import open_set
+from personax.data.stream import (
+    HINTS,
+    CaptionPolicy,
+    HeldOut,
+    PictureReader,
+    Reader,
+    Stream,
+)
+from personax.loading import Base
+from personax.training.concept_text import Lesson
+from personax.training.sharding import over_batch
+
+CAPTIONS = ("prompt", "own", "none")
+
+# Options of few pictures; a large set has its own, or none.
+_FEW_SHOT = ("augment", "crop", "flip", "words", "shrink", "cut_mix")
+
+
+def make_dataset(
+    config: ConfigDict,
+    base: Base,
+    size: tuple[int, int],
+    mesh: Mesh,
+    lessons: Sequence[Lesson],
+) -> Dataset:
+    """The dataset of a config: a large set, or the pictures of its concepts.
+
+    Regularisation sets are added later, see `with_priors`. Raises ValueError or
+    FileNotFoundError for a set, a cache or an option that does not exist or does not
+    fit.
+    """
+    if not config.stream.source:
+        return _few_shot(config, base, size, lessons)
+    unset = ("none", "", False, (), 0, None)
+    few = [name for name in _FEW_SHOT if config.data[name] not in unset]
+    if few:
+        raise ValueError(
+            f"data.{few[0]} applies to few pictures; a stream has stream.crop and "
+            "stream.flip, and no augmentation."
+        )
+    if config.prior.source:
+        raise ValueError(
+            "stream.source and prior.source are mutually exclusive; set "
+            '--config.prior.source "".'
+        )
+    if len(lessons) > 1:
+        raise ValueError("A stream trains one concept; concepts_list has more.")
+    if config.validation.every and config.validation.images:
+        raise ValueError(
+            "A stream holds out validation.count of its own pictures; leave "
+            "validation.images empty."
+        )
+    concept = lessons[0].concept
+    return open_stream(
+        config.stream,
+        encoders=Encoders(
+            base.name,
+            base.vae_fingerprint,
+            base.text_fingerprint,
+            base.spec.vae.factor,
+        ),
+        size=size,
+        rows=config.batch * config.accumulate,
+        mesh=mesh,
+        seed=config.seed,
+        policy=CaptionPolicy(
+            lessons[0].captions,
+            config.data.caption_dropout,
+            concept.phrase,
+            concept.class_word,
+        ),
+        held_out=config.validation.count if config.validation.every else 0,
+    )
+
+
+def make_validation(config: ConfigDict, dataset: Dataset) -> Dataset | None:
+    """Pictures without augmentation for the validation loss, if the config has one.
+
+    Of a stream those that it holds out; of few pictures the same ones, or those of a
+    folder.
+    """
+    if not config.validation.every:
+        return None
+    if isinstance(dataset, Stream):
+        return HeldOut(dataset)
+    assert isinstance(dataset, FewShot)
+    examples = dataset.concepts
+    if config.validation.images:
+        pixels = concepts.pictures(config.validation.images)
+        first = examples[0][0]
+        examples = (tuple(first._replace(pixels=each) for each in pixels),)
+    # As many rows as a training step has, which divide by the devices.
+    batch = dataset.batch * (2 if config.prior.source else 1)
+    return dataclasses.replace(
+        dataset,
+        concepts=examples,
+        priors=(),
+        batch=batch,
+        options=dataset.options.off(),
+        steps=math.ceil(config.validation.count / batch),
+    )
+
+
+def with_priors(dataset: Dataset, priors: Sequence[Sequence[Captioned]]) -> Dataset:
+    """The dataset with the regularisation sets, whose pictures are read here."""
+    sets = tuple(
+        tuple(Example(images.read_image(each.path), (each.caption,)) for each in prior)
+        for prior in priors
+        if prior
+    )
+    return dataclasses.replace(dataset, priors=sets) if sets else dataset
+
+
+def _few_shot(
+    config: ConfigDict,
+    base: Base,
+    size: tuple[int, int],
+    lessons: Sequence[Lesson],
+) -> FewShot:
+    # "" and () leave it to the augmentation.
+    unset = ("crop", "words", "shrink")
+    options = {k: v or None if k in unset else v for k, v in config.data.items()}
+    return FewShot(
+        tuple(_examples(lesson) for lesson in lessons),
+        size=size,
+        factor=base.spec.vae.factor,
+        batch=config.batch * config.accumulate,
+        seed=config.seed,
+        prior_weight=config.prior.weight,
+        options=Augmentation(**options),
+    )
+
+
+def _examples(lesson: Lesson) -> tuple[Example, ...]:
+    pictures, concept = concepts.pictures(lesson.images), lesson.concept
+    masks: Sequence[images.Mask | None] = [None] * len(pictures)
+    if lesson.masks:
+        masks = concepts.masks(lesson.masks, lesson.images)
+    return tuple(
+        Example(pixels, lesson.captions, concept.phrase, concept.class_word, mask)
+        for pixels, mask in zip(pictures, masks, strict=True)
+    )
+
+
+class Encoders(NamedTuple):
+    """What a cache must have been written with: a base's name and fingerprints."""
+
+    name: str
+    vae: str
+    text_encoder: str
+    factor: int  # of the autoencoder
+
+
+def open_stream(
+    settings: Mapping[str, Any],
+    *,
+    encoders: Encoders,
+    size: tuple[int, int],
+    rows: int,
+    mesh: Mesh,
+    seed: int,
+    policy: CaptionPolicy,
+    held_out: int = 0,
+) -> Stream:
+    """The dataset of a config's `stream`.
+
+    `policy` holds the concept's prompts, of which each picture gets one where the
+    captions are "prompt". Raises ValueError or FileNotFoundError for a set, a cache or
+    an option that does not exist or does not fit.
+    """
+    check_options(settings, encoders.factor)
+    captions = settings["captions"]
+    if captions not in CAPTIONS:
+        raise ValueError(
+            f"Unknown captions {captions!r}; expected one of {', '.join(CAPTIONS)}."
+        )
+    kind, _, folder = settings["source"].partition(":")
+    if kind == "cache":
+        latents = Latents(folder)
+        check_cache(latents, settings, encoders, size)
+        about = latents.about
+        captioned, buckets = about.captioned, latents.buckets
+        same_encoder = about.text_encoder == encoders.text_encoder
+        text = captions == "own" and same_encoder
+        reader: Reader = LatentReader(latents, flip=settings["flip"], text=text)
+        sizes, pictures = about.sizes, latents
+    else:
+        reader = open_pictures(settings, size)
+        sizes, pictures, buckets = reader.sizes, reader.pictures, reader.bucket_of
+        captioned = pictures.captioned
+    if captions == "own" and not captioned:
+        raise ValueError(
+            f"The pictures of {settings['source']} have no captions of their own; the "
+            'captions may be "prompt" or "none".'
+        )
+    prompts = {"prompt": policy.prompts, "own": (), "none": ("",)}[captions]
+    order = Order(
+        len(pictures),
+        rows,
+        seed,
+        held_out=held_out,
+        buckets=buckets if len(sizes) > 1 else None,
+    )
+    return Stream(
+        reader,
+        order,
+        policy._replace(prompts=tuple(prompts)),
+        local=local_rows(mesh, rows),
+        workers=settings["workers"],
+        digest=f"{pictures.digest()} {list(size)} {held_out} held out",
+    )
+
+
+def check_options(settings: Mapping[str, Any], factor: int) -> None:
+    """Raise ValueError for a value that is wrong for any set."""
+    crop, multiple, hint = (settings[key] for key in ("crop", "buckets", "hint"))
+    if crop and crop not in CROP:
+        raise ValueError(f"Unknown crop {crop!r}; expected one of {', '.join(CROP)}.")
+    if multiple < 0 or multiple % factor:
+        raise ValueError(
+            f"stream.buckets is {multiple}; it must be a multiple of {factor}, the "
+            "autoencoder's factor, or 0 for one size."
+        )
+    if hint not in HINTS:
+        raise ValueError(f'Unknown hint {hint!r}; expected canny or "".')
+    if settings["workers"] < 0:
+        workers = settings["workers"]
+        raise ValueError(f"stream.workers is {workers}; it must not be negative.")
+
+
+def open_pictures(settings: Mapping[str, Any], size: tuple[int, int]) -> PictureReader:
+    """A reader of the set that a config's `stream` names, with its batch sizes."""
+    pictures = open_set(
+        settings["source"], data_dir=settings["data_dir"], split=settings["split"]
+    )
+    sizes, buckets = (size,), None
+    if settings["buckets"]:
+        sizes = bucket_sizes(size, settings["buckets"])
+        buckets = bucket_of(pictures.sizes(), sizes)
+    return PictureReader(
+        pictures,
+        sizes,
+        bucket_of=buckets,
+        crop=settings["crop"] or "centre",
+        flip=settings["flip"],
+        hint=settings["hint"],
+    )
+
+
+def check_cache(
+    latents: Latents,
+    settings: Mapping[str, Any],
+    encoders: Encoders,
+    size: tuple[int, int],
+) -> None:
+    """Raise ValueError for a cache of another autoencoder, size or preprocessing."""
+    about, folder = latents.about, latents.folder
+    if about.vae != encoders.vae:
+        raise ValueError(
+            f"{folder} holds latents of another autoencoder than {encoders.name}'s; "
+            "write a cache for this one with python -m personax.cache."
+        )
+    if settings["hint"]:
+        raise ValueError(
+            f"{folder} holds latents, and the hint {settings['hint']!r} is computed "
+            "from pictures; stream from the pictures themselves."
+        )
+    sizes = bucket_sizes(size, about.buckets) if about.buckets else (size,)
+    options = {
+        "size": (list(sizes), [tuple(each) for each in about.sizes]),
+        "buckets": (settings["buckets"], about.buckets),
+        "crop": (settings["crop"] or about.crop, about.crop),
+        "flip": (settings["flip"], settings["flip"] and about.flip),
+    }
+    for name, (expected, cached) in options.items():
+        if expected != cached:
+            raise ValueError(
+                f"{folder} was written with {name} {cached}, and the config has "
+                f"{expected}; change the config, or write another cache."
+            )
+
+
+def local_rows(mesh: Mesh, rows: int) -> range:
+    """The rows of a step that lie on this process's devices.
+
+    Raises ValueError where they are not contiguous.
+    """
+    spans = over_batch(mesh).addressable_devices_indices_map((rows,)).values()
+    edges = sorted((span.start or 0, span.stop or rows) for (span,) in spans)
+    rows_here = range(edges[0][0], edges[-1][1])
+    if sum(stop - start for start, stop in edges) != len(rows_here):
+        raise ValueError(
+            "The rows of a process are not contiguous on this mesh; reorder its axes."
+        )
+    return rows_here
