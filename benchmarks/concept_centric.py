@@ -37,12 +37,12 @@ from benchmarks.train_classifier import soften
 from personax.cli import command
 from personax.concepts.bind import Model, from_base
 from personax.core import images
+from personax.core.files import write_text
 from personax.data import emoji
 from personax.loading import Base, Clip, load_base, load_clip
 from personax.metrics import clip
 from personax.metrics.classifier import Classifier, load_classifier
 from personax.metrics.frechet import frechet
-from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
 _DRAWN, _ASKED, _SEARCHED, _EDGES, _REAL, _FLOOR = 1, 2, 3, 4, 100, 300  # seeds
@@ -145,9 +145,9 @@ def main(_):
             if not (folder / "row.json").is_file():
                 folder.mkdir(parents=True, exist_ok=True)
                 row = (_floor if name in FLOORS else _row)(bench, which, name)
-                write(folder / "row.json", json.dumps({"row": name, **row}))
+                write_text(folder / "row.json", json.dumps({"row": name, **row}))
             print(which, (folder / "row.json").read_text(), flush=True)
-            write(bench.out / "table.md", table(bench.out, FLAGS.sets, FLAGS.rows))
+            write_text(bench.out / "table.md", table(bench.out, FLAGS.sets, FLAGS.rows))
         if FLAGS.sweeps and "null_text" in FLAGS.rows:
             _sweep(bench, which)
 
@@ -348,7 +348,7 @@ def _features(bench: Bench, pixels: Pictures) -> np.ndarray:
 
 def _kept(path: pathlib.Path, make: Callable[[], dict]) -> dict:
     if not path.is_file():
-        write(path, json.dumps(make()))
+        write_text(path, json.dumps(make()))
     return json.loads(path.read_text())
 
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from benchmarks.attributes import NOUNS
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.loading import Base
-from personax.training.loop import train
+from personax.training.train import train
 
 # What a row has in common with the null-text model of its set.
 _SHARED = (

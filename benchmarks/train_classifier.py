@@ -23,6 +23,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from personax.cli import command
+from personax.core.files import write_text
 from personax.core.progress import Progress
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import count, flat
@@ -31,7 +32,6 @@ from personax.loading import Base, load_base
 from personax.metrics import classifier
 from personax.metrics.classifier import NONE, Classifier, init_classifier, logits
 from personax.networks import vae
-from personax.training.workdir import write
 
 FLAGS = flags.FLAGS
 STRANGERS = (*emoji.PORTRAITS["people"], *emoji.PORTRAITS["animals"])
@@ -58,10 +58,10 @@ def main(_):
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "model.safetensors", flat(params))
-    write(out / "config.json", json.dumps({"heads": heads}, indent=1) + "\n")
+    write_text(out / "config.json", json.dumps({"heads": heads}, indent=1) + "\n")
     table = measured(classifier.load_classifier(out), base, sprites)
     seconds = time.perf_counter() - start
-    write(out / "README.md", _readme(table, count(params), seconds))
+    write_text(out / "README.md", _readme(table, count(params), seconds))
     print(table)
 
 

@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from personax.cli import command, distributed_flags
-from personax.training.loop import train
+from personax.training.train import train
 
 
 def define_flags() -> None:

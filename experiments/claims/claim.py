@@ -18,7 +18,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from personax.cli import command
-from personax.training.workdir import write
+from personax.core.files import write_text
 
 Point = dict[str, Any]
 # `(config, kept) -> points`; a point's place in the order is its row's in the CSV.
@@ -39,7 +39,7 @@ class SavedPoints:
         path = self.out / "kept" / f"{name}.json"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, json.dumps({"key": key, "value": make()}, default=float))
+            write_text(path, json.dumps({"key": key, "value": make()}, default=float))
         return json.loads(path.read_text())["value"]
 
 

@@ -12,9 +12,9 @@ from personax.core.progress import Progress
 from personax.evaluation.protocol import digest
 from personax.training.checkpoint import Checkpoints
 from personax.training.inputs import make_source
-from personax.training.loop import first_state, save_concept
-from personax.training.setup import prepare
+from personax.training.setup import init_state, prepare
 from personax.training.step import make_step
+from personax.training.train import save_concept
 
 
 def course(
@@ -53,7 +53,7 @@ def _teach(
 ) -> None:
     """On from the state in `before`; what each place gets is there with its concept."""
     run = prepare(config)
-    state, placed = first_state(config, run)
+    state, placed = init_state(run)
     step = make_step(
         run.method,
         run.tx,
@@ -61,7 +61,7 @@ def _teach(
         ema_decay=config.ema_decay,
         shardings=placed,
     )
-    source, _ = make_source(config, run)
+    source, _ = make_source(run)
     with contextlib.closing(source):
         if before is not None:
             with Checkpoints(before / "state") as saved:
@@ -75,7 +75,7 @@ def _teach(
                 _check(config, i + 1, metrics)
                 with Checkpoints(place / "state") as saves:
                     saves.save(state, i + 1)
-                save_concept(config, run, place, state)
+                save_concept(run, place, state)
 
 
 def _check(config: ConfigDict, step: int, metrics) -> None:

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from personax.core.files import write_text
 from personax.core.progress import Progress
 from personax.core.tree import stack
 from personax.core.typing import Metrics
 from personax.training.checkpoint import Checkpoints
 from personax.training.inputs import make_source
-from personax.training.loop import first_state, save_concept
-from personax.training.setup import Run, prepare
+from personax.training.setup import Run, init_state, prepare
 from personax.training.step import make_step
-from personax.training.workdir import write
+from personax.training.train import save_concept
 from personax.training.writer import Writer
 
 
@@ -84,13 +84,12 @@ def _step(lesson: TrainJob, run: Run) -> Callable:
 
 def _teach(step: Callable, lessons: Sequence[TrainJob], runs: Sequence[Run]) -> None:
     config, run, count = lessons[0].config, runs[0], len(lessons)
-    pairs = [(each.config, own) for each, own in zip(lessons, runs, strict=True)]
-    state = stack([first_state(*pair)[0] for pair in pairs])
+    state = stack([init_state(own)[0] for own in runs])
     for lesson in lessons:
         lesson.folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as opened:
         enter = opened.enter_context
-        sources = [enter(contextlib.closing(make_source(*pair)[0])) for pair in pairs]
+        sources = [enter(contextlib.closing(make_source(own)[0])) for own in runs]
         checkpoints = enter(Checkpoints(_checkpoints(lessons), keep=1))
         state = checkpoints.restore(state)
         start = int(state.step[0])
@@ -113,8 +112,10 @@ def _teach(step: Callable, lessons: Sequence[TrainJob], runs: Sequence[Run]) -> 
     seconds = spent / max(config.steps - first, 1) * config.steps / count
     for k, (lesson, own) in enumerate(zip(lessons, runs, strict=True)):
         one = jax.tree.map(operator.itemgetter(k), state)
-        save_concept(lesson.config, own, lesson.folder, one)
-        write(lesson.folder / "taught.json", json.dumps({"seconds": round(seconds, 2)}))
+        save_concept(own, lesson.folder, one)
+        write_text(
+            lesson.folder / "taught.json", json.dumps({"seconds": round(seconds, 2)})
+        )
 
 
 def _checkpoints(lessons: Sequence[TrainJob]) -> pathlib.Path:

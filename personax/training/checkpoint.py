@@ -1,4 +1,4 @@
-"""Checkpoints of a training state by orbax, and nothing else of orbax anywhere."""
+"""Checkpoints of a training state; the one place that uses orbax."""
 
 import pathlib
 from typing import Any
@@ -9,18 +9,16 @@ import orbax.checkpoint as ocp
 from personax.training.batches import Source
 from personax.training.state import TrainState
 
-# The state's is the name that orbax gives to what is alone in a checkpoint, as it was
-# before there were sources.
+# "default" is orbax's name of a single item: older checkpoints hold the state alone.
 _STATE, _SOURCE = "default", "source"
 
 
 class Checkpoints:
     """The rolling checkpoints of one work directory; a context manager.
 
-    Saving is asynchronous; leaving the context waits until all is on disk. Of several
-    processes all must call each method: every one reads and writes what its own devices
-    hold, on a disk that they share. A state may be restored by another number of them,
-    onto another mesh: it lies as the state given does.
+    Saving is asynchronous; leaving the context waits for it. Every process must call
+    each method: each reads and writes the part of its own devices, on a shared disk. A
+    state may be restored by another number of processes and onto another mesh.
     """
 
     def __init__(self, folder: pathlib.Path, *, keep: int = 2):
@@ -38,33 +36,32 @@ class Checkpoints:
         self._manager.close()
 
     def restore(self, state: TrainState, source: Source | None = None) -> TrainState:
-        """The newest saved state, or `state` itself where there is none.
+        """The newest saved state, with the shardings of `state`, or else `state`.
 
-        A source is told to go on there.
+        The source, if given, is restored to the same step.
         """
         step = self._manager.latest_step()
         if step is None:
             return state
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(state))
-        wanted = {_STATE: ocp.args.StandardRestore(target)}
-        # Checkpoints from before there were sources have none.
+        items = {_STATE: ocp.args.StandardRestore(target)}
         if (self.folder / str(step) / _SOURCE).exists():
-            wanted[_SOURCE] = ocp.args.JsonRestore()
-        found = self._manager.restore(step, args=ocp.args.Composite(**wanted))
+            items[_SOURCE] = ocp.args.JsonRestore()
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         if source is not None:
-            source.restore(found.get(_SOURCE) or {}, step)
-        saved = found[_STATE]
+            source.restore(restored.get(_SOURCE) or {}, step)
+        saved = restored[_STATE]
         return TrainState(**{**saved, "key": jax.random.wrap_key_data(saved["key"])})
 
     def newest(self) -> int | None:
-        """The newest saved step."""
+        """The newest saved step, None without a checkpoint."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, step: int, source: Source | None = None) -> None:
-        """Save now, unless that step is saved already.
+        """Save the state and the source's state, unless that step is saved already.
 
-        Beside the state lies what the source needs, as JSON: process 0's, since the
-        order of a stream is one for all.
+        The source's state is JSON, written by process 0: the order of the data is the
+        same on all processes.
         """
         if self.newest() == step:
             return
@@ -75,7 +72,7 @@ class Checkpoints:
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
-    # Orbax's standard handler stores arrays of numbers: a typed key goes as its data.
+    # Orbax's standard handler cannot store typed keys.
     plain = {
         "step": state.step,
         "theta": state.theta,

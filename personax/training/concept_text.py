@@ -1,11 +1,14 @@
-"""What is taught under which words: a config's concepts, checked, with their ids."""
+"""The concepts of a config: captions, placeholders and initial tokens, as token ids."""
 
+import dataclasses
 import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
+from personax.core import files
+from personax.core.config import parse, plain
 from personax.core.tree import nearest
 from personax.data.rare import rare_tokens
 from personax.data.templates import fill, without
@@ -18,8 +21,9 @@ from personax.networks.tokenizer import (
     unknown_placeholders,
     vocabulary_id,
 )
+from personax.training.config import ConceptConfig
 
-# diffusers' spelling of a concept list (its --concepts_list), and ours.
+# The keys of diffusers' concept lists (its --concepts_list), and ours.
 _PUBLISHED = {
     "instance_prompt": "prompt",
     "class_prompt": "prior_prompt",
@@ -29,54 +33,56 @@ _PUBLISHED = {
 
 
 class Lesson(NamedTuple):
-    """A concept and what it is learned from."""
+    """A concept and its training data."""
 
     concept: Concept
     images: str  # a folder, or a bundled subject
-    captions: tuple[str, ...]  # what its pictures are called, one picked per visit
-    prior_prompt: str  # what its regularisation set shows
-    prior_images: str  # where that set's pictures are, if they come from a folder
-    masks: str = ""  # a folder with a soft mask for each picture
+    captions: tuple[str, ...]  # one is drawn for each visit of a picture
+    prior_prompt: str  # the prompt of its regularisation set
+    prior_images: str | None  # that set's folder or list, if it has one
+    masks: str | None = None  # a folder with a soft mask for each picture
 
 
-def entries(concept: Mapping[str, Any], concepts_list: str = "") -> list[dict]:
-    """The concepts of a config: `concept` alone, or one for each entry of a JSON list.
+def concept_configs(
+    concept: ConceptConfig, concepts_list: str | None = None
+) -> list[ConceptConfig]:
+    """One config per concept: `concept`, or one for each entry of a JSON list.
 
-    `concept` says what an entry leaves out. Keys are ours or diffusers', whose lists
-    name placeholder and class in the prompt alone: "photo of a <new1> cat". Initial
-    tokens joined by "+" are the concepts' in turn, "ktn+pll+ucd". Raises ValueError in
-    one sentence for a file that is no such list.
+    `concept` provides the keys that an entry leaves out. Keys are ours or diffusers',
+    whose lists give placeholder and class in the prompt alone: "photo of a <new1> cat".
+    Initial tokens joined by "+" belong to the concepts in turn: "ktn+pll+ucd". Raises
+    FileNotFoundError for a missing list, ValueError for an invalid one.
     """
-    if not concepts_list:
-        return [{**concept, "initial": _turn(concept["initial"], 0)}]
+    if concepts_list is None:
+        return [_with_initial(concept, 0)]
     path = pathlib.Path(concepts_list)
     try:
-        found = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}.")
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise ValueError(f"{path} is no list of concepts: [{{…}}, {{…}}].")
-    if not found:
-        raise ValueError(f"{path} lists no concept.")
+        entries = json.loads(files.read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.")
+    if not isinstance(entries, list) or not all(isinstance(x, dict) for x in entries):
+        raise ValueError(f"{path} is not a list of concepts: [{{…}}, {{…}}].")
+    if not entries:
+        raise ValueError(f"{path} is empty.")
     return [
-        _overlay(path, {**concept, "initial": _turn(concept["initial"], i)}, entry)
-        for i, entry in enumerate(found)
+        _overlay(path, _with_initial(concept, i), entry)
+        for i, entry in enumerate(entries)
     ]
 
 
 def lessons(
-    found: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, *, adds_words: bool
+    configs: Sequence[ConceptConfig], tokenizer: Tokenizer, *, adds_words: bool
 ) -> tuple[list[Lesson], Tokenizer]:
-    """Each entry as a lesson, and the tokenizer that knows their placeholders.
+    """The concepts of `configs`, and the tokenizer with their placeholders.
 
-    With `adds_words` a placeholder gets ids of its own, else it is an alias of the rare
-    tokens that it starts from. Raises ValueError for words that do not fit each other
-    or the vocabulary.
+    With `adds_words` a placeholder gets ids of its own, otherwise it is an alias of its
+    initial tokens. Raises ValueError for words that do not fit each other or the
+    vocabulary.
     """
     resolved: list[Lesson] = []
-    for entry in found:
+    for config in configs:
         taken = {i for other in resolved for i in other.concept.initial}
-        lesson, tokenizer = _lesson(entry, tokenizer, adds_words, taken)
+        lesson, tokenizer = _lesson(config, tokenizer, adds_words, taken)
         resolved.append(lesson)
     for lesson in resolved:
         check_prompts(tokenizer, lesson.captions)
@@ -84,118 +90,120 @@ def lessons(
 
 
 def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
-    """ValueError for a word in angle brackets that is no concept's."""
+    """Raise ValueError for a word in angle brackets that is not a placeholder."""
     for prompt in prompts:
         unknown = unknown_placeholders(tokenizer, [prompt])
         if unknown:
             known = ", ".join(other.word for other in tokenizer.placeholders)
             raise ValueError(
-                f"{unknown[0]} in {prompt!r} is no concept's placeholder; "
-                f"there is: {known or 'none'}."
+                f"Unknown placeholder {unknown[0]} in {prompt!r}; the concepts have: "
+                f"{known or 'none'}."
             )
 
 
-def _overlay(path: pathlib.Path, concept: Mapping[str, Any], entry: dict) -> dict:
-    named = {_PUBLISHED.get(key, key): value for key, value in entry.items()}
-    for key, value in named.items():
-        if key not in concept:
-            raise ValueError(
-                f"{path} has the key {key!r}; nearest: "
-                f"{nearest(key, (*concept, *_PUBLISHED))}."
-            )
-        kind = type(concept[key])
-        if type(value) is not kind:
-            raise ValueError(f"{path} has {key} {value!r}; it must be {kind.__name__}.")
-    # An entry with its own words is not to inherit what is said in another's.
-    said = _said(named.get("prompt", ""))
-    own = {"placeholder", "class_word"} & (named.keys() | said.keys())
-    fresh = {"prior_prompt": ""} if own else {}
-    return {**concept, **fresh, **said, **named}
+def _overlay(
+    path: pathlib.Path, concept: ConceptConfig, entry: Mapping[str, Any]
+) -> ConceptConfig:
+    """The concept with the keys of a list's entry."""
+    defaults = plain(concept)
+    values = {_PUBLISHED.get(key, key): value for key, value in entry.items()}
+    for key in values:
+        if key not in defaults:
+            near = nearest(key, (*defaults, *_PUBLISHED))
+            raise ValueError(f"{path}: unknown key {key!r}; nearest: {near}.")
+    words = _words_of(str(values.get("prompt", "")))
+    if {"placeholder", "class_word"} & (values.keys() | words.keys()):
+        # The default's prompt names another placeholder or class.
+        defaults["prior_prompt"] = ""
+    try:
+        return parse(ConceptConfig, {**defaults, **words, **values})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}")
 
 
-def _said(prompt: str) -> dict[str, str]:
-    """Placeholder and class word of "photo of a <new1> cat", as far as they are."""
-    found = re.search(r"(<[^<>\s]+>)\s*([\w \-]*)$", prompt)
-    if not found:
+def _words_of(prompt: str) -> dict[str, str]:
+    """Placeholder and class word of "photo of a <new1> cat", as far as it has them."""
+    match = re.search(r"(<[^<>\s]+>)\s*([\w \-]*)$", prompt)
+    if not match:
         return {}
-    said = {"placeholder": found[1], "class_word": found[2].strip()}
-    return {key: value for key, value in said.items() if value}
+    words = {"placeholder": match[1], "class_word": match[2].strip()}
+    return {key: word for key, word in words.items() if word}
 
 
-def _turn(initial: str, i: int) -> str:
-    """The i-th of "ktn+pll+ucd", diffusers' own way to write them; the last if over."""
-    names = initial.split("+") if len(initial) > 1 else [initial]
-    return names[min(i, len(names) - 1)]
+def _with_initial(concept: ConceptConfig, i: int) -> ConceptConfig:
+    """The concept with the i-th token of "ktn+pll+ucd", diffusers' spelling.
+
+    Past its end the last is repeated.
+    """
+    initial = concept.initial
+    if initial is None or len(initial) == 1:  # the token "+" itself
+        return concept
+    tokens = initial.split("+")
+    return dataclasses.replace(concept, initial=tokens[min(i, len(tokens) - 1)])
 
 
 def _lesson(
-    entry: Mapping[str, Any],
+    config: ConceptConfig,
     tokenizer: Tokenizer,
     adds_words: bool,
     taken: Set[int | None],
 ) -> tuple[Lesson, Tokenizer]:
-    placeholder, class_word = entry["placeholder"], entry["class_word"]
+    placeholder, class_word = config.placeholder or "", config.class_word
     if not class_word:
-        raise ValueError("A concept needs a class_word: what kind of thing it is.")
-    phrase = entry["phrase"].replace("{placeholder}", placeholder)
+        raise ValueError("A concept needs a class_word, such as dog.")
+    phrase = config.phrase.replace("{placeholder}", placeholder)
     phrase = phrase.replace("{class_word}", class_word).strip()
-    captions = fill(entry["prompt"], phrase)
+    captions = fill(config.prompt, phrase)
     if placeholder and placeholder not in phrase:
-        raise ValueError(f"The phrase {phrase!r} does not hold {placeholder!r}.")
+        raise ValueError(f"The phrase {phrase!r} does not contain {placeholder!r}.")
     ids: tuple[int, ...] = ()
     initial: tuple[int | None, ...] = ()
     if placeholder:
-        initial = _initial(entry, tokenizer, taken)
+        initial = _initial(config, tokenizer, taken)
         if adds_words:
             tokenizer = add_placeholder(tokenizer, placeholder, vectors=len(initial))
         elif None in initial:
             raise ValueError(
-                f"{placeholder} does not train, so it cannot start from 'vocabulary'."
+                f"{placeholder} is not trained, so its initial token cannot be "
+                "'vocabulary'."
             )
         else:
             tokenizer = add_alias(tokenizer, placeholder, initial)
         ids = tokenizer.placeholders[-1].ids
-    concept = Concept(placeholder, class_word, ids, initial, phrase)
-    prior_prompt = entry["prior_prompt"] or without(captions[0], phrase, class_word)
     lesson = Lesson(
-        concept,
-        entry["images"],
-        captions,
-        prior_prompt,
-        entry["prior_images"],
-        entry["masks"],
+        Concept(placeholder, class_word, ids, initial, phrase),
+        images=config.images,
+        captions=captions,
+        prior_prompt=config.prior_prompt or without(captions[0], phrase, class_word),
+        prior_images=config.prior_images,
+        masks=config.masks,
     )
     return lesson, tokenizer
 
 
 def _initial(
-    entry: Mapping[str, Any], tokenizer: Tokenizer, taken: Set[int | None]
+    config: ConceptConfig, tokenizer: Tokenizer, taken: Set[int | None]
 ) -> tuple[int | None, ...]:
-    """The row that each vector starts from.
+    """The row of the embedding table that each vector starts from.
 
-    `initial` is an entry of the vocabulary ("ktn", "dog</w>"), a word of one token, an
-    id, "" for the class word (its last token), "vocabulary" for a draw from all rows'
-    mean and deviation, or "rare:FILE" for the rarest token of a file of captions that
-    is not `taken`; several are separated by spaces, and the last serves for the rest of
-    `vectors`.
+    `config.initial` is an entry of the vocabulary ("ktn", "dog</w>"), a word of one
+    token, an id, None for the last token of the class word, "vocabulary" for a draw
+    from the rows' mean and deviation (None in the result), or "rare:FILE" for the
+    rarest token of a file of captions that is not `taken`. Several are separated by
+    spaces; the last is repeated for the rest of `config.vectors`.
     """
-    wanted = str(entry["initial"]).split() or [_last_token(entry, tokenizer)]
-    count = entry["vectors"]
-    if count < len(wanted):
+    # As Custom Diffusion's baseline: "bear" of "teddy bear".
+    last_token = str(ids_of(tokenizer, config.class_word)[-1])
+    names = (config.initial or "").split() or [last_token]
+    if config.vectors < len(names):
         raise ValueError(
-            f"{entry['placeholder']} has {count} vectors, but {len(wanted)} initial "
-            f"tokens: {' '.join(wanted)}."
+            f"{config.placeholder} has {config.vectors} vectors, but {len(names)} "
+            f"initial tokens: {' '.join(names)}."
         )
     rows: list[int | None] = []
-    for name in wanted:
+    for name in names:
         rows.append(_row(name, tokenizer, {*taken, *rows}))
-    return (*rows, *[rows[-1]] * (count - len(rows)))
-
-
-def _last_token(entry: Mapping[str, Any], tokenizer: Tokenizer) -> str:
-    # As Custom Diffusion's baseline: "bear" of "teddy bear", the piece "gate" of
-    # "moongate".
-    return str(ids_of(tokenizer, entry["class_word"])[-1])
+    return (*rows, *[rows[-1]] * (config.vectors - len(rows)))
 
 
 def _row(name: str, tokenizer: Tokenizer, taken: Set[int | None]) -> int | None:
@@ -203,10 +211,10 @@ def _row(name: str, tokenizer: Tokenizer, taken: Set[int | None]) -> int | None:
         return None
     if name.startswith("rare:"):
         path = pathlib.Path(name.removeprefix("rare:"))
-        found = rare_tokens(tokenizer, path.read_text().splitlines())
-        free = [token.id for token in found if token.id not in taken]
+        rare = rare_tokens(tokenizer, files.read_lines(path))
+        free = [token.id for token in rare if token.id not in taken]
         if not free:
-            raise ValueError(f"{path} has only {len(found)} rare tokens, all taken.")
+            raise ValueError(f"All of the {len(rare)} rare tokens of {path} are taken.")
         return free[0]
     if name.isdigit():
         return vocabulary_id(tokenizer, int(name))

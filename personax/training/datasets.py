@@ -2,15 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from personax.core import images
 from personax.data import concepts
-from personax.data.augment import CROP
 from personax.data.buckets import bucket_of, bucket_sizes
 from personax.data.captioned import Captioned
 from personax.data.dataset import Dataset
@@ -19,7 +17,6 @@ from personax.data.latents import LatentReader, Latents
 from personax.data.order import Order
 from personax.data.sets import open_set
 from personax.data.stream import (
-    HINTS,
     CaptionPolicy,
     HeldOut,
     PictureReader,
@@ -28,16 +25,15 @@ from personax.data.stream import (
 )
 from personax.loading import Base
 from personax.training.concept_text import Lesson
+from personax.training.config import DataConfig, StreamConfig, TrainConfig
 from personax.training.sharding import over_batch
-
-CAPTIONS = ("prompt", "own", "none")
 
 # Options of few pictures; a large set has its own, or none.
 _FEW_SHOT = ("augment", "crop", "flip", "words", "shrink", "cut_mix")
 
 
 def make_dataset(
-    config: ConfigDict,
+    config: TrainConfig,
     base: Base,
     size: tuple[int, int],
     mesh: Mesh,
@@ -51,8 +47,12 @@ def make_dataset(
     """
     if not config.stream.source:
         return _few_shot(config, base, size, lessons)
-    unset = ("none", "", False, (), 0, None)
-    few = [name for name in _FEW_SHOT if config.data[name] not in unset]
+    default = DataConfig()
+    few = [
+        name
+        for name in _FEW_SHOT
+        if getattr(config.data, name) != getattr(default, name)
+    ]
     if few:
         raise ValueError(
             f"data.{few[0]} applies to few pictures; a stream has stream.crop and "
@@ -93,7 +93,7 @@ def make_dataset(
     )
 
 
-def make_validation(config: ConfigDict, dataset: Dataset) -> Dataset | None:
+def make_validation(config: TrainConfig, dataset: Dataset) -> Dataset | None:
     """Pictures without augmentation for the validation loss, if the config has one.
 
     Of a stream those that it holds out; of few pictures the same ones, or those of a
@@ -132,14 +132,11 @@ def with_priors(dataset: Dataset, priors: Sequence[Sequence[Captioned]]) -> Data
 
 
 def _few_shot(
-    config: ConfigDict,
+    config: TrainConfig,
     base: Base,
     size: tuple[int, int],
     lessons: Sequence[Lesson],
 ) -> FewShot:
-    # "" and () leave it to the augmentation.
-    unset = ("crop", "words", "shrink")
-    options = {k: v or None if k in unset else v for k, v in config.data.items()}
     return FewShot(
         tuple(_examples(lesson) for lesson in lessons),
         size=size,
@@ -147,7 +144,7 @@ def _few_shot(
         batch=config.batch * config.accumulate,
         seed=config.seed,
         prior_weight=config.prior.weight,
-        options=Augmentation(**options),
+        options=Augmentation(**dataclasses.asdict(config.data)),
     )
 
 
@@ -172,7 +169,7 @@ class Encoders(NamedTuple):
 
 
 def open_stream(
-    settings: Mapping[str, Any],
+    settings: StreamConfig,
     *,
     encoders: Encoders,
     size: tuple[int, int],
@@ -188,13 +185,10 @@ def open_stream(
     captions are "prompt". Raises ValueError or FileNotFoundError for a set, a cache or
     an option that does not exist or does not fit.
     """
-    check_options(settings, encoders.factor)
-    captions = settings["captions"]
-    if captions not in CAPTIONS:
-        raise ValueError(
-            f"Unknown captions {captions!r}; expected one of {', '.join(CAPTIONS)}."
-        )
-    kind, _, folder = settings["source"].partition(":")
+    check_buckets(settings, encoders.factor)
+    captions = settings.captions
+    source = settings.source or ""
+    kind, _, folder = source.partition(":")
     if kind == "cache":
         latents = Latents(folder)
         check_cache(latents, settings, encoders, size)
@@ -202,7 +196,7 @@ def open_stream(
         captioned, buckets = about.captioned, latents.buckets
         same_encoder = about.text_encoder == encoders.text_encoder
         text = captions == "own" and same_encoder
-        reader: Reader = LatentReader(latents, flip=settings["flip"], text=text)
+        reader: Reader = LatentReader(latents, flip=settings.flip, text=text)
         sizes, pictures = about.sizes, latents
     else:
         reader = open_pictures(settings, size)
@@ -210,7 +204,7 @@ def open_stream(
         captioned = pictures.captioned
     if captions == "own" and not captioned:
         raise ValueError(
-            f"The pictures of {settings['source']} have no captions of their own; the "
+            f"The pictures of {source} have no captions of their own; the "
             'captions may be "prompt" or "none".'
         )
     prompts = {"prompt": policy.prompts, "own": (), "none": ("",)}[captions]
@@ -226,50 +220,42 @@ def open_stream(
         order,
         policy._replace(prompts=tuple(prompts)),
         local=local_rows(mesh, rows),
-        workers=settings["workers"],
+        workers=settings.workers,
         digest=f"{pictures.digest()} {list(size)} {held_out} held out",
     )
 
 
-def check_options(settings: Mapping[str, Any], factor: int) -> None:
-    """Raise ValueError for a value that is wrong for any set."""
-    crop, multiple, hint = (settings[key] for key in ("crop", "buckets", "hint"))
-    if crop and crop not in CROP:
-        raise ValueError(f"Unknown crop {crop!r}; expected one of {', '.join(CROP)}.")
-    if multiple < 0 or multiple % factor:
+def check_buckets(settings: StreamConfig, factor: int) -> None:
+    """Raise ValueError for buckets that are no multiple of the autoencoder's factor."""
+    if settings.buckets and settings.buckets % factor:
         raise ValueError(
-            f"stream.buckets is {multiple}; it must be a multiple of {factor}, the "
+            f"stream.buckets={settings.buckets}: expected a multiple of {factor}, the "
             "autoencoder's factor, or 0 for one size."
         )
-    if hint not in HINTS:
-        raise ValueError(f'Unknown hint {hint!r}; expected canny or "".')
-    if settings["workers"] < 0:
-        workers = settings["workers"]
-        raise ValueError(f"stream.workers is {workers}; it must not be negative.")
 
 
-def open_pictures(settings: Mapping[str, Any], size: tuple[int, int]) -> PictureReader:
+def open_pictures(settings: StreamConfig, size: tuple[int, int]) -> PictureReader:
     """A reader of the set that a config's `stream` names, with its batch sizes."""
     pictures = open_set(
-        settings["source"], data_dir=settings["data_dir"], split=settings["split"]
+        settings.source, data_dir=settings.data_dir or "", split=settings.split
     )
     sizes, buckets = (size,), None
-    if settings["buckets"]:
-        sizes = bucket_sizes(size, settings["buckets"])
+    if settings.buckets:
+        sizes = bucket_sizes(size, settings.buckets)
         buckets = bucket_of(pictures.sizes(), sizes)
     return PictureReader(
         pictures,
         sizes,
         bucket_of=buckets,
-        crop=settings["crop"] or "centre",
-        flip=settings["flip"],
-        hint=settings["hint"],
+        crop=settings.crop or "centre",
+        flip=settings.flip,
+        hint=settings.hint or "",
     )
 
 
 def check_cache(
     latents: Latents,
-    settings: Mapping[str, Any],
+    settings: StreamConfig,
     encoders: Encoders,
     size: tuple[int, int],
 ) -> None:
@@ -280,17 +266,17 @@ def check_cache(
             f"{folder} holds latents of another autoencoder than {encoders.name}'s; "
             "write a cache for this one with python -m personax.cache."
         )
-    if settings["hint"]:
+    if settings.hint:
         raise ValueError(
-            f"{folder} holds latents, and the hint {settings['hint']!r} is computed "
+            f"{folder} holds latents, and the hint {settings.hint!r} is computed "
             "from pictures; stream from the pictures themselves."
         )
     sizes = bucket_sizes(size, about.buckets) if about.buckets else (size,)
     options = {
         "size": (list(sizes), [tuple(each) for each in about.sizes]),
-        "buckets": (settings["buckets"], about.buckets),
-        "crop": (settings["crop"] or about.crop, about.crop),
-        "flip": (settings["flip"], settings["flip"] and about.flip),
+        "buckets": (settings.buckets or 0, about.buckets),
+        "crop": (settings.crop or about.crop, about.crop),
+        "flip": (settings.flip, settings.flip and about.flip),
     }
     for name, (expected, cached) in options.items():
         if expected != cached:

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from personax import methods
 from personax.core import images
@@ -17,7 +16,7 @@ from personax.training.regularization import prior_set
 from personax.training.setup import Run
 
 
-def make_source(config: ConfigDict, run: Run) -> tuple[Source, list[Batch]]:
+def make_source(run: Run) -> tuple[Source, list[Batch]]:
     """The source of a run's batches, and the batches of its validation loss.
 
     Creates the regularisation sets that are missing, and encodes what stays the same.

@@ -1,6 +1,6 @@
-"""The optimiser that a config describes, and the learning rate of each step."""
+"""Optimisers and learning rate schedules of a config."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import jax
 import optax
@@ -8,22 +8,23 @@ import optax
 from personax.core.tree import nearest
 from personax.core.typing import Theta
 from personax.training.adam_8bit import scale_by_adam_8bit
-
-_OPTIMIZERS = ("adamw", "adamw_8bit", "lion", "sgd", "adafactor")
-_SCHEDULES = ("constant", "linear", "cosine")
+from personax.training.config import OPTIMIZERS, SCHEDULES
 
 
 def make_schedule(
     learning_rate: float, *, schedule: str = "constant", warmup: int = 0, steps: int
 ) -> optax.Schedule:
-    """`step -> learning rate`: linear up over `warmup`, then as `schedule` says.
+    """`step -> learning rate`: linear warmup over `warmup` steps, then `schedule`.
 
-    "constant" stays, "linear" and "cosine" come to 0 at `steps`.
+    "constant" keeps the rate, "linear" and "cosine" decay it to 0 at `steps`. Raises
+    ValueError for an unknown schedule, and for a warmup of `steps` or more.
     """
-    if schedule not in _SCHEDULES:
-        raise ValueError(f"No schedule {schedule!r}; there are: {_join(_SCHEDULES)}.")
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"Unknown schedule {schedule!r}; expected one of {', '.join(SCHEDULES)}."
+        )
     if warmup >= max(steps, 1):
-        raise ValueError(f"A warm-up of {warmup} leaves nothing of {steps} steps.")
+        raise ValueError(f"warmup={warmup}: expected less than the {steps} steps.")
     rest = steps - warmup
     after = {
         "constant": lambda: optax.constant_schedule(learning_rate),
@@ -32,8 +33,8 @@ def make_schedule(
     }[schedule]()
     if not warmup:
         return after
-    rise = optax.linear_schedule(0.0, learning_rate, warmup)
-    return optax.join_schedules([rise, after], [warmup])
+    ramp = optax.linear_schedule(0.0, learning_rate, warmup)
+    return optax.join_schedules([ramp, after], [warmup])
 
 
 def make_optimizer(
@@ -45,20 +46,23 @@ def make_optimizer(
     b2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
-    clip: float = 0.0,
+    clip: float | None = None,
     factors: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
-    """Clip the gradient as a whole, direct it, decay, scale by the rate.
+    """Clip the global gradient norm, then the optimiser, decoupled decay and the rate.
 
-    "adamw_8bit" keeps adamw's moments in 8 bits, "adafactor" factors and no momentum.
-    "adamw" and "lion" read `b1` and `b2`, "adamw" `eps`, "sgd" has `b1` as its
-    momentum, "adafactor" reads none. Decay is decoupled (Loshchilov & Hutter 2019) and
-    so multiplied by the rate, for every one of them. `factors` are multiples of the
-    rate for parts of theta, by name. Raises ValueError for a name or a part that does
-    not exist.
+    "adamw_8bit" keeps AdamW's moments in 8 bits; "adafactor" is factored, without
+    momentum. "adamw" and "lion" use `b1` and `b2`, "adamw" also `eps`, "sgd" uses `b1`
+    as its momentum, "adafactor" none of them. Weight decay is decoupled (Loshchilov &
+    Hutter 2019) for every optimiser, and so multiplied by the rate. `factors` are
+    multiples of the rate for parts of theta, by name.
+
+    Raises ValueError for an unknown optimiser or part.
     """
-    if name not in _OPTIMIZERS:
-        raise ValueError(f"No optimiser {name!r}; there are: {_join(_OPTIMIZERS)}.")
+    if name not in OPTIMIZERS:
+        raise ValueError(
+            f"Unknown optimiser {name!r}; expected one of {', '.join(OPTIMIZERS)}."
+        )
     factors = {} if factors is None else factors
     for part in factors:
         if part not in theta:
@@ -82,8 +86,8 @@ def make_optimizer(
 
 
 def _scale_parts(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    # One optimiser and a factor per part, not one optimiser for each: its state then
-    # has theta's own shape, which checkpoints and shardings rely on.
+    # Factors instead of an optimiser per part, so that the optimiser's state has the
+    # shape of theta, which checkpoints and shardings rely on.
     def scale(updates: Theta, _: Theta | None) -> Theta:
         return {
             part: jax.tree.map(lambda x, f=factors.get(part, 1.0): f * x, leaves)
@@ -91,7 +95,3 @@ def _scale_parts(factors: Mapping[str, float]) -> optax.GradientTransformation:
         }
 
     return optax.stateless(scale)
-
-
-def _join(names: Iterable[str]) -> str:
-    return ", ".join(names)

@@ -1,4 +1,4 @@
-"""The sheets that a run shows of itself: its pictures, the class, the concept."""
+"""Preview sheets of a run: training pictures, and samples before and after."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,23 +18,23 @@ from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from personax.training.sharding import fetch
 
-_MOST = 8  # training pictures shown
+_MAX_PICTURES = 8  # training pictures of a sheet
 
-# (model, prompts) to a row of pictures for each prompt.
-Paint = Callable[[Model, Sequence[str]], list[list[images.Pixels]]]
+# (model, prompts) -> a row of pictures for each prompt.
+Draw = Callable[[Model, Sequence[str]], list[list[images.Pixels]]]
 
 
 class Caption(NamedTuple):
-    """What one row of a sheet says, and which model draws it."""
+    """The prompt of one row of a sheet, and the model that draws it."""
 
     text: str
-    taught: bool  # by the model that knows the concepts, or by the one before
+    trained: bool  # drawn by the trained model, or by the model before training
 
 
 def captions(templates: Sequence[str], concepts: Sequence[Concept]) -> list[Caption]:
     """Each template with the class words, then with the concepts.
 
-    One with "{}" speaks of every concept in turn; others stand as they are.
+    "{}" is replaced by every concept in turn; templates without it are kept.
 
     >>> concept = Concept("<v1>", "dog", (), (), "<v1> dog")
     >>> [row.text for row in captions(["{} at night"], [concept])]
@@ -48,10 +48,10 @@ def captions(templates: Sequence[str], concepts: Sequence[Concept]) -> list[Capt
             for each in concepts:
                 plain = without(plain, each.phrase, each.class_word)
             rows += [Caption(plain, False), Caption(text, True)]
-    return list(dict.fromkeys(rows))  # two concepts of one class share its row
+    return list(dict.fromkeys(rows))  # concepts of one class share its row
 
 
-def make_paint(
+def make_draw(
     base: Base,
     spec: Spec,
     size: tuple[int, int],
@@ -61,18 +61,18 @@ def make_paint(
     guidance: float,
     seed: int,
     unconditional: Model | None = None,
-) -> Paint:
-    """A function that draws `count` pictures of each prompt by DDIM, of that size.
+) -> Draw:
+    """A function that draws `count` pictures of each prompt by DDIM.
 
-    It draws the same seeds every time, by one compiled program for all prompts. The
-    unconditional term is the painted model's own, or another's.
+    Every call uses the same seeds, and one compiled program serves all prompts. The
+    unconditional term is that of `unconditional`, by default of the drawn model.
     """
     sampler = make_sampler(spec, base.params["vae"], SOLVERS["ddim"], steps, size)
     key, indices = jax.random.key(seed), jnp.arange(count)
 
-    def paint(model: Model, wanted: Sequence[str]) -> list[list[images.Pixels]]:
+    def draw(model: Model, prompts: Sequence[str]) -> list[list[images.Pixels]]:
         rows = []
-        for prompt in wanted:
+        for prompt in prompts:
             models = {"base": model}
             if unconditional is not None:
                 models["unconditional"] = unconditional
@@ -82,37 +82,40 @@ def make_paint(
             rows.append(list(fetch(sampler.draw(models, terms, key, indices))))
         return rows
 
-    return paint
+    return draw
 
 
 class Gallery(NamedTuple):
     """What the sheets of a run have in common."""
 
-    paint: Paint
+    draw: Draw
     captions: list[Caption]
-    pictures: tuple[images.Pixels, ...]  # what it is trained on
-    before: Mapping[str, list[images.Pixels]]  # the class, as the run found it
+    pictures: tuple[images.Pixels, ...]  # training pictures
+    before: Mapping[str, list[images.Pixels]]  # samples before training, by prompt
 
 
 def make_gallery(
-    paint: Paint,
+    draw: Draw,
     rows: list[Caption],
     pictures: Sequence[images.Pixels],
     before: Model,
 ) -> Gallery:
-    """A gallery whose rows without the concepts are drawn by `before`."""
-    texts = [row.text for row in rows if not row.taught]
-    drawn = dict(zip(texts, paint(before, texts), strict=True))
-    return Gallery(paint, rows, tuple(pictures), drawn)
+    """A gallery whose rows of the class are drawn by the model `before`."""
+    texts = [row.text for row in rows if not row.trained]
+    samples = dict(zip(texts, draw(before, texts), strict=True))
+    return Gallery(draw, rows, tuple(pictures), samples)
 
 
 def sheet(gallery: Gallery, model: Model, title: str) -> images.Pixels:
-    """The training pictures, then each caption without the concepts and with them."""
-    texts = [row.text for row in gallery.captions if row.taught]
-    after = dict(zip(texts, gallery.paint(model, texts), strict=True))
-    rows = [("training pictures", gallery.pictures[:_MOST])]
-    for text, taught in gallery.captions:
-        rows.append((text, (after if taught else gallery.before)[text]))
+    """Training pictures, then each caption of the class and of the concepts.
+
+    The class is drawn before training, the concepts by `model`.
+    """
+    texts = [row.text for row in gallery.captions if row.trained]
+    after = dict(zip(texts, gallery.draw(model, texts), strict=True))
+    rows = [("training pictures", gallery.pictures[:_MAX_PICTURES])]
+    for text, trained in gallery.captions:
+        rows.append((text, (after if trained else gallery.before)[text]))
     columns = max(len(row) for _, row in rows)
     tiles: list[images.Pixels | None] = []
     for _, row in rows:

@@ -1,4 +1,4 @@
-"""The regularisation set of a concept: pictures that keep its class what it was.
+"""Regularisation sets: pictures of a concept's class that the base already draws.
 
 Prior preservation (Ruiz et al. 2023, Sec. 3.3; Kumari et al. 2023, Sec. 3.1) trains on
 them beside the concept's own pictures.
@@ -6,9 +6,7 @@ them beside the concept's own pictures.
 
 import dataclasses
 import functools
-import hashlib
 import json
-import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +19,7 @@ from jaxtyping import Float
 
 import personax
 from personax.concepts.bind import Model
+from personax.core import files
 from personax.core.images import Pixels, write_png
 from personax.core.progress import Progress
 from personax.data.captioned import Captioned, read_captioned, write_captioned
@@ -32,35 +31,22 @@ from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from personax.training import distributed
+from personax.training.config import PRIOR_SOURCES, PriorConfig
 from personax.training.sharding import fetch
-
-SOURCES = ("generated", "world", "folder", "retrieved")
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior:
-    """Which pictures, and from where; the numbers are Custom Diffusion's.
+class Prior(PriorConfig):
+    """The regularisation set of one concept.
 
-    `source` is "generated" (`count` pictures of the frozen base for `prompt`), "world"
+    `source` is "generated" (`count` samples of the frozen base for `prompt`), "world"
     (`count` scenes of the emoji world with the class), "folder" (the first `count` of
-    `images`, `prompt` where one has no caption), "retrieved" (the `count` of `images`
-    whose captions are most like `prompt`) or "" for no set. `count` 0 is all that a
-    folder has, or that are similar enough.
+    `images`; `prompt` captions those without one), "retrieved" (the `count` of `images`
+    whose captions are the most similar to `prompt`), or None for no set.
     """
 
-    source: str = ""
     prompt: str = ""
-    count: int = 200  # DreamBooth's own is 1000
-    images: str = ""  # a captioned folder or list, see `read_captioned`
-    threshold: float = 0.85  # of the captions' similarity, in CLIP's text space
-    clip: str = EMBEDDED  # or a directory
-    seed: int = 0  # picture i depends on the seed and i alone
-    # The release's sample.py: 50 steps of DDIM with all of DDPM's noise.
-    steps: int = 50
-    guidance: float = 6.0
-    eta: float = 1.0
-    batch: int = 8
-    cache: str = "~/.cache/personax/prior"
+    images: str | None = None  # a captioned folder or list, see `read_captioned`
 
 
 def prior_set(
@@ -72,11 +58,11 @@ def prior_set(
     *,
     sharding: Sharding | None = None,
 ) -> list[Captioned]:
-    """The pictures on disk with their captions, drawn first where they are missing.
+    """The set's pictures on disk with their captions, after creating missing ones.
 
     `model` is the frozen base; `size` is (height, width) of generated pictures, and
-    `sharding` spreads a batch of them over devices. Raises what `check` raises, before
-    any computation, and ValueError where no caption is similar enough.
+    `sharding` places a batch of them on the devices. Raises what `check` raises, before
+    any computation, and ValueError where no caption reaches the threshold.
     """
     check(prior, class_word)
     match prior.source:
@@ -92,24 +78,25 @@ def prior_set(
 
 
 def check(prior: Prior, class_word: str) -> None:
-    """ValueError or FileNotFoundError in one sentence for a set that cannot be had."""
-    if prior.source and prior.source not in SOURCES:
+    """Raise ValueError or FileNotFoundError for a set that cannot be made."""
+    if prior.source is None:
+        return
+    if prior.source not in PRIOR_SOURCES:
         raise ValueError(
-            f"There is no regularisation source {prior.source!r}; there are "
-            f'{", ".join(SOURCES)}, and "" for none.'
+            f"Unknown prior.source {prior.source!r}; expected one of "
+            f"{', '.join(PRIOR_SOURCES)}."
         )
     if prior.source in ("generated", "retrieved") and not prior.prompt:
         raise ValueError(f"A {prior.source} regularisation set needs a prompt.")
     if prior.source in ("folder", "retrieved") and not prior.images:
-        raise ValueError(f"A {prior.source} regularisation set needs images.")
+        raise ValueError(
+            f"A {prior.source} regularisation set needs concept.prior_images."
+        )
     drawn = prior.source in ("generated", "world")
-    for name, least in (("count", 1 if drawn else 0), ("steps", 1), ("batch", 1)):
-        value = getattr(prior, name)
-        if value < least:
-            raise ValueError(
-                f"The {name} of a {prior.source} regularisation set is {value}; "
-                f"it must be at least {least}."
-            )
+    if drawn and prior.count < 1:
+        raise ValueError(
+            f"prior.count={prior.count}: a {prior.source} set needs at least 1."
+        )
     if prior.source == "world":
         embedded_world.classes_called(class_word)
     elif prior.source == "folder":
@@ -125,10 +112,9 @@ def generated(
     size: tuple[int, int],
     sharding: Sharding | None = None,
 ) -> list[Captioned]:
-    """What the frozen base makes of the prompt: it teaches the base its own mind.
+    """Samples of the frozen base for the prompt.
 
-    Raises ValueError for a prompt with a placeholder or a size that the base cannot
-    have.
+    Raises ValueError for a prompt with a placeholder, or an invalid size.
     """
     spec = model.denoiser.spec
     spec.latent_shape(*size)  # for its ValueError
@@ -155,16 +141,16 @@ def generated(
 
 
 def world(prior: Prior, class_word: str) -> list[Captioned]:
-    """Scenes of the emoji world with the class, as the embedded base was trained on.
+    """Scenes of the emoji world with the class, from the embedded base's training set.
 
-    Every caption names the class. The subjects to personalise are in none of them.
+    Every caption names the class. No scene shows a subject to personalise.
     """
     caption, render = embedded_world.class_scenes(class_word, prior.seed)
     record = {
         "source": "world",
         "class_word": class_word,
         "seed": prior.seed,
-        # Another version may draw other scenes, which the captions would not describe.
+        # Another version may render other scenes for the same captions.
         "version": personax.__version__,
     }
 
@@ -177,37 +163,42 @@ def world(prior: Prior, class_word: str) -> list[Captioned]:
 
 def folder(prior: Prior) -> list[Captioned]:
     """The first pictures of a captioned folder or list, in its order."""
-    found = read_captioned(prior.images, caption=prior.prompt or None)
-    return found[: prior.count or None]
+    pictures = read_captioned(_images(prior), caption=prior.prompt or None)
+    return pictures[: prior.count or None]
 
 
 def retrieved(prior: Prior) -> list[Captioned]:
-    """The pictures whose captions are most like the prompt, the most similar first.
+    """The pictures whose captions are the most similar to the prompt, in that order.
 
-    Cosine similarity in CLIP's text space above 0.85, as Kumari et al. 2023 (Sec. 3.1)
-    retrieve from LAION-400M; ties keep the list's order. Raises ValueError, naming the
-    best, where no caption reaches the threshold.
+    By cosine similarity in CLIP's text space, of 0.85 and more in Kumari et al. 2023
+    (Sec. 3.1), who retrieve from LAION-400M; ties keep the order of the list. Raises
+    ValueError, naming the best caption, where none reaches the threshold.
     """
-    found = _candidates(prior)
+    pictures = _candidates(prior)
     clip = load_clip(None if prior.clip == EMBEDDED else prior.clip)
-    # Each caption once: what is said in the same words is equally similar to the bit.
-    captions = list(dict.fromkeys(picture.caption for picture in found))
+    # Each caption once, so that equal captions have bitwise equal similarities.
+    captions = list(dict.fromkeys(picture.caption for picture in pictures))
     features = _encode(clip, [prior.prompt, *captions])
     similarity = dict(zip(captions, features[1:] @ features[0], strict=True))
     best = max(captions, key=lambda caption: similarity[caption])
     if similarity[best] < prior.threshold:
         raise ValueError(
-            f"No caption is as similar to {prior.prompt!r} as {prior.threshold:g}; the "
-            f"best is {best!r} with {similarity[best]:.3f}."
+            f"No caption reaches the similarity {prior.threshold:g} to "
+            f"{prior.prompt!r}; the best is {best!r} with {similarity[best]:.3f}."
         )
-    near = [p for p in found if similarity[p.caption] >= prior.threshold]
+    near = [p for p in pictures if similarity[p.caption] >= prior.threshold]
     near.sort(key=lambda picture: -similarity[picture.caption])
     return near[: prior.count or None]
 
 
 def _candidates(prior: Prior) -> list[Captioned]:
-    # The prompt must not stand in for a missing caption: it would be the best match.
-    return read_captioned(prior.images)
+    # The prompt is not a default caption here: it would be the best match.
+    return read_captioned(_images(prior))
+
+
+def _images(prior: Prior) -> str:
+    assert prior.images is not None  # see `check`
+    return prior.images
 
 
 def _kept(
@@ -217,25 +208,24 @@ def _kept(
     draw: Callable[[list[int]], Iterable[tuple[int, Pixels]]],
     caption: Callable[[int], str],
 ) -> list[Captioned]:
-    """Pictures 0 … count of the cache's folder for `record`; `draw` makes missing ones.
+    """Pictures 0 to `count` of the cache folder of `record`; `draw` makes missing ones.
 
-    The folder's name is a digest of what made the pictures, so they are found again by
-    whoever asks for the same, and a larger set goes on from a smaller one.
+    The folder is named by a digest of everything that determines the pictures, so that
+    runs share them, and a larger set extends a smaller one.
     """
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    place = pathlib.Path(prior.cache).expanduser() / digest
+    place = pathlib.Path(prior.cache).expanduser() / files.digest(text)
     paths = [place / f"{index:04d}.png" for index in range(prior.count)]
-    # Processes draw together: what any of them misses.
+    # Processes draw together what any of them lacks.
     missing = distributed.union(
         index for index, path in enumerate(paths) if not _is_whole(path)
     )
-    # The listing comes last: where it is, it names every picture that is there.
+    # Written last: an existing listing names every picture of the folder.
     listing = place / "metadata.jsonl"
     if missing:
         place.mkdir(parents=True, exist_ok=True)
         listing.unlink(missing_ok=True)
-        (place / "settings.json").write_text(text)
+        files.write_text(place / "settings.json", text)
         with Progress(
             desc="prior set",
             total=prior.count,
@@ -243,28 +233,21 @@ def _kept(
             disable=not distributed.is_host0(),
         ) as progress:
             for index, pixels in draw(missing):
-                _write(paths[index], pixels)
+                with files.atomic_write(paths[index]) as path:
+                    write_png(path, pixels)
                 progress.update()
     if not listing.is_file():
-        # A smaller set leaves none of a larger one's pictures without its caption.
+        # Also the pictures of a larger set in the same folder.
         stems = (path.stem for path in place.glob("*.png"))
-        there = sorted(int(stem) for stem in stems if stem.isdigit())
-        write_captioned(place, {f"{index:04d}.png": caption(index) for index in there})
+        existing = sorted(int(stem) for stem in stems if stem.isdigit())
+        names = {f"{index:04d}.png": caption(index) for index in existing}
+        write_captioned(place, names)
     return [Captioned(path, caption(index)) for index, path in enumerate(paths)]
 
 
 def _is_whole(path: pathlib.Path) -> bool:
-    """Whether a PNG is there to its end, without decoding it."""
+    """Whether a PNG exists and is complete, without decoding it."""
     return path.is_file() and path.read_bytes().endswith(b"IEND\xaeB`\x82")
-
-
-def _write(path: pathlib.Path, pixels: Pixels) -> None:
-    # A kill leaves either no picture or a whole one, and of two runs that draw the same
-    # each writes its own file; readers of folders pass over a leading dot.
-    own = f"{jax.process_index()}.{os.getpid()}"
-    unfinished = path.with_name(f".{path.name}.{own}")
-    write_png(unfinished, pixels)
-    unfinished.replace(path)
 
 
 def _sampled(
@@ -273,12 +256,11 @@ def _sampled(
     model: Model,
     size: tuple[int, int],
     sharding: Sharding | None,
-    wanted: Sequence[int],
+    missing: Sequence[int],
 ) -> Iterator[tuple[int, Pixels]]:
-    """(index, picture) of the wanted indices.
+    """(index, picture) of the missing indices.
 
-    A batch always holds the same neighbours, so that a picture drawn again comes out of
-    the same program at the same place, and equal to the bit.
+    A picture is always in the same batch, so that drawing it again gives the same bits.
     """
     sampler = make_sampler(
         *(model.denoiser.spec, base.params["vae"]), ddim(prior.eta), prior.steps, size
@@ -286,30 +268,30 @@ def _sampled(
     models = {"base": model}
     terms = prompt_terms.to_terms(models, [TermSpec(prior.prompt, prior.guidance)])
     key = jax.random.key(prior.seed)
-    for first in sorted({index - index % prior.batch for index in wanted}):
+    for first in sorted({index - index % prior.batch for index in missing}):
         indices = np.arange(first, first + prior.batch)
         placed = jax.device_put(indices, sharding)
         pictures = fetch(sampler.draw(models, terms, key, placed))
-        for index in wanted:
+        for index in missing:
             if index in indices:
                 yield index, pictures[index - first]
 
 
-_TEXTS = 64  # at a time
+_TEXTS = 64  # texts per batch
 
 
 def _encode(clip: Clip, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-    """Each text's feature, of length one."""
+    """The unit feature of each text."""
     encode = jax.jit(functools.partial(text_features, config=clip.config))
     rows = []
     for start in Progress(
-        range(0, len(texts), _TEXTS), "reading captions", unit="batch"
+        range(0, len(texts), _TEXTS), "encoding captions", unit="batch"
     ):
-        some = texts[start : start + _TEXTS]
+        batch = texts[start : start + _TEXTS]
         with warnings.catch_warnings():
-            # Captions from the web are often too long; their start says what they show.
+            # Captions from the web are often too long; they are truncated.
             warnings.simplefilter("ignore", UserWarning)
-            ids = tokenize(clip.tokenizer, [*some, *[""] * (_TEXTS - len(some))])
-        rows.append(np.asarray(encode(clip.params, ids=ids))[: len(some)])
+            ids = tokenize(clip.tokenizer, [*batch, *[""] * (_TEXTS - len(batch))])
+        rows.append(np.asarray(encode(clip.params, ids=ids))[: len(batch)])
     features = np.concatenate(rows)
     return features / np.linalg.norm(features, axis=1, keepdims=True)

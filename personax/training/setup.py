@@ -1,7 +1,8 @@
-"""A config, checked and read: all that a run is before anything is computed."""
+"""From a config to a run: everything that is loaded and checked before training."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +22,27 @@ from personax.methods import Concept, Method
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import Tokenizer, tokenize
 from personax.training import sharding
-from personax.training.concept_text import Lesson, check_prompts, entries, lessons
+from personax.training.concept_text import (
+    Lesson,
+    check_prompts,
+    concept_configs,
+    lessons,
+)
+from personax.training.config import TrainConfig, train_config
 from personax.training.datasets import make_dataset, make_validation
 from personax.training.optimizer import make_optimizer, make_schedule
 from personax.training.preview import captions
 from personax.training.regularization import Prior, check
+from personax.training.state import TrainState, create
 
 
 class Run(NamedTuple):
-    """What there is before the first step."""
+    """What a training run consists of before its first step."""
 
+    config: TrainConfig
     base: Base
-    plain: Model  # the base, with the concepts that it starts from
-    tokenizer: Tokenizer  # which knows the words to come as well
+    plain: Model  # the base with the concepts of `config.before`
+    tokenizer: Tokenizer  # with the placeholders of the run's concepts
     method: Method
     lessons: list[Lesson]
     dataset: Dataset  # without regularisation sets
@@ -51,7 +60,7 @@ class Run(NamedTuple):
 
     @property
     def known(self) -> tuple[Concept, ...]:
-        """Those and the ones that it starts from, in the order of their marks."""
+        """The concepts of `config.before`, then the run's own; their marks' order."""
         return (*self.plain.concepts, *self.concepts)
 
     @property
@@ -67,57 +76,58 @@ class Run(NamedTuple):
         return ids.reshape(-1, 2, ids.shape[1])
 
     def bind(self, theta: Theta) -> Model:
-        """What it starts from, with the concepts as far as they are taught."""
+        """The base and the concepts of `config.before`, with `theta` applied."""
         bound = methods.bind(self.method, self.plain.denoiser, theta)
         return Model(bound, self.tokenizer, self.known)
 
 
-def prepare(config: ConfigDict, like: Run | None = None) -> Run:
-    """The run that a config asks for.
+def prepare(
+    config: TrainConfig | ConfigDict | Mapping[str, Any], like: Run | None = None
+) -> Run:
+    """The run of a config, with everything loaded and checked.
 
-    What a run `like` it has loaded and computed of the base is taken from there: its
+    The base and what is computed from it are taken from the run `like`, if given, whose
     config may differ in the concept alone.
 
-    Raises ValueError, TypeError or FileNotFoundError in one sentence for whatever in
-    the config does not exist or does not fit.
+    Raises ValueError, TypeError or FileNotFoundError for an invalid config.
     """
-    _check_keys(config)
-    _check_numbers(config)
-    mesh = sharding.make_mesh(**config.mesh.shape)
+    config = train_config(config)
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh.shape))
     method = methods.make(config.method, **config.method_args)
     _check_hints(config, method)
     base, plain = _load(config, mesh, like)
     size = (config.size, config.size) if config.size else base.spec.size
     base.spec.latent_shape(*size)
-    found, tokenizer = lessons(
-        entries(config.concept.to_dict(), config.concepts_list),
+    specs, tokenizer = lessons(
+        concept_configs(config.concept, config.concepts_list),
         plain.tokenizer,
         adds_words=method.adds_words,
     )
-    spoken = [lesson.concept for lesson in found]
-    shown = captions(config.preview.prompts, spoken)
-    check_prompts(tokenizer, [row.text for row in shown])
-    priors = [_prior(config, lesson) for lesson in found]
+    concepts = [spec.concept for spec in specs]
+    rows = captions(config.preview.prompts, concepts)
+    check_prompts(tokenizer, [row.text for row in rows])
+    priors = [_prior(config, spec) for spec in specs]
     key = jax.random.key(config.seed)
-    theta = methods.init(method, key, plain.denoiser.params, spoken)
+    theta = methods.init(method, key, plain.denoiser.params, concepts)
     if not theta:
-        raise ValueError(f"The method {config.method} has nothing to train here.")
+        raise ValueError(f"The method {config.method} trains no parameters here.")
     corpus = _corpus(config, method, tokenizer)
     schedule, tx = _optimizer(config, theta)
     _check_rows(config, mesh)
-    sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # refuses a missing rule
+    sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # raises for a missing rule
     sharding.check_rules(config.mesh.theta_rules, sharding.paths_of(theta))
-    dataset = make_dataset(config, base, size, mesh, found)
+    dataset = make_dataset(config, base, size, mesh, specs)
     if like is None:
         ready = methods.prepare(method, plain.denoiser, corpus)
     else:
         ready = like.plain.denoiser
     return Run(
+        config=config,
         base=base,
         plain=plain._replace(denoiser=ready),
         tokenizer=tokenizer,
         method=method,
-        lessons=found,
+        lessons=specs,
         dataset=dataset,
         validation=make_validation(config, dataset),
         priors=priors,
@@ -129,50 +139,36 @@ def prepare(config: ConfigDict, like: Run | None = None) -> Run:
     )
 
 
-_KEYS = (
-    *("base", "before", "loading", "seed", "size", "method", "method_args"),
-    *("concept", "concepts_list", "data", "stream", "prior", "optimizer", "batch"),
-    *("accumulate", "steps", "ema_decay", "dtype", "remat", "mesh", "log_every"),
-    *("save_every", "keep", "preview", "validation", "corpus"),
-)
+def init_state(run: Run) -> tuple[TrainState, TrainState]:
+    """The state before the first step, and its shardings."""
+    config, key = run.config, jax.random.fold_in(jax.random.key(run.config.seed), 1)
+
+    def init(theta: Theta, opt: Any) -> TrainState:
+        return create(theta, opt, key, ema=config.ema_decay is not None)
+
+    shapes = jax.eval_shape(lambda theta: init(theta, run.tx.init(theta)), run.theta)
+    shardings = sharding.of_state(shapes, run.tx, run.mesh, config.mesh.theta_rules)
+    theta = sharding.put(run.theta, shardings.theta)
+    # Created in place: one device may not hold the moments of all parameters.
+    opt = jax.jit(run.tx.init, out_shardings=shardings.opt)(theta)
+    return sharding.put(init(theta, opt), shardings), shardings
 
 
-def _check_keys(config: ConfigDict) -> None:
-    missing = [key for key in _KEYS if key not in config]
-    if missing:
-        raise ValueError(
-            f"The config has no {', '.join(missing)}; configs/common.py has them all."
-        )
-
-
-def _check_numbers(config: ConfigDict) -> None:
-    for name in (
-        *("batch", "accumulate", "steps", "log_every", "save_every", "keep"),
-        *("preview.steps", "preview.images"),
-    ):
-        if config[name] < 1:
-            raise ValueError(f"{name} is {config[name]}; it must be at least 1.")
-    if config.seed < 0:
-        raise ValueError(f"seed is {config.seed}; it must not be negative.")
-    if config.preview.unconditional not in ("own", "base"):
-        found = config.preview.unconditional
-        raise ValueError(f"preview.unconditional is {found!r}; there are: own, base.")
-    if config.optimizer.learning_rate <= 0:
-        rate = config.optimizer.learning_rate
-        raise ValueError(f"optimizer.learning_rate is {rate}; it must be positive.")
-
-
-def _check_hints(config: ConfigDict, method: Method) -> None:
+def _check_hints(config: TrainConfig, method: Method) -> None:
     needed = any(part.needs == "hints" for part in method.parts.values())
     if needed and not (config.stream.source and config.stream.hint):
         raise ValueError(
-            f"The method {config.method} learns from hints, which a stream brings: "
-            "--config.stream.source scenes --config.stream.hint canny."
+            f"The method {config.method} needs hints: --config.stream.source scenes "
+            "--config.stream.hint canny."
         )
 
 
-def _load(config: ConfigDict, mesh: Mesh, like: Run | None) -> tuple[Base, Model]:
-    options = {name: value for name, value in config.loading.items() if value}
+def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Model]:
+    options = {
+        name: value
+        for name, value in dataclasses.asdict(config.loading).items()
+        if value is not None
+    }
     if like is None:
         base = load_base(
             config.base,
@@ -186,16 +182,18 @@ def _load(config: ConfigDict, mesh: Mesh, like: Run | None) -> tuple[Base, Model
     return base, with_concepts(plain, base, config.before)
 
 
-def _prior(config: ConfigDict, lesson: Lesson) -> Prior:
-    fields = {field.name for field in dataclasses.fields(Prior)}
-    settings = {name: x for name, x in config.prior.items() if name in fields}
-    prior = Prior(**settings, prompt=lesson.prior_prompt, images=lesson.prior_images)
-    check(prior, lesson.concept.class_word)
+def _prior(config: TrainConfig, spec: Lesson) -> Prior:
+    prior = Prior(
+        **dataclasses.asdict(config.prior),
+        prompt=spec.prior_prompt,
+        images=spec.prior_images,
+    )
+    check(prior, spec.concept.class_word)
     return prior
 
 
-def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | None:
-    """What a method wants read before it begins: captions, the empty text, or none."""
+def _corpus(config: TrainConfig, method: Method, tokenizer: Tokenizer) -> Ids | None:
+    """The ids that a method encodes before training: captions, or the empty text."""
     needs = {part.needs for part in method.parts.values()}
     if "captions" not in needs:
         return jnp.asarray(tokenize(tokenizer, [""])) if "null" in needs else None
@@ -208,34 +206,42 @@ def _corpus(config: ConfigDict, method: Method, tokenizer: Tokenizer) -> Ids | N
 
 
 def _optimizer(
-    config: ConfigDict, theta: Theta
+    config: TrainConfig, theta: Theta
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     settings = config.optimizer
     rate = settings.learning_rate
     if settings.scale_by_batch:
-        # The released scripts' --scale_lr: what one step sees, regularisation included.
+        # The released scripts' --scale_lr: by the examples of a step, priors included.
         rate *= config.batch * config.accumulate * _shares(config)
     schedule = make_schedule(
         rate, schedule=settings.schedule, warmup=settings.warmup, steps=config.steps
     )
-    factors = {
-        part: own / settings.learning_rate
-        for part, own in settings.learning_rates.items()
-        if own
-    }
-    named = ("name", "b1", "b2", "eps", "weight_decay", "clip")
-    options = {name: settings[name] for name in named}
-    return schedule, make_optimizer(schedule, theta, factors=factors, **options)
+    tx = make_optimizer(
+        schedule,
+        theta,
+        name=settings.name,
+        b1=settings.b1,
+        b2=settings.b2,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+        factors={
+            part: own / settings.learning_rate
+            for part, own in settings.learning_rates.items()
+            if own
+        },
+    )
+    return schedule, tx
 
 
-def _check_rows(config: ConfigDict, mesh: Mesh) -> None:
+def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
     rows = config.batch * _shares(config)
     if rows % mesh.size:
         raise ValueError(
-            f"A batch of {rows} examples does not divide by the {mesh.size} devices."
+            f"A batch of {rows} examples is not divisible by the {mesh.size} devices."
         )
 
 
-def _shares(config: ConfigDict) -> int:
-    """How many times `batch` examples a step sees: the concepts' and a prior's."""
+def _shares(config: TrainConfig) -> int:
+    """Examples of a step per example of `batch`: 2 with a regularisation set."""
     return 2 if config.prior.source else 1

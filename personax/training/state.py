@@ -1,4 +1,4 @@
-"""What a training run is made of between two steps: arrays only."""
+"""The state of a training run between two steps: arrays only."""
 
 from typing import Any
 
@@ -12,13 +12,18 @@ from personax.core.typing import Key, Theta
 
 @struct.dataclass
 class TrainState:
-    """A checkpoint is this pytree. The key of step i is `fold_in(key, i)`."""
+    """The pytree that a checkpoint holds. Step i uses the key `fold_in(key, i)`."""
 
-    step: Int[Array, ""] | Any  # Any: trees of shardings have the same form
+    step: Int[Array, ""] | Any  # Any: a tree of shardings has the same structure
     theta: Theta
     opt: Any
     key: Key | Any
-    ema: Theta | Any = None  # a running average of theta, where one is kept
+    ema: Theta | Any = None  # the running average of theta, if kept
+
+    @property
+    def trained(self) -> Theta:
+        """The theta to evaluate and save: the running average, if kept."""
+        return self.theta if self.ema is None else self.ema
 
 
 def create(theta: Theta, opt: Any, key: Key, *, ema: bool = False) -> TrainState:

@@ -1,4 +1,4 @@
-"""Asking a run to stop: SIGTERM and Ctrl-C end it between two steps."""
+"""Stopping a run: SIGTERM and Ctrl-C end it between two steps."""
 
 import contextlib
 import signal
@@ -12,10 +12,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """A function that says whether one of the signals has come since.
+    """A function that returns whether one of the signals has arrived.
 
-    A second one is not held back any more. What handled them before does so again
-    afterwards.
+    A second signal goes to the previous handler, which is restored on exit.
     """
     received = []
 
@@ -35,17 +34,17 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def stop_agreed() -> Iterator[Callable[[int], bool]]:
-    """A function that says whether to stop before a step, the same in all processes.
+    """A function `step -> whether to stop before it`, the same on all processes.
 
-    Each asks it before every step. A signal to any process reaches all, which stop at
-    the step that the foremost comes to next; alone, it is `stop_requested`.
+    Each process must call it before every step. A signal to any process stops all of
+    them at the next step of the foremost one. For a single process, `stop_requested`.
     """
     if jax.process_count() == 1:
         with stop_requested() as stopping:
             yield lambda step: stopping()
         return
 
-    # jax handles SIGTERM itself since the processes were joined, and tells the others.
+    # jax handles SIGTERM once the processes are joined, and notifies the others.
     def forward(number, _):
         signal.signal(number, before)
         signal.raise_signal(signal.SIGTERM)

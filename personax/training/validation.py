@@ -1,4 +1,4 @@
-"""The loss on fixed pictures, times and noise: what tells a trend from the dice."""
+"""The validation loss: on fixed pictures, with fixed timesteps and noise."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,9 +14,9 @@ from personax.methods.parts.base import Method, bind
 def make_validation(
     method: Method,
 ) -> Callable[[Theta, Denoiser, Sequence[Batch], Key], float]:
-    """`(theta, base, batches, key) -> the method's loss`, the mean over the batches.
+    """A function `(theta, base, batches, key) -> mean loss of the method`.
 
-    Example i of batch j has the key `split(fold_in(key, j))[i]`, the same each time.
+    Example i of batch j uses the key `split(fold_in(key, j))[i]`.
     """
 
     @jax.jit

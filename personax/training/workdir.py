@@ -1,8 +1,7 @@
-"""A work directory's own record: what run it holds, and whether that is asked again."""
+"""The record of a work directory: which run it holds, and whether it may resume."""
 
 import hashlib
 import json
-import os
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,89 +12,90 @@ import jax
 import yaml
 
 import personax
+from personax.core.config import plain
+from personax.core.files import write_json, write_text
 from personax.core.images import Mask, Pixels
+from personax.training.config import TrainConfig
 
-# What may differ between two starts of one run: it changes no number that is trained,
-# a mesh none but by rounding.
+# Keys that may change when a run resumes: they do not affect what is trained, a mesh by
+# rounding alone.
 _FREE = ("log_every", "save_every", "keep", "preview", "validation", "mesh")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def claim(
-    workdir: pathlib.Path, config: Mapping[str, Any], data: Mapping[str, str]
-) -> None:
-    """Writes config.yaml and run.json, or checks them where a run has begun.
+def claim(workdir: pathlib.Path, config: TrainConfig, data: Mapping[str, str]) -> None:
+    """Write config.yaml and run.json, or compare them with those of an existing run.
 
-    `data` are the digests of what the run sees beside its config: base, pictures. A run
-    may be prolonged where its learning rate does not depend on its length. Raises
-    ValueError, showing the differences, where the directory holds another run.
+    `data` are digests of the run's other inputs: base, pictures. `steps` may grow if
+    the learning rate is constant. Raises ValueError, with the differences, for a
+    directory that holds another run.
     """
-    config = plain(config)
+    values = record(config)
     path = workdir / "run.json"
-    # Before the first log there is nothing to lose: a refused start may be corrected.
+    # A run without logs has nothing to lose: its config may still be corrected.
     if path.is_file() and (workdir / "metrics.jsonl").is_file():
-        _compare(workdir, _read(path), config, data)
-    workdir.mkdir(parents=True, exist_ok=True)
-    record = {
+        _compare(workdir, _read(path), _leaves(values) | _leaves({"data": dict(data)}))
+    run = {
         "personax": personax.__version__,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "data": dict(data),
-        "config": config,
+        "config": values,
     }
-    write(workdir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    write(path, json.dumps(record, indent=2) + "\n")
+    write_text(workdir / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+    write_json(path, run)
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """The file in one piece: a kill leaves the old one or this one."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+def is_finished(workdir: pathlib.Path, steps: int) -> bool:
+    """Whether the directory holds the concept of a run of that many steps."""
+    path = workdir / "concept" / "concept.json"
+    return path.is_file() and json.loads(path.read_text())["step"] == steps
 
 
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as YAML and JSON have it: tuples are lists."""
-    return json.loads(json.dumps(dict(config)))
+def record(config: TrainConfig) -> dict[str, Any]:
+    """The config as JSON and YAML files hold it, with sorted keys."""
+    return json.loads(json.dumps(plain(config), sort_keys=True))
 
 
 def digest(pictures: Sequence[Pixels | Mask]) -> str:
-    """What changes when any picture does."""
-    found = hashlib.sha256()
+    """A digest of pictures, of their sizes and pixels."""
+    sha = hashlib.sha256()
     for pixels in pictures:
-        found.update(str(pixels.shape).encode())
-        found.update(pixels.tobytes())
-    return found.hexdigest()[:16]
+        sha.update(str(pixels.shape).encode())
+        sha.update(pixels.tobytes())
+    return sha.hexdigest()[:16]
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
+    """The recorded config and data digests, by dotted key."""
     try:
-        found = json.loads(path.read_text())
-        return {"config": dict(found["config"]), "data": dict(found["data"])}
+        run = json.loads(path.read_text())
+        return _leaves(dict(run["config"])) | _leaves({"data": dict(run["data"])})
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged; choose another --workdir.")
 
 
-def _compare(workdir, found, config, data) -> None:
-    before, after = _leaves(found["config"]), _leaves(config)
-    before |= _leaves({"data": found["data"]})
-    after |= _leaves({"data": dict(data)})
+def _compare(
+    workdir: pathlib.Path, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
     changed = [
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
         for key in dict.fromkeys((*before, *after))
         if before.get(key) != after.get(key)
         and key.split(".")[0] not in _FREE
-        and not _prolonged(key, before, after)
+        and not _is_prolonged(key, before, after)
     ]
     if changed:
         raise ValueError(
             f"{workdir} holds another run: {'; '.join(changed)}. Choose another "
-            "--workdir, or go back to that config."
+            "--workdir, or restore that config."
         )
 
 
-def _prolonged(key: str, before: Mapping, after: Mapping) -> bool:
+def _is_prolonged(
+    key: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> bool:
     constant = after.get("optimizer.schedule") == "constant"
     return key == "steps" and constant and after[key] >= before[key]
 

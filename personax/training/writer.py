@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl and TensorBoard's event files."""
+"""The logs of a run: metrics.jsonl and TensorBoard's event files."""
 
 import json
 import os
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
+from personax.core.files import write_text
 from personax.core.images import Pixels
-from personax.training.workdir import write
 
 
 class Writer:
-    """The logs of one work directory, from step `start` on; a context manager.
+    """The logs of one work directory from step `start`; a context manager.
 
-    What an earlier process logged of later steps is taken back, since those steps are
-    about to be taken again; from step 0, everything. One that does not write, as of
-    every process but the first, takes all and keeps nothing.
+    Lines of later steps, which an earlier process logged after its last checkpoint, are
+    removed; from step 0, every line. With `writes` False, on processes other than 0,
+    every method is a no-op.
     """
 
     def __init__(self, workdir: pathlib.Path, start: int, *, writes: bool = True):
         path = workdir / "metrics.jsonl" if writes else pathlib.Path(os.devnull)
-        first = start + 1 if start else 0  # what a run says before its first step
+        first = start + 1 if start else 0  # 0: logged before the first step
         _keep_before(path, first)
         self._lines = path.open("a")
         self._events = SummaryWriter(
@@ -36,20 +36,20 @@ class Writer:
         self._events.close()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of JSON, and a point of every curve."""
+        """Write a line of metrics.jsonl, and a point of each value's curve."""
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
     def curve(self, step: int, name: str, value: float) -> None:
-        """A point in TensorBoard alone: of what no two runs have in common."""
+        """Write a point to TensorBoard alone; for values that differ between reruns."""
         self._events.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, pixels: Pixels) -> None:
         self._events.add_image(name, pixels, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Everything said so far is on disk afterwards."""
+        """Flush both logs to disk."""
         self._lines.flush()
         self._events.flush()
 
@@ -65,11 +65,11 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
 def _keep_before(path: pathlib.Path, step: int) -> None:
     if not path.is_file():
         return
-    kept: list[str] = []
+    lines: list[str] = []
     for line in path.read_text().splitlines():
         try:
             if json.loads(line)["step"] < step:
-                kept.append(f"{line}\n")
-        except (json.JSONDecodeError, KeyError):  # a line that a kill cut off
+                lines.append(f"{line}\n")
+        except (json.JSONDecodeError, KeyError):  # an incomplete line of a killed run
             break
-    write(path, "".join(kept))
+    write_text(path, "".join(lines))

@@ -8,7 +8,7 @@ from configs import emoji_custom_diffusion
 from personax.evaluation import train_subjects as together
 from personax.evaluation.train_subjects import TrainJob, train_jobs
 from personax.training.checkpoint import Checkpoints
-from personax.training.loop import train
+from personax.training.train import train
 from tests.small_models import write_smaller
 
 SUBJECTS = ("dog", "backpack")
@@ -74,7 +74,7 @@ def test_a_stopped_lesson_goes_on_from_its_checkpoint(
     # What two have reached is not gone on from by one of them.
     assert together._checkpoints(lessons).is_dir()
     assert not together._checkpoints(lessons[:1]).exists()
-    begun, first_state = [], together.first_state
+    begun, first_state = [], together.init_state
     monkeypatch.setattr(
         together,
         "_bar",

@@ -1,12 +1,14 @@
-"""A config's concepts as words: what fits, and how everything else is refused."""
+"""The concepts of a config: captions, placeholders, initial tokens, and errors."""
 
 import json
 from collections import Counter
 
 import pytest
 
+from personax.core.config import parse
 from personax.networks.tokenizer import ids_of, vocabulary_id
-from personax.training.concept_text import check_prompts, entries, lessons
+from personax.training.concept_text import check_prompts, concept_configs, lessons
+from personax.training.config import ConceptConfig
 
 pytestmark = pytest.mark.quick
 
@@ -24,6 +26,10 @@ ENTRY = {
 }
 
 
+def config(values):
+    return parse(ConceptConfig, values)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(emoji):
     return emoji.tokenizer
@@ -31,18 +37,19 @@ def tokenizer(emoji):
 
 @pytest.fixture
 def listed(tmp_path):
-    """Writes a list of concepts and reads it."""
+    """Write a list of concepts and read it."""
 
     def read(text, concept=ENTRY):
         file = tmp_path / "concepts.json"
         file.write_text(text if isinstance(text, str) else json.dumps(text))
-        return entries(concept, str(file))
+        return concept_configs(config(concept), str(file))
 
     return read
 
 
 def learn(tokenizer, *changes, adds_words=True):
-    return lessons([ENTRY | each for each in changes], tokenizer, adds_words=adds_words)
+    configs = [config(ENTRY | each) for each in changes]
+    return lessons(configs, tokenizer, adds_words=adds_words)
 
 
 def one(tokenizer, adds_words=True, **changes):
@@ -57,8 +64,8 @@ def rare_file(tmp_path, tokenizer):
     return file, [vocabulary_id(tokenizer, f"{w}</w>") for w in ("penguin", "robot")]
 
 
-def test_a_word_that_trains_gets_rows_beside_the_table(tokenizer):
-    (lesson,), taught = learn(tokenizer, {})
+def test_a_trained_word_gets_ids_of_its_own(tokenizer):
+    (lesson,), extended = learn(tokenizer, {})
     row = vocabulary_id(tokenizer, "fores")
     assert lesson.concept == (
         "<v1>",
@@ -69,26 +76,26 @@ def test_a_word_that_trains_gets_rows_beside_the_table(tokenizer):
     )
     assert lesson.captions == ("a photo of a <v1> dog",)
     assert lesson.prior_prompt == "a photo of a dog"
-    assert ids_of(taught, "<v1>") == (tokenizer.size,)
+    assert ids_of(extended, "<v1>") == (tokenizer.size,)
     assert tokenizer.placeholders == ()
 
 
-def test_a_word_that_does_not_train_is_an_alias_of_the_rare_one(tokenizer):
-    (lesson,), taught = learn(tokenizer, {}, adds_words=False)
+def test_an_untrained_word_is_an_alias_of_its_initial_token(tokenizer):
+    (lesson,), extended = learn(tokenizer, {}, adds_words=False)
     row = vocabulary_id(tokenizer, "fores")
     assert lesson.concept.ids == lesson.concept.initial == (row,)
-    assert ids_of(taught, "<v1> dog") == (row, *ids_of(tokenizer, "dog"))
+    assert ids_of(extended, "<v1> dog") == (row, *ids_of(tokenizer, "dog"))
 
 
-def test_an_empty_placeholder_teaches_the_class_word_itself(tokenizer):
-    (lesson,), taught = learn(tokenizer, {"placeholder": ""})
+def test_without_a_placeholder_the_class_word_is_the_concept(tokenizer):
+    (lesson,), extended = learn(tokenizer, {"placeholder": ""})
     assert lesson.concept == ("", "dog", (), (), "dog")
     assert lesson.captions == ("a photo of a dog",)
-    assert taught == tokenizer
+    assert extended == tokenizer
 
 
 @pytest.mark.parametrize(
-    ("initial", "vectors", "wanted"),
+    ("initial", "vectors", "tokens"),
     [
         ("dog", 1, ["dog</w>"]),  # a word of one token
         ("dog</w>", 1, ["dog</w>"]),
@@ -99,10 +106,10 @@ def test_an_empty_placeholder_teaches_the_class_word_itself(tokenizer):
 )
 @pytest.mark.parametrize("adds_words", [True, False])
 def test_each_vector_starts_from_its_token(
-    tokenizer, initial, vectors, wanted, adds_words
+    tokenizer, initial, vectors, tokens, adds_words
 ):
     concept = one(tokenizer, adds_words, initial=initial, vectors=vectors).concept
-    assert concept.initial == tuple(vocabulary_id(tokenizer, w) for w in wanted)
+    assert concept.initial == tuple(vocabulary_id(tokenizer, w) for w in tokens)
     assert len(concept.ids) == vectors
 
 
@@ -115,7 +122,7 @@ def test_vocabulary_leaves_the_row_to_be_drawn(tokenizer):
     assert concept.initial == (None, None)
 
 
-def test_rare_finds_the_rarest_token_of_a_file(tokenizer, tmp_path):
+def test_rare_gives_the_rarest_token_of_a_file(tokenizer, tmp_path):
     file, (first, second) = rare_file(tmp_path, tokenizer)
     assert one(tokenizer, initial=f"rare:{file}").concept.initial == (first,)
     twice = one(tokenizer, initial=f"rare:{file} rare:{file}", vectors=2)
@@ -128,18 +135,18 @@ def test_two_concepts_start_from_different_rare_tokens(tokenizer, tmp_path, adds
     changes = [{"initial": f"rare:{file}", "placeholder": f"<v{i}>"} for i in (1, 2, 3)]
     found, _ = learn(tokenizer, *changes[:2], adds_words=adds_words)
     assert [lesson.concept.initial for lesson in found] == [(i,) for i in rare]
-    with pytest.raises(ValueError, match=r"captions.txt has only 2 rare tokens, all"):
+    with pytest.raises(ValueError, match=r"All of the 2 rare tokens of .*captions"):
         learn(tokenizer, *changes, adds_words=adds_words)
 
 
-def test_a_set_of_templates_gives_a_caption_each(tokenizer):
+def test_a_set_of_templates_gives_a_caption_per_template(tokenizer):
     lesson = one(tokenizer, prompt="style", phrase="{placeholder}")
     assert lesson.concept.phrase == "<v1>"
     assert Counter(caption.count("<v1>") for caption in lesson.captions) == {1: 19}
     assert lesson.prior_prompt == "a painting in the style of dog"
 
 
-def test_one_concept_s_prompt_may_speak_of_another(tokenizer):
+def test_a_prompt_may_name_another_concept(tokenizer):
     found, _ = learn(
         tokenizer,
         {"prompt": "a {} beside <v2>"},
@@ -157,27 +164,30 @@ def test_one_concept_s_prompt_may_speak_of_another(tokenizer):
             {"prompt": "a photo of a <v1> dog", "class_word": "cat"},
             "does not hold the phrase '<v1> cat'",
         ),
-        ({"phrase": "my {class_word}"}, "phrase 'my dog' does not hold '<v1>'"),
+        ({"phrase": "my {class_word}"}, "phrase 'my dog' does not contain '<v1>'"),
         ({"placeholder": "dog"}, "'dog' is a word of the vocabulary"),
         ({"placeholder": "<v 1>"}, "must be one word"),
         ({"class_word": ""}, "A concept needs a class_word"),
         ({"initial": "forez"}, "no entry 'forez'; nearest: .*fores"),
         ({"initial": "99999"}, "no id 99999; they go up to"),
         ({"initial": "fores fores"}, "<v1> has 1 vectors, but 2 initial tokens"),
-        ({"vectors": 0}, "<v1> has 0 vectors"),
-        ({"prompt": "a {} beside <v7>"}, "<v7> in .* is no concept's placeholder"),
+        ({"vectors": 0}, "vectors=0: expected a value >= 1"),
+        (
+            {"prompt": "a {} beside <v7>"},
+            "Unknown placeholder <v7> in 'a <v1> dog",
+        ),
         ({"prompt": "objekt"}, "or name a set: object, style"),
         ({"prompt": "nowhere.txt"}, "no file of prompts nowhere.txt"),
     ],
 )
 @pytest.mark.parametrize("adds_words", [True, False])
-def test_words_that_do_not_fit_are_refused(tokenizer, changes, sentence, adds_words):
+def test_words_that_do_not_fit_are_an_error(tokenizer, changes, sentence, adds_words):
     with pytest.raises(ValueError, match=sentence):
         learn(tokenizer, changes, adds_words=adds_words)
 
 
-def test_a_word_that_does_not_train_cannot_be_drawn(tokenizer):
-    with pytest.raises(ValueError, match="<v1> does not train, so it cannot start"):
+def test_an_untrained_word_cannot_start_from_the_vocabulary(tokenizer):
+    with pytest.raises(ValueError, match="<v1> is not trained, so its initial token"):
         learn(tokenizer, {"initial": "vocabulary"}, adds_words=False)
 
 
@@ -187,21 +197,21 @@ def test_two_concepts_cannot_have_one_placeholder(tokenizer, adds_words):
         learn(tokenizer, {}, {"placeholder": "<V1>"}, adds_words=adds_words)
 
 
-def test_a_prompt_may_only_name_what_is_taught(tokenizer):
-    _, taught = learn(tokenizer, {})
-    check_prompts(taught, ["a <v1> dog", "a dog"])
-    with pytest.raises(ValueError, match=r"<v2> in 'a <v2>' is no .*there is: <v1>"):
-        check_prompts(taught, ["a <v1> dog", "a <v2>"])
-    with pytest.raises(ValueError, match="there is: none"):
+def test_an_unknown_placeholder_in_a_prompt_is_an_error(tokenizer):
+    _, extended = learn(tokenizer, {})
+    check_prompts(extended, ["a <v1> dog", "a dog"])
+    with pytest.raises(ValueError, match="<v2> in 'a <v2>'; the concepts have: <v1>"):
+        check_prompts(extended, ["a <v1> dog", "a <v2>"])
+    with pytest.raises(ValueError, match="the concepts have: none"):
         check_prompts(tokenizer, ["a <v2>"])
 
 
 def test_without_a_list_there_is_one_concept():
-    assert entries(ENTRY) == [ENTRY]
+    assert concept_configs(config(ENTRY)) == [config(ENTRY)]
 
 
 def test_a_list_may_use_diffusers_spelling(listed):
-    found = listed(
+    configs = listed(
         [
             {
                 "placeholder": "<new1>",
@@ -214,7 +224,7 @@ def test_a_list_may_use_diffusers_spelling(listed):
             {},
         ]
     )
-    wanted = {
+    changes = {
         "placeholder": "<new1>",
         "class_word": "cat",
         "prompt": "photo of a <new1> cat",
@@ -222,56 +232,56 @@ def test_a_list_may_use_diffusers_spelling(listed):
         "images": "./data/cat",
         "prior_images": "./prior/cat",
     }
-    assert found == [ENTRY | wanted, ENTRY]
+    assert configs == [config(ENTRY | changes), config(ENTRY)]
 
 
-def test_an_entry_with_its_own_class_does_not_show_another_s(listed):
+def test_an_entry_with_its_own_class_does_not_inherit_the_prior_prompt(listed):
     concept = ENTRY | {"prior_prompt": "a photo of a dog"}
     cat, dog = listed([{"class_word": "cat"}, {}], concept)
-    assert (cat["prior_prompt"], dog["prior_prompt"]) == ("", "a photo of a dog")
+    assert (cat.prior_prompt, dog.prior_prompt) == (None, "a photo of a dog")
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[{", "no JSON"),
-        ('{"images": "dog"}', "no list of concepts"),
-        ('["dog"]', "no list of concepts"),
-        ("[]", "no concept"),
-        ([{"imagse": "dog"}], "key 'imagse'; nearest: images"),
+        ("[{", "is not valid JSON"),
+        ('{"images": "dog"}', "is not a list of concepts"),
+        ('["dog"]', "is not a list of concepts"),
+        ("[]", "is empty"),
+        ([{"imagse": "dog"}], "unknown key 'imagse'; nearest: images"),
         ([{"instance_promt": "x"}], "nearest: instance_prompt"),
-        ([{"vectors": "2"}], "vectors '2'; it must be int"),
-        ([{"class_word": None}], "class_word None; it must be str"),
+        ([{"vectors": "2"}], "vectors='2': expected an integer"),
+        ([{"class_word": None}], "class_word=None: expected a string"),
     ],
 )
-def test_a_list_that_is_none_is_refused(listed, text, sentence):
-    with pytest.raises(ValueError, match=rf"concepts.json .*{sentence}"):
+def test_an_invalid_list_is_an_error(listed, text, sentence):
+    with pytest.raises(ValueError, match=rf"concepts.json.* {sentence}"):
         listed(text)
 
 
-def test_a_missing_list_is_refused_by_name(tmp_path):
+def test_a_missing_list_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.json"):
-        entries(ENTRY, str(tmp_path / "nowhere.json"))
+        concept_configs(config(ENTRY), str(tmp_path / "nowhere.json"))
 
 
-def test_a_published_list_says_its_words_in_its_prompts(listed, tokenizer):
-    found = listed(
+def test_a_published_list_has_its_words_in_its_prompts(listed, tokenizer):
+    configs = listed(
         [
             {"instance_prompt": "photo of a <new1> dog", "instance_data_dir": "a"},
             {"instance_prompt": "photo of a <new2> teddy bear", "class_prompt": "toy"},
         ],
         ENTRY | {"initial": "fores+rpla"},
     )
-    (one, two), taught = lessons(found, tokenizer, adds_words=True)
+    (one, two), extended = lessons(configs, tokenizer, adds_words=True)
     assert (one.concept.placeholder, one.concept.class_word) == ("<new1>", "dog")
     assert (two.concept.placeholder, two.concept.class_word) == ("<new2>", "teddy bear")
     assert two.concept.phrase == "<new2> teddy bear"
     assert (one.images, two.prior_prompt) == ("a", "toy")
     rows = [one.concept.initial[0], two.concept.initial[0]]
     assert rows == [vocabulary_id(tokenizer, name) for name in ("fores", "rpla")]
-    assert len(ids_of(taught, "<new1> <new2>")) == 2
+    assert len(ids_of(extended, "<new1> <new2>")) == 2
 
 
 def test_one_concept_takes_the_first_of_the_initial_tokens():
-    (found,) = entries(ENTRY | {"initial": "fores+rpla"})
-    assert found["initial"] == "fores"
+    (concept,) = concept_configs(config(ENTRY | {"initial": "fores+rpla"}))
+    assert concept.initial == "fores"

@@ -46,13 +46,13 @@ def test_a_schedule_is_its_formula(schedule, share, warmup):
         assert float(rate(step)) == pytest.approx(wanted, abs=1e-7), step
 
 
-def test_an_unknown_schedule_names_those_that_exist():
-    with pytest.raises(ValueError, match="'cosin'; there are: constant, linear, cosi"):
+def test_an_unknown_schedule_is_an_error():
+    with pytest.raises(ValueError, match="'cosin'; expected one of constant, line"):
         make_schedule(1.0, schedule="cosin", steps=10)
 
 
-def test_a_warm_up_must_leave_steps():
-    with pytest.raises(ValueError, match="warm-up of 10 leaves nothing of 10 steps"):
+def test_a_warmup_must_be_shorter_than_the_run():
+    with pytest.raises(ValueError, match="warmup=10: expected less than the 10 steps"):
         make_schedule(1.0, warmup=10, steps=10)
 
 
@@ -110,7 +110,7 @@ def test_weight_decay_is_multiplied_with_its_part_s_rate():
             )
 
 
-def test_clipping_looks_at_the_gradient_as_a_whole():
+def test_clipping_uses_the_global_norm():
     norm = float(optax.tree.norm(GRADIENTS))
     tx = make_optimizer(
         lambda _: 1.0, THETA, name="sgd", weight_decay=0.0, clip=norm / 4
@@ -121,8 +121,8 @@ def test_clipping_looks_at_the_gradient_as_a_whole():
         )
 
 
-@pytest.mark.parametrize("clip", [0.0, 1e3])
-def test_a_gradient_below_the_limit_is_left_alone(clip):
+@pytest.mark.parametrize("clip", [None, 1e3])
+def test_a_gradient_below_the_limit_is_unchanged(clip):
     tx = make_optimizer(lambda _: 1.0, THETA, name="sgd", weight_decay=0.0, clip=clip)
     for path, update in flat(updates(tx)).items():
         np.testing.assert_allclose(update, -flat(GRADIENTS)[path], err_msg=path)
@@ -131,11 +131,11 @@ def test_a_gradient_below_the_limit_is_left_alone(clip):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "adam"}, "'adam'; there are: adamw, adamw_8bit, lion"),
+        ({"name": "adam"}, "'adam'; expected one of adamw, adamw_8bit, l"),
         ({"factors": {"token": 2.0}}, "no part 'token'; nearest: tokens"),
     ],
 )
-def test_what_does_not_exist_is_refused(options, sentence):
+def test_an_unknown_optimiser_or_part_is_an_error(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         make_optimizer(lambda _: 0.1, THETA, **options)
 

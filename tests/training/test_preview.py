@@ -1,4 +1,4 @@
-"""The sheets of a run: what their rows say, and that they draw the same seeds."""
+"""Preview sheets: their rows, and that they draw the same seeds."""
 
 import numpy as np
 import pytest
@@ -32,20 +32,20 @@ def test_each_caption_comes_without_the_concept_first():
 
 
 @pytest.mark.quick
-def test_a_place_is_filled_with_every_concept():
-    taught = [row.text for row in captions(["a {}"], [DOG, CAT]) if row.taught]
-    assert taught == ["a <v1> dog", "a <v2> cat"]
+def test_braces_are_replaced_by_every_concept():
+    trained = [row.text for row in captions(["a {}"], [DOG, CAT]) if row.trained]
+    assert trained == ["a <v1> dog", "a <v2> cat"]
 
 
 @pytest.mark.quick
 def test_two_concepts_of_one_class_share_its_row():
     rows = captions(["a {}"], [DOG, OTHER_DOG])
-    assert [row.text for row in rows if not row.taught] == ["a dog"]
-    assert [row.text for row in rows if row.taught] == ["a <v1> dog", "a <v3> dog"]
+    assert [row.text for row in rows if not row.trained] == ["a dog"]
+    assert [row.text for row in rows if row.trained] == ["a <v1> dog", "a <v3> dog"]
 
 
 @pytest.mark.quick
-def test_a_prompt_without_a_place_stands_as_it_is_with_the_class_words_before():
+def test_a_prompt_without_braces_is_kept_after_its_class_words():
     assert captions(["a <v1> dog beside a <v2> cat"], [DOG, CAT]) == [
         Caption("a dog beside a cat", False),
         Caption("a <v1> dog beside a <v2> cat", True),
@@ -53,7 +53,7 @@ def test_a_prompt_without_a_place_stands_as_it_is_with_the_class_words_before():
 
 
 @pytest.mark.quick
-def test_a_word_that_exists_is_drawn_before_and_after():
+def test_an_existing_word_is_drawn_before_and_after():
     assert captions(["a {}"], [WORD]) == [
         Caption("a moongate", False),
         Caption("a moongate", True),
@@ -62,24 +62,26 @@ def test_a_word_that_exists_is_drawn_before_and_after():
 
 @pytest.mark.quick
 def test_a_sheet_has_the_pictures_then_the_class_and_the_concept(monkeypatch):
-    def paint(model, wanted):
+    def draw(model, prompts):
         value = model.denoiser.params["value"]
-        return [[colour(value + i)] * 2 for i in range(len(wanted))]
+        return [[colour(value + i)] * 2 for i in range(len(prompts))]
 
-    asked = {}
+    arguments = {}
     monkeypatch.setattr(
         preview.images,
         "grid",
-        lambda tiles, **options: asked.update(tiles=tiles, **options) or colour(0),
+        lambda tiles, **options: arguments.update(tiles=tiles, **options) or colour(0),
     )
     rows = captions(["a {}", "{} at night"], [DOG])
     pictures = [colour(i) for i in range(3)]
-    gallery = preview.make_gallery(paint, rows, pictures, BEFORE)
+    gallery = preview.make_gallery(draw, rows, pictures, BEFORE)
     preview.sheet(gallery, AFTER, "a title")
-    assert asked["title"] == "a title"
-    assert asked["columns"] == 3
-    assert asked["row_labels"] == ["training pictures", *(row.text for row in rows)]
-    values = [None if tile is None else int(tile[0, 0, 0]) for tile in asked["tiles"]]
+    assert arguments["title"] == "a title"
+    assert arguments["columns"] == 3
+    assert arguments["row_labels"] == ["training pictures", *(row.text for row in rows)]
+    values = [
+        None if tile is None else int(tile[0, 0, 0]) for tile in arguments["tiles"]
+    ]
     assert np.reshape(values, (5, 3)).tolist() == [
         [0, 1, 2],
         [100, 100, None],
@@ -91,21 +93,21 @@ def test_a_sheet_has_the_pictures_then_the_class_and_the_concept(monkeypatch):
 
 @pytest.mark.quick
 def test_a_sheet_shows_eight_pictures_at_most():
-    def paint(_, wanted):
-        return [[colour(0)] for _ in wanted]
+    def draw(_, prompts):
+        return [[colour(0)] for _ in prompts]
 
     def width(count):
         gallery = preview.make_gallery(
-            paint, captions(["{}"], [DOG]), [colour(1)] * count, BEFORE
+            draw, captions(["{}"], [DOG]), [colour(1)] * count, BEFORE
         )
         return preview.sheet(gallery, AFTER, "").shape[1]
 
     assert width(4) < width(8) == width(30)
 
 
-def test_it_draws_the_same_seeds_whenever_and_with_whatever_else(emoji):
+def test_a_prompt_is_drawn_with_the_same_seeds_every_time(emoji):
     model = from_base(emoji)
-    paint = preview.make_paint(
+    draw = preview.make_draw(
         emoji,
         emoji.spec,
         (32, 32),
@@ -114,8 +116,8 @@ def test_it_draws_the_same_seeds_whenever_and_with_whatever_else(emoji):
         guidance=3.0,
         seed=1,
     )
-    dog, cat = paint(model, ["a dog", "a cat"])
-    (again,) = paint(model, ["a cat"])
+    dog, cat = draw(model, ["a dog", "a cat"])
+    (again,) = draw(model, ["a cat"])
     assert [pixels.shape for pixels in cat] == [(32, 32, 3)] * 2
     np.testing.assert_array_equal(cat, again)
     assert not np.array_equal(cat[0], cat[1])

@@ -54,13 +54,18 @@ def drawn(ask, tmp_path_factory):
     """Settings, their pictures and the pictures' bytes; no test may change them."""
     cache = tmp_path_factory.mktemp("cache")
     settings = Prior(
-        "generated", "a photo of a dog", count=5, steps=2, batch=2, cache=str(cache)
+        "generated",
+        prompt="a photo of a dog",
+        count=5,
+        steps=2,
+        batch=2,
+        cache=str(cache),
     )
     found = ask(settings)
     return settings, found, [picture.path.read_bytes() for picture in found]
 
 
-def test_generated_pictures_are_of_the_prompt_and_say_what_made_them(drawn):
+def test_generated_pictures_have_the_prompt_and_a_record_of_their_settings(drawn):
     settings, found, _ = drawn
     assert [picture.path.name for picture in found] == [
         f"{index:04d}.png" for index in range(5)
@@ -76,18 +81,18 @@ def test_generated_pictures_are_of_the_prompt_and_say_what_made_them(drawn):
     assert record["steps"] == 2
 
 
-def test_a_set_that_is_there_is_not_drawn_again(ask, drawn, never_draws):
+def test_an_existing_set_is_not_drawn_again(ask, drawn, never_draws):
     settings, found, _ = drawn
     folder = found[0].path.parent
     written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert ask(settings) == found
-    # As many as are asked for, though more are there and stay captioned.
+    # A smaller set is the first of the pictures; the others keep their captions.
     assert ask(dataclasses.replace(settings, count=3)) == found[:3]
     assert read_captioned(folder) == found
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
 
 
-def test_a_killed_run_is_gone_on_with_to_the_same_bytes(ask, drawn):
+def test_missing_pictures_are_redrawn_bitwise(ask, drawn):
     settings, found, before = drawn
     found[1].path.unlink()
     found[4].path.unlink()
@@ -101,7 +106,7 @@ def test_a_killed_run_is_gone_on_with_to_the_same_bytes(ask, drawn):
     assert names == {p.path.name for p in found} | {"metadata.jsonl", "settings.json"}
 
 
-def test_a_kill_while_writing_leaves_no_half_picture(ask, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_incomplete_picture(ask, tmp_path, monkeypatch):
     write = regularization.write_png
 
     def killed(path, pixels):
@@ -124,7 +129,7 @@ def test_a_kill_while_writing_leaves_no_half_picture(ask, tmp_path, monkeypatch)
     assert len(images.read_images(folder)) == 4
 
 
-def test_a_larger_set_goes_on_from_a_smaller_one(ask, drawn, tmp_path):
+def test_a_larger_set_extends_a_smaller_one(ask, drawn, tmp_path):
     settings, smaller, before = drawn
     cache = shutil.copytree(settings.cache, tmp_path / "cache")
     folder = cache / smaller[0].path.parent.name
@@ -171,9 +176,9 @@ def test_another_size_has_a_folder_of_its_own_and_that_size(ask, drawn):
     assert images.read_image(other[0].path).shape == (16, 24, 3)
 
 
-def test_a_prompt_with_a_word_that_the_base_lacks_is_refused(ask, never_draws):
+def test_a_prompt_with_a_placeholder_is_an_error(ask, never_draws):
     with pytest.raises(ValueError, match="<v1>"):
-        ask(Prior("generated", "a photo of a <v1> dog"))
+        ask(Prior("generated", prompt="a photo of a <v1> dog"))
 
 
 def test_every_caption_of_the_world_names_the_class(ask, tmp_path):
@@ -212,11 +217,11 @@ def test_the_world_of_a_class_holds_no_held_out_subject(ask, tmp_path, monkeypat
     assert {emoji_world.class_word(name) for name, _ in seen} == {"dog"}
 
 
-def test_a_folder_gives_its_first_pictures_and_the_prompt_where_it_is_silent(
+def test_a_folder_gives_its_first_pictures_with_the_prompt_as_default_caption(
     ask, captioned
 ):
     source = captioned({"a.png": "a dog", "b.png": "", "c.png": "a cat"})
-    settings = Prior("folder", "a photo of a dog", count=2, images=source)
+    settings = Prior("folder", prompt="a photo of a dog", count=2, images=source)
     found = ask(settings)
     assert [picture.path.name for picture in found] == ["a.png", "b.png"]
     assert [picture.caption for picture in found] == ["a dog", "a photo of a dog"]
@@ -235,7 +240,7 @@ CAPTIONS = {
 def test_retrieved_pictures_are_the_most_similar_first(ask, captioned):
     source = captioned(CAPTIONS)
     settings = Prior(
-        "retrieved", "a photo of a dog", count=0, threshold=-1.0, images=source
+        "retrieved", prompt="a photo of a dog", count=0, threshold=-1.0, images=source
     )
     found = [picture.path.name for picture in ask(settings)]
     assert found[:2] == ["c.png", "e.png"]  # the prompt itself, in the list's order
@@ -247,22 +252,26 @@ def test_retrieved_pictures_are_the_most_similar_first(ask, captioned):
 
 def test_retrieved_pictures_reach_the_threshold(ask, captioned):
     source = captioned(CAPTIONS)
-    settings = Prior("retrieved", "a photo of a dog", threshold=0.99, images=source)
+    settings = Prior(
+        "retrieved", prompt="a photo of a dog", threshold=0.99, images=source
+    )
     assert {picture.caption for picture in ask(settings)} == {"a photo of a dog"}
 
 
 def test_captions_are_encoded_alike_in_every_batch(ask, captioned, monkeypatch):
     source = captioned(CAPTIONS)
-    settings = Prior("retrieved", "a dog", count=0, threshold=-1.0, images=source)
+    settings = Prior(
+        "retrieved", prompt="a dog", count=0, threshold=-1.0, images=source
+    )
     together = ask(settings)
     monkeypatch.setattr(regularization, "_TEXTS", 2)
     assert ask(settings) == together
 
 
-def test_where_no_caption_is_similar_the_best_is_named(ask, captioned):
+def test_no_similar_caption_is_an_error_that_names_the_best(ask, captioned):
     source = captioned({"a.png": "a pizza", "b.png": "a photo of a cat"})
-    settings = Prior("retrieved", "a photo of a dog", images=source)
-    with pytest.raises(ValueError, match=r"as 0\.85; .* 'a photo of a cat' with 0\.\d"):
+    settings = Prior("retrieved", prompt="a photo of a dog", images=source)
+    with pytest.raises(ValueError, match=r"0\.85 to .*; .* 'a photo of a cat' with 0"):
         ask(settings)
 
 
@@ -274,20 +283,19 @@ def test_no_source_is_no_set(ask):
     ("settings", "message"),
     [
         (Prior("web"), "generated, world, folder, retrieved"),
-        (Prior("generated", "a dog", count=0), "count .* at least 1"),
-        (Prior("world", count=-1), "count .* at least 1"),
-        (Prior("generated", "a dog", steps=0), "steps .* at least 1"),
+        (Prior("generated", prompt="a dog", count=0), "count=0: .* at least 1"),
+        (Prior("world", count=-1), "count=-1: .* at least 1"),
         (Prior("generated"), "needs a prompt"),
         (Prior("folder"), "needs images"),
         (Prior("folder", images="no/such/folder"), "no/such/folder"),
-        (Prior("retrieved", "a dog", images="no/such/folder"), "no/such/folder"),
+        (Prior("retrieved", prompt="a dog", images="no/such/folder"), "no/such/folder"),
     ],
 )
-def test_what_cannot_be_had_is_refused_before_any_computation(settings, message):
+def test_an_invalid_set_is_an_error_before_any_computation(settings, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         check(settings, "dog")
 
 
-def test_a_class_that_the_world_lacks_is_refused_with_the_nearest():
+def test_an_unknown_class_of_the_world_is_an_error_that_names_the_nearest():
     with pytest.raises(ValueError, match="teddy bear"):
         check(Prior("world"), "tedy bear")

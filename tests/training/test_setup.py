@@ -1,4 +1,4 @@
-"""A run that streams: each method learns from a large set as from few pictures."""
+"""Runs that stream: each method trains on a large set as on few pictures."""
 
 import importlib
 
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from personax.data import emoji as world
-from personax.training import inputs
-from personax.training import loop as train
+from personax.training import inputs, train
 from personax.training.setup import prepare
 from personax.training.state import create
 from personax.training.step import make_step
@@ -16,7 +15,7 @@ from personax.training.step import make_step
 
 @pytest.fixture
 def streaming(monkeypatch, emoji):
-    """A config's run on portraits, the embedded base read already."""
+    """The run of a config on portraits, with the base already loaded."""
     monkeypatch.setattr("personax.training.setup.load_base", lambda *_, **__: emoji)
 
     def start(name, **stream):
@@ -25,7 +24,7 @@ def streaming(monkeypatch, emoji):
         config.concept.class_word, config.concept.images = "man", "/nowhere"
         config.stream.update({"source": "portraits:people:60", **stream})
         config.validation.every, config.validation.count = 5, 4
-        return config, prepare(config)
+        return prepare(config)
 
     return start
 
@@ -34,8 +33,8 @@ def streaming(monkeypatch, emoji):
     "name", ["textual_inversion", "custom_diffusion", "dreambooth"]
 )
 def test_a_method_s_step_traces_on_a_stream_s_batch(streaming, name):
-    config, run = streaming(name)
-    source, batches = inputs.make_source(config, run)
+    run = streaming(name)
+    source, batches = inputs.make_source(run)
     batch = source.batch(0)
     source.close()
     assert len(batches) == 1
@@ -55,7 +54,7 @@ def test_a_method_s_step_traces_on_a_stream_s_batch(streaming, name):
 def test_its_sheet_shows_the_set_and_its_digest_stands_in_the_record(
     streaming, tmp_path, monkeypatch
 ):
-    config, run = streaming("dreambooth", captions="none")
+    run = streaming("dreambooth", captions="none")
     # At the last sheet the first theta is no more: the step has donated it.
     monkeypatch.setattr(inputs, "_frozen_text", None)
     tiles = inputs.training_tiles(run)
@@ -66,7 +65,7 @@ def test_its_sheet_shows_the_set_and_its_digest_stands_in_the_record(
         rng = np.random.default_rng((0, number))
         scene = world.portrait_scene(rng, sprites)
         np.testing.assert_array_equal(world.portrait(rng, sprites, scene), pixels)
-    train._claim(config, run, tmp_path)
+    train._claim(run, tmp_path)
     record = (tmp_path / "run.json").read_text()
     assert "portraits" in record
     assert "people', count=60" in record

@@ -1,4 +1,4 @@
-"""The validation loss: the same pictures, times and noise at every call."""
+"""The validation loss: the same pictures, timesteps and noise at every call."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def bind(denoiser, theta):
 
 
 def loss(denoiser, batch, keys):
-    """A draw for each example beside what theta and the data say."""
+    """A loss of theta, the data and a random draw for each example."""
     noise = jax.vmap(jax.random.normal)(keys)
     mean = batch.posterior.mean[:, 0, 0, 0]
     value = (denoiser.params["weight"] * mean + noise).mean()
@@ -41,22 +41,22 @@ def batches(*sizes):
 
 
 def test_it_is_the_mean_over_the_batches_each_example_with_its_key():
-    given = list(batches(3, 3))
-    wanted = []
-    for j, batch in enumerate(given):
+    data = list(batches(3, 3))
+    expected = []
+    for j, batch in enumerate(data):
         keys = jax.random.split(jax.random.fold_in(KEY, j), 3)
         noise = np.array([jax.random.normal(key) for key in keys])
-        wanted.append((2.5 * batch.posterior.mean[:, 0, 0, 0] + noise).mean())
-    found = make_validation(METHOD)({"weights": jnp.float32(0.5)}, BASE, given, KEY)
-    assert isinstance(found, float)
-    assert found == pytest.approx(np.mean(wanted), rel=1e-5)
+        expected.append((2.5 * batch.posterior.mean[:, 0, 0, 0] + noise).mean())
+    loss = make_validation(METHOD)({"weights": jnp.float32(0.5)}, BASE, data, KEY)
+    assert isinstance(loss, float)
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_only_theta_tells_two_calls_apart():
-    validate, given = make_validation(METHOD), list(batches(4, 4))
+def test_two_calls_differ_by_theta_alone():
+    validate, data = make_validation(METHOD), list(batches(4, 4))
     one, again, other = (
-        validate({"weights": jnp.float32(x)}, BASE, given, KEY) for x in (0.5, 0.5, 1.0)
+        validate({"weights": jnp.float32(x)}, BASE, data, KEY) for x in (0.5, 0.5, 1.0)
     )
     assert one == again
-    means = np.concatenate([batch.posterior.mean[:, 0, 0, 0] for batch in given])
+    means = np.concatenate([batch.posterior.mean[:, 0, 0, 0] for batch in data])
     assert other - one == pytest.approx(0.5 * means.mean(), rel=1e-4)

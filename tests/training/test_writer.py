@@ -1,4 +1,4 @@
-"""The logs: lines of JSON and TensorBoard's events, taken back on a restart."""
+"""The logs: JSON lines and TensorBoard events, and what a resumed run removes."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_a_line_holds_the_step_and_its_values(tmp_path):
         writer.scalars(1, {"loss": 0.1, "learning_rate": 1e-5})
         writer.scalars(2, {"loss": 1 / 3})
         writer.flush()
-        # Flushed is on disk, whatever becomes of the process.
+        # Flushed lines are on disk before the process ends.
         assert len(read_metrics(tmp_path)) == 2
     assert read_metrics(tmp_path) == [
         {"step": 1, "loss": 0.1, "learning_rate": 1e-5},
@@ -47,13 +47,13 @@ def test_a_line_holds_the_step_and_its_values(tmp_path):
     ]
 
 
-def test_lines_of_steps_to_be_taken_again_are_dropped(tmp_path):
+def test_lines_after_the_resumed_step_are_removed(tmp_path):
     write(tmp_path, 0, [1, 2, 3, 4, 5])
     write(tmp_path, 3, [4, 5, 6])
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_from_step_0_everything_is_said_again(tmp_path):
+def test_from_step_0_every_line_is_removed(tmp_path):
     write(tmp_path, 0, [0, 1])
     write(tmp_path, 0, [0, 1], value=2.0)
     assert read_metrics(tmp_path) == [
@@ -65,7 +65,7 @@ def test_from_step_0_everything_is_said_again(tmp_path):
 @pytest.mark.parametrize(
     "cut", ["{", '{"step": 3, "lo', '{"step": 3}\n{"loss"', "\0\0"]
 )
-def test_a_line_that_was_cut_off_is_dropped(cut, tmp_path):
+def test_an_incomplete_line_is_removed(cut, tmp_path):
     write(tmp_path, 0, [1, 2])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(cut)
@@ -75,7 +75,7 @@ def test_a_line_that_was_cut_off_is_dropped(cut, tmp_path):
     assert all(json.loads(line) for line in text.splitlines())
 
 
-def test_a_whole_line_without_its_end_gets_one(tmp_path):
+def test_a_complete_line_without_its_newline_gets_one(tmp_path):
     write(tmp_path, 0, [1, 2])
     file = tmp_path / "metrics.jsonl"
     file.write_text(file.read_text().rstrip("\n"))
@@ -83,7 +83,7 @@ def test_a_whole_line_without_its_end_gets_one(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
 
 
-def test_tensorboard_gets_every_curve_and_the_pictures(tmp_path):
+def test_tensorboard_gets_curves_and_pictures(tmp_path):
     with Writer(tmp_path, 0) as writer:
         writer.scalars(1, {"loss": 0.5, "loss/semantic": 0.25})
         writer.curve(1, "steps_per_second", 8.0)
@@ -103,11 +103,11 @@ def test_tensorboard_gets_every_curve_and_the_pictures(tmp_path):
     }
     _, picture = found["samples"]
     assert (picture.image.height, picture.image.width) == (4, 6)
-    # What no two runs have in common stays out of the file that they share.
+    # Timings differ between reruns, metrics.jsonl does not.
     assert "steps_per_second" not in (tmp_path / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize(("start", "purged"), [(0, 0), (3, 4)])
-def test_tensorboard_is_told_what_to_forget(start, purged, tmp_path):
+def test_tensorboard_purges_from_the_resumed_step(start, purged, tmp_path):
     write(tmp_path, start, [start + 1])
     assert [step for step, each in events(tmp_path) if each is None] == [purged]

@@ -1,0 +1,120 @@
+"""What a run does between steps: previews, the validation loss, checkpoints, logs."""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+
+from personax.core import images
+from personax.core.progress import Progress
+from personax.methods.losses import Batch
+from personax.training import preview
+from personax.training.batches import Source
+from personax.training.checkpoint import Checkpoints
+from personax.training.distributed import is_host0
+from personax.training.inputs import training_tiles
+from personax.training.loop import Hook, Records
+from personax.training.preview import Gallery
+from personax.training.setup import Run
+from personax.training.state import TrainState
+from personax.training.validation import make_validation
+from personax.training.writer import Writer
+
+
+def validation_hook(run: Run, batches: Sequence[Batch], writer: Writer) -> Hook:
+    """Log the validation loss every `validation.every` steps."""
+    denoiser, key = run.plain.denoiser, jax.random.key(run.config.seed)
+    validate, every = make_validation(run.method), run.config.validation.every
+
+    def log(step: int, state: TrainState) -> None:
+        loss = validate(state.trained, denoiser, batches, key)
+        writer.scalars(step, {"validation/loss": loss})
+
+    return Hook(lambda step: bool(batches and every) and step % every == 0, log)
+
+
+def make_gallery(run: Run) -> Gallery | None:
+    """The gallery of a run, with samples of the class before training."""
+    config = run.config.preview
+    if not config.prompts:
+        return None
+    draw = preview.make_draw(
+        run.base,
+        run.plain.denoiser.spec,
+        run.size,
+        count=config.images,
+        steps=config.steps,
+        guidance=config.guidance,
+        seed=run.config.seed,
+        unconditional=run.plain if config.unconditional == "base" else None,
+    )
+    rows = preview.captions(config.prompts, run.concepts)
+    before = run.bind(run.theta)  # the initial theta is the base
+    return preview.make_gallery(draw, rows, training_tiles(run), before)
+
+
+def preview_hook(
+    run: Run, gallery: Gallery | None, folder: pathlib.Path, writer: Writer
+) -> Hook:
+    """Draw a sheet at step 0 and every `preview.every` steps.
+
+    The sheet of the last step is grid.png, see `draw_grid`.
+    """
+    config, every = run.config, run.config.preview.every
+
+    def due(step: int) -> bool:
+        regular = step == 0 or (every is not None and step % every == 0)
+        return gallery is not None and regular and step < config.steps
+
+    def draw(step: int, state: TrainState) -> None:
+        title = f"{config.method}, step {step}"
+        pixels = preview.sheet(gallery, run.bind(state.trained), title)
+        if is_host0():
+            images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
+        writer.image(step, "samples", pixels)
+
+    return Hook(due, draw)
+
+
+def draw_grid(
+    run: Run,
+    gallery: Gallery | None,
+    state: TrainState,
+    folder: pathlib.Path,
+    writer: Writer,
+) -> None:
+    """Write grid.png: the last sheet, or the training pictures without a gallery."""
+    names = ", ".join(concept.phrase for concept in run.concepts)
+    title = f"{run.config.method}: {names}, {run.config.steps} steps"
+    if gallery is None:
+        pixels = images.grid(training_tiles(run), title=title)
+    else:
+        pixels = preview.sheet(gallery, run.bind(state.trained), title)
+    writer.image(run.config.steps, "samples", pixels)
+    if is_host0():
+        images.write_png(folder / "grid.png", pixels)
+
+
+def checkpoint_hook(
+    every: int, checkpoints: Checkpoints, source: Source, writer: Writer
+) -> Hook:
+    """Save the state every `every` steps."""
+
+    def save(step: int, state: TrainState) -> None:
+        # A checkpoint must not be ahead of the logs.
+        writer.flush()
+        checkpoints.save(state, step, source)
+
+    return Hook(lambda step: step > 0 and step % every == 0, save)
+
+
+def log_metrics(run: Run, records: Records, writer: Writer, bar: Progress) -> None:
+    """Write the metrics of some steps, and the last of them beside the bar."""
+    for step, metrics in records:
+        values = {name: float(value) for name, value in metrics.items()}
+        rate = float(run.schedule(step - 1))
+        writer.scalars(step, {**values, "learning_rate": rate})
+        postfix = {"loss": f"{values['loss']:.4f}", "lr": f"{rate:.1e}"}
+        bar.set_postfix(postfix, refresh=False)
+    writer.curve(records[-1][0], "steps_per_second", bar.lap())
+    writer.flush()
