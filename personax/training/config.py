@@ -5,11 +5,17 @@ for None; `personax.core.config.parse` converts one into the other.
 """
 
 import dataclasses
+import importlib.util
+import pathlib
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+import yaml
+from ml_collections import ConfigDict
+
 from personax.core.config import option, parse
+from personax.core.tree import nearest
 from personax.data.augment import AUGMENT, CROP, WORDS
 from personax.data.cut_mix import PROMPT
 from personax.loading import EMBEDDED
@@ -191,13 +197,51 @@ class TrainConfig:
     validation: ValidationConfig = ValidationConfig()
 
 
-def train_config(values: Any) -> TrainConfig:
+def train_config(values: TrainConfig | ConfigDict | Mapping[str, Any]) -> TrainConfig:
     """A TrainConfig from a ConfigDict or a mapping, or the TrainConfig itself.
 
     Raises what `parse` raises.
     """
     if isinstance(values, TrainConfig):
         return values
-    if hasattr(values, "to_dict"):  # a ConfigDict
-        values = values.to_dict()
-    return parse(TrainConfig, values)
+    return parse(
+        TrainConfig, values.to_dict() if isinstance(values, ConfigDict) else values
+    )
+
+
+def load_config(path: str | pathlib.Path) -> ConfigDict:
+    """The config of a Python file with `get_config()`, or of a run's config.yaml.
+
+    Raises FileNotFoundError for a missing file, ValueError for an invalid one.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        near = nearest(file.name, [other.name for other in file.parent.glob("*.*")])
+        raise FileNotFoundError(f"There is no config {path}; nearest: {near}.")
+    if file.suffix in (".yaml", ".yml"):
+        return _load_yaml(file)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is neither a Python nor a YAML file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def _load_yaml(file: pathlib.Path) -> ConfigDict:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid YAML: {error}.")
+    if not isinstance(values, dict) or not {"base", "method"} <= values.keys():
+        raise ValueError(f"{file} is not the config of a run: it lacks base or method.")
+    return ConfigDict(_with_tuples(values))
+
+
+def _with_tuples(value: Any) -> Any:
+    # YAML has no tuples, and configs have no lists.
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_tuples(inner) for inner in value)
+    return value
