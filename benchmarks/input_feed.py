@@ -7,6 +7,7 @@ for its stream, the other has had its batch on the device all along. Ends with s
 where the stream makes a step more than 5 % longer. See README.md.
 """
 
+import dataclasses
 import functools
 import importlib
 import pathlib
@@ -18,8 +19,8 @@ import jax
 from absl import app, flags
 
 from benchmarks import timing
-from personax import cache
 from personax.cli import command
+from personax.training import latent_cache
 from personax.training.batches import Source
 from personax.training.inputs import make_batcher
 from personax.training.setup import Run, prepare
@@ -46,9 +47,8 @@ def main(_):
         out, ratios = pathlib.Path(folder) / "cache", []
         ratios.append(measure(FLAGS.source))
         run = prepared(f"{FLAGS.source}:{FLAGS.cached}")
-        settings = {**config_of("").stream.to_dict(), "size": 0, "dtype": "float32"}
-        settings |= {"source": f"{FLAGS.source}:{FLAGS.cached}", "flip": True}
-        cache.write(cache.prepare(run.base, settings, out))
+        settings = dataclasses.replace(run.config.stream, flip=True)
+        latent_cache.write(latent_cache.prepare(run.base, settings, out))
         ratios.append(measure(f"cache:{out}"))
     if max(ratios) > FLAGS.most:
         raise SystemExit(f"The input makes a step {max(ratios)} times as long.")

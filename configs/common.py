@@ -1,4 +1,7 @@
-"""What every config has; a config states what differs."""
+"""The keys of every training config, with their defaults.
+
+Their types and ranges are in personax/training/config.py. "", 0 and () mean unset.
+"""
 
 from ml_collections import ConfigDict
 
@@ -10,63 +13,63 @@ def get_config() -> ConfigDict:
         {
             "variant": "",  # such as "fp16"
             "allow_pickle": False,
-            "config": "",  # directory or id with a single file's configs
-            "param_dtype": "float32",  # what the frozen weights are kept in
+            "config": "",  # directory or id of a single file's configs
+            "param_dtype": "float32",  # of the frozen weights
         }
     )
-    config.before = ()  # concept folders that this one is trained on top of
+    config.before = ()  # concept folders to train on top of
     config.seed = 0
-    config.size = 0  # side of the training pictures; 0 is the base's own
+    config.size = 0  # side of the training pictures in pixels; 0: the base's own
 
     config.method = ""
     config.method_args = ConfigDict()
     config.concept = ConfigDict(
         {
             "images": "dog",  # a bundled subject, or a folder of pictures
-            "masks": "",  # a folder with a soft mask of each, by its name
-            "placeholder": "<v1>",  # "" to teach a word that exists
+            "masks": "",  # a folder with a soft mask of the same name for each picture
+            "placeholder": "<v1>",  # "": train an existing word
             "class_word": "dog",
-            "phrase": "{placeholder} {class_word}",  # how prompts speak of it
+            "phrase": "{placeholder} {class_word}",  # the concept's words in prompts
             # A prompt, a set of templates (data/templates.py) or a .txt file.
             "prompt": "photo of a {}",
-            # The token that V* starts from, of several concepts in turn; see
-            # training/words.py. These are diffusers'; the CompVis release has others.
+            # The token that V* starts from, for several concepts in turn; see
+            # training/concept_text.py. These are diffusers'.
             "initial": "ktn+pll+ucd",
             "vectors": 1,
-            "prior_prompt": "",  # "" is the prompt with the class word alone
+            "prior_prompt": "",  # "": the prompt with the class word alone
             "prior_images": "",  # a captioned folder or list
         }
     )
     config.corpus = ""  # captions for Perfusion: world, world:10000, or a .txt file
-    config.concepts_list = ""  # JSON list of concepts, taught together
+    config.concepts_list = ""  # JSON list of concepts to train together
 
     config.data = ConfigDict(
         {
             "augment": "none",  # paper, compvis, huggingface
-            "crop": "",  # centre, random, squash; "" is the augmentation's own
+            "crop": "",  # centre, random, squash; "": the augmentation's own
             "flip": False,
             "words": "",  # append, prefix
-            "shrink": (),  # shares of the canvas, (0.4, 1.0)
+            "shrink": (),  # range of the size as shares of the canvas, (0.4, 1.0)
             "caption_dropout": 0.0,
-            "cut_mix": 0.0,  # how often two concepts stand side by side
+            "cut_mix": 0.0,  # probability of two concepts side by side
             "cut_mix_prompt": "a photo of a {} and a {}",
         }
     )
-    # A large set in place of the concept's few pictures; then `data` says no more than
-    # caption_dropout, and there is no prior.
+    # A large set in place of the concept's few pictures. Of `data` only caption_dropout
+    # applies to it, and prior.source must be "".
     config.stream = ConfigDict(
         {
             # portraits:people, portraits:animals, scenes, folder:DIR (or a zip),
             # tfds:NAME, cache:DIR; "" for concept.images
             "source": "",
-            "data_dir": "",  # of tfds; "" is its own
+            "data_dir": "",  # of tfds; "": its default
             "split": "train",  # of tfds
-            "captions": "prompt",  # the concept's; own: the set's; none: the empty one
+            "captions": "prompt",  # the concept's; own: the set's; none: empty
             "flip": False,
-            "crop": "",  # centre, random, squash; "" is centre, or a cache's own
-            "buckets": 0,  # sides in multiples of this, by aspect; 0: all of one size
-            "workers": 0,  # processes that read and decode
-            "hint": "",  # canny: edges, for a ControlNet
+            "crop": "",  # centre, random, squash; "": centre, or a cache's own
+            "buckets": 0,  # sizes by aspect, in multiples of this; 0: one size
+            "workers": 0,  # processes that read and decode pictures
+            "hint": "",  # canny: edges for a ControlNet
         }
     )
     config.prior = ConfigDict(
@@ -89,26 +92,26 @@ def get_config() -> ConfigDict:
         {
             "name": "adamw",
             "learning_rate": 1e-5,
-            # Of the parts that are to have their own; 0 is the common one.
+            # Of single parts; 0: learning_rate.
             "learning_rates": ConfigDict(
                 {"weights": 0.0, "lora": 0.0, "text_encoder": 0.0, "tokens": 0.0}
             ),
-            "scale_by_batch": False,  # multiply by what one step sees
+            "scale_by_batch": False,  # multiply by the examples of a step
             "schedule": "constant",  # linear, cosine
             "warmup": 0,
-            "clip": 1.0,  # the gradient's norm; 0 does not
+            "clip": 1.0,  # norm of the gradient; 0: no clipping
             "weight_decay": 1e-2,
             "b1": 0.9,
             "b2": 0.999,
             "eps": 1e-8,
         }
     )
-    config.batch = 4  # of the concepts; a prior adds as many
+    config.batch = 4  # of the concepts; a regularisation set adds as many
     config.accumulate = 1  # batches per step
     config.steps = 250
-    config.ema_decay = 0.0  # 0 keeps no average
+    config.ema_decay = 0.0  # of the average of theta; 0: none
     config.dtype = "float32"
-    config.remat = "none"  # layer, block: less memory, more time
+    config.remat = "none"  # layer, block: less memory, slower
     config.mesh = ConfigDict(
         {
             "shape": ConfigDict({"data": -1, "fsdp": 1}),
@@ -119,14 +122,14 @@ def get_config() -> ConfigDict:
 
     config.log_every = 10
     config.save_every = 100
-    config.keep = 2  # checkpoints
+    config.keep = 2  # number of checkpoints
     config.preview = ConfigDict(
         {
             "prompts": ("photo of a {}",),
             "images": 4,
             "steps": 25,
             "guidance": 3.0,
-            "unconditional": "own",  # or base: its empty text, as of GCFG
+            "unconditional": "own",  # or base: the unconditional term of GCFG
             "every": 0,  # 0: at the start and the end
         }
     )

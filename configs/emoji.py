@@ -1,11 +1,11 @@
-"""What the configs of the embedded base share; see common.py for every key."""
+"""Shared settings of the configs of the embedded base; see common.py for every key."""
 
 from ml_collections import ConfigDict
 
 from configs import common
 
-# Byte pairs that no word of the embedded vocabulary ends in: the part that the rare
-# tokens play in Stable Diffusion's.
+# Byte pairs that end no word of the embedded vocabulary; they serve as the rare tokens
+# of Stable Diffusion's.
 RARE = "fores+rpla+mbre"
 
 
@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config = common.get_config()
     config.concept.initial = RARE
     config.concept.prompt = "a photo of a {}"
-    # Scenes of the world that the base comes from, with the class in their captions.
+    # Scenes of the base's training set whose captions name the class.
     config.prior.source = "world"
     config.prior.weight = 0.5
     config.optimizer.learning_rate = 4e-4

@@ -2,7 +2,7 @@
 
     python -m personax.train --config configs/emoji_animals.py
 
-As emoji_people, on ten animals that the base has never seen; they stand for AFHQ.
+Like emoji_people, on ten animals that the base has not seen, in place of AFHQ.
 """
 
 from ml_collections import ConfigDict

@@ -2,17 +2,17 @@
 
     python -m personax.train --config configs/emoji_base.py --workdir runs/base
 
-goes on from the shipped weights with the shipped autoencoder and text encoder, both
-frozen, in all seven styles of the world; the pairs of the bundled subjects stay unseen.
-Latents and texts encoded once make the steps quicker:
+Continues from the shipped weights with the shipped autoencoder and text encoder, both
+frozen, in all seven styles of the world, without the pairs of the bundled subjects. A
+cache of latents and encoded captions makes the steps faster:
 
     python -m personax.cache --config configs/emoji_base.py --text --out runs/scenes
     ... --config.stream.source cache:runs/scenes
 
-From scratch, as the first version was trained: --config.method_args.fresh True
---config.optimizer.learning_rate 7e-4 --config.steps 12000 (1.5 million samples; with a
+To train from scratch: --config.method_args.fresh True
+--config.optimizer.learning_rate 7e-4 --config.steps 12000 (1.5 million samples; on a
 GPU ten times as many, in --config.dtype bfloat16). `python -m benchmarks.base_quality
---concept runs/base/concept` says how good it is, and `python -m personax.export
+--concept runs/base/concept` measures its quality, and `python -m personax.export
 runs/base/concept --out DIR --dtype float16` writes it as a pipeline.
 """
 
@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.stream.source = "scenes:240000:styles=all"
     config.stream.captions = "own"
     config.data.caption_dropout = 0.1
-    # No word is taught but those that scenes are described in.
+    # The captions' own words; there is no concept to name.
     config.concept.images = config.concept.placeholder = config.concept.initial = ""
     config.prior.source = ""
     config.optimizer.learning_rate = 3e-4

@@ -2,9 +2,9 @@
 
     python -m personax.train --config configs/emoji_class_diffusion.py
 
-Custom Diffusion with the semantic preservation loss. Unlike the paper's setting it has
-a regularisation set, and the loss weighs 0.1 and not 1: in a text encoder 128 wide, a
-word that is held as close as that to its class keeps no subject of its own.
+Custom Diffusion with the semantic preservation loss. Unlike the paper it uses a
+regularisation set, and a loss weight of 0.1 instead of 1: in a text encoder of width
+128, a weight of 1 keeps the word so close to its class that it loses the subject.
 """
 
 from ml_collections import ConfigDict

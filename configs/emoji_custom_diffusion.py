@@ -2,11 +2,11 @@
 
     python -m personax.train --config configs/emoji_custom_diffusion.py
 
-K/V of every cross-attention and <v1>, with a regularisation set that the embedded world
-renders. Size augmentation: --config.data.augment paper --config.data.words prefix
---config.concept.prompt "photo of a {}", which is how the world's own captions speak of
-distance ("a far away photo of a dog"); at 8x8 latents the paper's range of sizes, 0.4
-to 1, leaves every mask its margin.
+K/V of every cross-attention and <v1>, with a regularisation set of rendered scenes.
+Size augmentation: --config.data.augment paper --config.data.words prefix
+--config.concept.prompt "photo of a {}", the form of distance in the world's captions
+("a far away photo of a dog"); at 8x8 latents the paper's range of sizes, 0.4 to 1,
+leaves every mask its margin.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
     python -m personax.train --config configs/emoji_dreambooth.py
 
-All 9,488,072 numbers of the UNet; "<v1>" is another name for a rare token, which stays
-as it is. 38 MB on disk.
+All 9,488,072 parameters of the UNet; "<v1>" is an alias of a rare token, which is not
+trained. 38 MB on disk.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,9 @@
 
     python -m personax.train --config configs/emoji_infusion.py
 
-One residual per cross-attention layer at the class word, "dog" itself: no new word, and
-without the concept the base as it was. The frozen stream's maps need a second forward
-pass per step and no backward.
+One residual per cross-attention layer at the class word, "dog" itself, without a new
+word; without the concept the model is the base. The attention maps of the frozen stream
+take a second forward pass per step, and no backward pass.
 """
 
 from ml_collections import ConfigDict

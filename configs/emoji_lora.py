@@ -2,7 +2,7 @@
 
     python -m personax.train --config configs/emoji_lora.py
 
-Rank 4 on the kernels of every attention; "<v1>" is another name for a rare token.
+Rank 4 on every attention kernel; "<v1>" is an alias of a rare token.
 """
 
 from ml_collections import ConfigDict

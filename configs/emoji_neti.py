@@ -2,8 +2,9 @@
 
     python -m personax.train --config configs/emoji_neti.py
 
-A mapper of 202,566 numbers says the word, as long as the class word's, at each timestep
-and for each of the seven cross-attention layers; no regularisation set. 0.8 MB on disk.
+A mapper of 202,566 parameters gives the word's embedding, of the class word's norm, at
+each timestep and for each of the seven cross-attention layers; no regularisation set.
+0.8 MB on disk.
 """
 
 from ml_collections import ConfigDict

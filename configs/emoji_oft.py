@@ -2,8 +2,8 @@
 
     python -m personax.train --config configs/emoji_oft.py
 
-Rotations in 4 blocks on the kernels of every attention; "<v1>" is another name for a
-rare token. COFT, which stays near the base: --config.method_args.eps 0.5.
+Rotations in 4 blocks on every attention kernel; "<v1>" is an alias of a rare token.
+COFT, which bounds the distance to the base: --config.method_args.eps 0.5.
 """
 
 from ml_collections import ConfigDict

@@ -2,10 +2,10 @@
 
     python -m personax.train --config configs/emoji_people.py
 
-Portraits of baby, boy, girl, man, woman, old man and old woman, which the base has
-never seen, stand for FFHQ: pictures alone, without captions. The null text is folded,
-all of the UNet that is left trains, an average of it is kept. Then, with guidances of
-the concept, of the base on a prompt and of the base on the empty text:
+Portraits of baby, boy, girl, man, woman, old man and old woman, unseen by the base and
+without captions, take the place of FFHQ. The null text is folded, the rest of the UNet
+trains, and its average is kept. Sample with a guidance term of the concept and one of
+the base on a prompt:
 
     python -m personax.sample --model face=runs/emoji_people/concept \
         --term "face@1.5:" --term "2.5:wearing glasses"

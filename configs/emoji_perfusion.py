@@ -2,9 +2,9 @@
 
     python -m personax.train --config configs/emoji_perfusion.py
 
-One word that starts from its class, and its values in every cross-attention; keys are
-the class word's. What words are like is estimated from 2,000 captions of the world.
-Soft masks: --config.concept.masks FOLDER.
+One word, initialised with its class, and its values in every cross-attention; keys are
+those of the class word. The covariance of text encodings is estimated from 2,000
+captions of the world. Soft masks: --config.concept.masks FOLDER.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
     python -m personax.train --config configs/emoji_prospect.py
 
-Ten rows of 128 numbers, one for each tenth of the timesteps, that start from the class
-word; no regularisation set, since nothing else can change. 5 KB on disk.
+Ten embeddings of 128 numbers, one for each tenth of the timesteps, initialised with the
+class word; no regularisation set, since the base is frozen. 5 KB on disk.
 """
 
 from ml_collections import ConfigDict
@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     config = emoji_textual_inversion.get_config()
     config.method = "prospect"
     config.method_args.stages = 10
-    # The stages that are heard, () is all: (7, 8, 9) carries the layout over and leaves
-    # the rest to the class word.
+    # The stages to apply, () for all: (7, 8, 9) transfers the layout, the rest uses the
+    # class word.
     config.method_args.speak = ()
     config.optimizer.learning_rate = 1e-2
     return config

@@ -2,9 +2,9 @@
 
     python -m personax.train --config configs/emoji_svdiff.py
 
-A shift of every singular value of the UNet; "<v1>" is another name for a rare token.
-Without biases and norms: --config.method_args.vectors=False. Several subjects, half of
-the time side by side: --config.concepts_list configs/emoji_two_concepts.json
+A shift of every singular value of the UNet; "<v1>" is an alias of a rare token. Without
+biases and norms: --config.method_args.vectors=False. Two subjects, side by side in half
+of the examples: --config.concepts_list configs/emoji_two_concepts.json
 --config.data.cut_mix 0.5 --config.steps 500.
 """
 

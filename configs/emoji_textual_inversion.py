@@ -2,8 +2,8 @@
 
     python -m personax.train --config configs/emoji_textual_inversion.py
 
-One row of 128 numbers that starts from the class word; no regularisation set, since
-nothing else can change. 0.6 KB on disk.
+One embedding of 128 numbers, initialised with the class word; no regularisation set,
+since the base is frozen. 0.6 KB on disk.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,9 @@
 
     python -m personax.train --config configs/emoji_textual_inversion_multi.py
 
-Two rows of 128 numbers that both start from the class word: V* is two tokens of a
-prompt. Four at 5e-3 are less like the subject, and say "night" and "purple" no longer.
-1.1 KB on disk.
+Two embeddings of 128 numbers, both initialised with the class word: V* is two tokens of
+a prompt. Four at 5e-3 resemble the subject less and no longer follow "night" and
+"purple". 1.1 KB on disk.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python -m personax.train --config configs/emoji_two_concepts.py
 
-The list has the dog as <v1> and the cat as <v2>; each is seen half of the time.
+The list has the dog as <v1> and the cat as <v2>, each for half of the examples.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,9 @@
-"""ClassDiffusion on the embedded base: a bundled penguin, which it has never seen.
+"""ClassDiffusion on the embedded base: a bundled penguin.
 
     python -m personax.train --config configs/quickstart.py
 
-About two minutes on two CPU cores. Pictures: runs/quickstart/grid.png. Then:
+The base has not seen the penguin. Takes about two minutes on two CPU cores; pictures
+are in runs/quickstart/grid.png. Then sample with:
 
     python -m personax.sample --concept runs/quickstart/concept \
         --prompt "a photo of a <v1> penguin at night" --out out/night

@@ -1,8 +1,8 @@
-"""What the configs of Stable Diffusion 1.5 share; see common.py for every key.
+"""Shared settings of the configs of Stable Diffusion 1.5; see common.py for every key.
 
-Pass your own: --config.base DIR --config.concept.images FOLDER
---config.concept.class_word cat. None of them was run to the end by us, who have no
-pretrained weights at hand; that they build and start is tested.
+Set --config.base DIR --config.concept.images FOLDER --config.concept.class_word cat.
+Without pretrained weights at hand, none of these configs was run to the end; tests
+build them and trace a step.
 """
 
 from ml_collections import ConfigDict
@@ -21,5 +21,5 @@ def get_config() -> ConfigDict:
     )
     config.preview.steps = 50
     config.preview.guidance = 6.0
-    config.prior.clip = ""  # a directory with a CLIP, for retrieved sets
+    config.prior.clip = ""  # a CLIP's directory, for retrieved sets
     return config

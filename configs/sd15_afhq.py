@@ -2,7 +2,7 @@
 
     python -m personax.train --config configs/sd15_afhq.py --config.base DIR
 
-As sd15_ffhq, on 15,803 animal faces.
+Like sd15_ffhq, on 15,803 animal faces.
 """
 
 from ml_collections import ConfigDict

@@ -3,11 +3,11 @@
     python -m personax.train --config configs/sd15_class_diffusion.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word dog
 
-Custom Diffusion's K/V and <v1>, plain reconstruction loss, semantic preservation with
+Custom Diffusion's K/V and <v1>, reconstruction loss, semantic preservation loss of
 weight 1, no regularisation set; 500 steps of batch 2. The learning rate is the
-release's 1e-5 times the batch, 2e-5: the paper states 1e-6
-(--config.optimizer.learning_rate 5e-7), at which 500 steps of AdamW move a weight by
-5e-4 at most. Two concepts: --config.concepts_list FILE --config.steps 800.
+release's 1e-5 times the batch, 2e-5; the paper states 1e-6
+(--config.optimizer.learning_rate 5e-7), at which 500 steps of AdamW move a weight by at
+most 5e-4. Two concepts: --config.concepts_list FILE --config.steps 800.
 
 The released code's loss: --config.data.augment huggingface
 --config.method_args.mask_norm sum_over_mask --config.method_args.pool modifier

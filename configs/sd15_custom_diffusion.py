@@ -5,11 +5,11 @@
 
 The paper's setting (sec. 4.1, app. E): 250 steps of batch 8, half of it regularisation,
 at 1e-5 times the batch = 8e-5; AdamW; size augmentation with a mask. The 200
-regularisation pictures are drawn by the base; the paper retrieves them from LAION-400M:
+regularisation pictures are samples of the base; the paper retrieves them from LAION:
 --config.prior.source retrieved --config.concept.prior_images LIST
---config.prior.clip DIR. Trains 19,169,280 numbers of K/V and one row: 77 MB on disk.
+--config.prior.clip DIR. Trains 19,169,280 parameters of K/V and one embedding, 77 MB.
 
-The released code's: --config.data.augment compvis (its CompVis scripts) or huggingface,
+The released code: --config.data.augment compvis (its CompVis scripts) or huggingface,
 --config.method_args.mask_norm sum_over_mask. Ablations: configs/README.md.
 """
 

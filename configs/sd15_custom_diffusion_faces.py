@@ -1,10 +1,10 @@
-"""Custom Diffusion for faces, as the released code advises, on Stable Diffusion 1.5.
+"""Custom Diffusion for faces, by the released code's advice, on Stable Diffusion 1.5.
 
     python -m personax.train --config configs/sd15_custom_diffusion_faces.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word man
 
-Everything in cross-attention trains (43,962,560 numbers), 750 steps at 5e-6 times the
-batch, no augmentation; some 16 pictures or more are wanted.
+All of cross-attention (43,962,560 parameters), 750 steps at 5e-6 times the batch, no
+augmentation; for 16 pictures or more.
 """
 
 from ml_collections import ConfigDict

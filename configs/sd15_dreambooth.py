@@ -3,11 +3,11 @@
     python -m personax.train --config configs/sd15_dreambooth.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word dog
 
-All 859,520,964 numbers of the UNet, prompt "a photo of sks dog"; batch 1 and as much
-regularisation, 800 steps at 5e-6, 200 class pictures drawn by the base. With
---config.method_args.text_encoder=True those 123,060,480 train as well, at 2e-6 by
---config.optimizer.learning_rates.text_encoder=2e-6. 3.4 GB on disk; weights, gradients
-and AdamW take 13 GiB.
+All 859,520,964 parameters of the UNet, prompt "a photo of sks dog"; batch 1 and as much
+regularisation, 800 steps at 5e-6, 200 class pictures sampled from the base.
+--config.method_args.text_encoder=True also trains the text encoder's 123,060,480, at
+2e-6 with --config.optimizer.learning_rates.text_encoder=2e-6. 3.4 GB on disk; weights,
+gradients and AdamW take 13 GiB.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config = sd15.get_config()
     config.method = "dreambooth"
     config.method_args = ConfigDict({"text_encoder": False, "min_snr": 0.0})
-    config.concept.placeholder = ""  # no new word: "sks" is one that exists
+    config.concept.placeholder = ""  # no new word: "sks" is in the vocabulary
     config.concept.phrase = "sks {class_word}"
     config.concept.prompt = "a photo of {}"
     config.prior.source = "generated"

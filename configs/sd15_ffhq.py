@@ -5,10 +5,10 @@
     python -m personax.train --config configs/sd15_ffhq.py --config.base DIR \
         --config.stream.source cache:CACHE
 
-All 815,533,444 numbers of the UNet that are left without its text; batch 32 at 512,
-AdamW at a constant 1e-5 with decay 1e-2 (the paper), clipping to 1, an average with
-decay 0.9999 (UniDiffusion's configs, which also keep AdamW in 8 bits and mirror). The
-paper trains "until convergence"; the release stops at 1,000,000 steps.
+The 815,533,444 parameters of the UNet without its text input; batch 32 at 512, AdamW at
+a constant 1e-5 with decay 1e-2 (the paper), clipping to 1, an average with decay 0.9999
+(UniDiffusion's configs, which also use 8-bit AdamW and mirrored pictures). The paper
+trains "until convergence", the release 1,000,000 steps.
 """
 
 from ml_collections import ConfigDict
@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.9999
     config.dtype = "bfloat16"
     config.loading.param_dtype = "bfloat16"
-    # All is spread over the devices of a slice: without remat, the mesh that takes the
-    # least of a v5e chip and reads and writes least (benchmarks/README.md).
+    # Fully sharded over the devices of a slice: without remat, the mesh with the least
+    # memory and traffic of a v5e chip (benchmarks/README.md).
     config.mesh.shape.fsdp = -1
     config.mesh.base_rules = config.mesh.theta_rules = ((".*", "shard"),)
     config.log_every = 100

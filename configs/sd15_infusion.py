@@ -3,9 +3,9 @@
     python -m personax.train --config configs/sd15_infusion.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word cat
 
-The paper's learning rate and batch; it does not state the steps of its table, so those
-are the release's (500, accumulating 4 batches of 4). Its templates, pictures squashed
-to a square and mirrored are the release's too. What else the release does:
+The paper's learning rate and batch; it does not state the number of steps of its table,
+which is the release's here (500, each of 4 accumulated batches of 4), as are the
+templates, and pictures squashed to a square and mirrored. The release also uses
 --config.method_args.frozen_maps=False --config.method_args.train kv
 --config.method_args.mask_norm squared --config.concept.masks FOLDER
 """

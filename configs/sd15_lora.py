@@ -3,9 +3,9 @@
     python -m personax.train --config configs/sd15_lora.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word dog
 
-Rank 4 on every attention kernel (797,184 numbers, 3.2 MB), "a photo of sks dog", batch
-1, 500 steps at 1e-4. Also --config.method_args.targets
-'("attention","feed_forward","convolutions","text_encoder")', and prior preservation by
+Rank 4 on every attention kernel (797,184 parameters, 3.2 MB), "a photo of sks dog",
+batch 1, 500 steps at 1e-4. Other kernels: --config.method_args.targets
+'("attention","feed_forward","convolutions","text_encoder")'; prior preservation:
 --config.prior.source generated.
 """
 

@@ -3,9 +3,9 @@
     python -m personax.train --config configs/sd15_neti.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word toy
 
-A mapper of 563,616 numbers, 1,000 steps of 2 accumulated 4 times, 1e-3 times that =
-8e-3, the object templates; the text encoder reads a prompt 16 times a step. 2.3 MB on
-disk.
+A mapper of 563,616 parameters, 1,000 steps of batch 2 accumulated 4 times, at 1e-3
+times these = 8e-3, the object templates; the text encoder runs 16 times a step, once
+per layer. 2.3 MB on disk.
 """
 
 from ml_collections import ConfigDict

@@ -3,10 +3,10 @@
     python -m personax.train --config configs/sd15_oft.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word dog
 
-Rotations in 4 blocks on every attention kernel (23,304,192 numbers, 93 MB), trained as
-DreamBooth: "a photo of sks dog", batch 1 and as much regularisation, 2,000 steps at
-6e-5, 200 class pictures drawn by the base. COFT: --config.method_args.eps 6e-5 has the
-paper's bound on |R - I|, which leaves next to no room.
+Rotations in 4 blocks on every attention kernel (23,304,192 parameters, 93 MB), trained
+like DreamBooth: "a photo of sks dog", batch 1 and as much regularisation, 2,000 steps
+at 6e-5, 200 class pictures sampled from the base. COFT with the paper's bound on
+|R - I|, which is very tight: --config.method_args.eps 6e-5.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
     python -m personax.train --config configs/sd15_prospect.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word toy
 
-Ten rows that start from the class word, 600 steps of 1 at 1e-4, the object templates.
-31 KB on disk.
+Ten embeddings initialised with the class word, 600 steps of batch 1 at 1e-4, the object
+templates. 31 KB on disk.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = sd15_textual_inversion.get_config()
     config.method = "prospect"
     config.method_args.stages = 10
-    config.method_args.speak = ()  # the stages that are heard, () is all
+    config.method_args.speak = ()  # the stages to apply, () for all
     config.optimizer.learning_rate = 1e-4
     config.accumulate = 1
     config.steps = 600

@@ -3,11 +3,11 @@
     python -m personax.train --config configs/sd15_svdiff.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word dog
 
-A shift of every singular value of the UNet (223,100 numbers, 1.0 MB) at 1e-3, those of
+A shift of every singular value of the UNet (223,100 parameters, 1.0 MB) at 1e-3, of
 biases and norms at 1e-6; "photo of a sks dog", batch 1 and as much regularisation, 500
-steps, 200 class pictures drawn by the base. The text encoder's as well, as in the
+steps, 200 class pictures sampled from the base. With the text encoder, as in the
 unofficial release: --config.method_args.text_encoder=True. The decomposition takes
-minutes at the start, and its factors more memory than the UNet.
+minutes at the start, and its factors take more memory than the UNet.
 """
 
 from ml_collections import ConfigDict

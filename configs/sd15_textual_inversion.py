@@ -3,9 +3,10 @@
     python -m personax.train --config configs/sd15_textual_inversion.py \
         --config.base DIR --config.concept.images FOLDER --config.concept.class_word toy
 
-One row that starts from the class word, the 27 object templates
-(--config.concept.prompt style for the 19 of styles), batch 1 accumulated 4 times, 5e-4
-times that = 2e-3, 3,000 steps. More vectors: --config.concept.vectors 4. 3 KB on disk.
+One embedding initialised with the class word, the 27 object templates
+(--config.concept.prompt style for the 19 of styles), batch 1 accumulated 4 times, at
+5e-4 times these = 2e-3, 3,000 steps. More vectors: --config.concept.vectors 4. 3 KB on
+disk.
 """
 
 from ml_collections import ConfigDict

@@ -38,6 +38,11 @@ class LoadingConfig:
     config: str | None = None  # directory or id with a single file's configs
     param_dtype: str = "float32"
 
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of `load_base`."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
+
 
 @dataclasses.dataclass(frozen=True)
 class ConceptConfig:

@@ -164,16 +164,11 @@ def _check_hints(config: TrainConfig, method: Method) -> None:
 
 
 def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Model]:
-    options = {
-        name: value
-        for name, value in dataclasses.asdict(config.loading).items()
-        if value is not None
-    }
     if like is None:
         base = load_base(
             config.base,
             sharding=sharding.by_rules(mesh, config.mesh.base_rules),
-            **options,
+            **config.loading.options(),
         )
         sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
     else:

@@ -1,4 +1,4 @@
-"""The command that caches: what it writes, goes on with, leaves out and refuses."""
+"""The cache command: what it writes, resumes, skips and rejects."""
 
 import json
 
@@ -7,35 +7,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from personax import cache
 from personax.concepts.bind import from_base
 from personax.core.images import to_float
 from personax.data.latents import Latents, missing
 from personax.diffusion.denoiser import encode
 from personax.networks import vae
 from personax.networks.tokenizer import tokenize
+from personax.training import latent_cache
+from personax.training.config import StreamConfig
 from tests.commands.test_commands import check_refusal, run
-
-SETTINGS = {
-    "source": "portraits:people:40",
-    "data_dir": "",
-    "split": "train",
-    "size": 0,
-    "crop": "",
-    "flip": False,
-    "buckets": 0,
-    "workers": 0,
-    "hint": "",
-    "dtype": "float32",
-}
 
 
 def write(base, out, **changes):
-    """(the cache, the sentences about what was left out)."""
-    own = {key: changes.pop(key) for key in ("text", "part") if key in changes}
-    options = {"shard": 16, "batch": 8, **own}
-    plan = cache.prepare(base, {**SETTINGS, **changes}, out, **options)
-    return plan, cache.write(plan)
+    """(the plan of a cache, the messages about skipped pictures) after writing it."""
+    names = ("text", "part", "size", "dtype")
+    own = {key: changes.pop(key) for key in names if key in changes}
+    settings = StreamConfig(**{"source": "portraits:people:40", **changes})
+    plan = latent_cache.prepare(base, settings, out, shard=16, batch=8, **own)
+    return plan, latent_cache.write(plan)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +35,11 @@ def whole(emoji, tmp_path_factory):
     return plan, Latents(folder)
 
 
-def test_it_keeps_what_the_networks_say_of_pictures_mirror_images_and_captions(
-    emoji, whole
-):
-    plan, found = whole
+def test_a_cache_holds_posteriors_of_both_views_and_encoded_captions(emoji, whole):
+    plan, cached = whole
     numbers = [0, 17, 39]
     pictures = [plan.reader.pictures.picture(i) for i in numbers]
-    records = found.records(numbers)
+    records = cached.records(numbers)
     images = np.stack([to_float(picture.pixels) for picture in pictures])
     encoded = jax.jit(vae.encode, static_argnames="config")
     views = np.concatenate([images, images[:, :, ::-1]])
@@ -70,14 +57,14 @@ def test_it_keeps_what_the_networks_say_of_pictures_mirror_images_and_captions(
     np.testing.assert_allclose(
         [record.text for record in records], text, rtol=2e-3, atol=2e-3
     )
-    assert (len(found), found.about.shards) == (40, 3)
+    assert (len(cached), cached.about.shards) == (40, 3)
 
 
 def shards(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
 
 
-def test_it_goes_on_with_what_is_missing_alone(emoji, whole, tmp_path):
+def test_a_rerun_writes_the_missing_shards_alone(emoji, whole, tmp_path):
     plan, _ = whole
     before = shards(plan.folder)
     lost = plan.folder / f"{plan.about.name(1)}.array_record"
@@ -92,14 +79,12 @@ def test_processes_share_the_shards(emoji, whole, tmp_path):
     plan, _ = whole
     for part in ((1, 2), (0, 2)):
         own, _ = write(emoji, tmp_path / "a", text=True, flip=True, part=part)
-        lacking = missing(own.folder, own.about)
-        assert lacking == ([0, 2] if part == (1, 2) else [])
+        unwritten = missing(own.folder, own.about)
+        assert unwritten == ([0, 2] if part == (1, 2) else [])
     assert shards(tmp_path / "a") == shards(plan.folder)
 
 
-def test_what_cannot_be_read_is_left_out_counted_and_named(
-    emoji, tmp_path, monkeypatch
-):
+def test_unreadable_pictures_are_skipped_and_named(emoji, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -114,15 +99,15 @@ def test_what_cannot_be_read_is_left_out_counted_and_named(
     _, skipped = write(emoji, out, source=f"folder:{folder}", buckets=8)
     assert "18.png cannot be read" in skipped[0]
     assert "03.png cannot be read" in skipped[1]
-    found = Latents(out)
-    assert len(found) == 18
-    wanted = [
+    cached = Latents(out)
+    assert len(cached) == 18
+    expected = [
         (32, 32) if i % 3 == 0 else (40, 24) for i in range(20) if i not in (3, 18)
     ]
-    sizes = [found.about.sizes[bucket] for bucket in found.buckets]
-    assert sizes == wanted
-    shapes = [record.posteriors.shape[2:4] for record in found.records(range(18))]
-    assert shapes == [(height // 4, width // 4) for height, width in wanted]
+    sizes = [cached.about.sizes[bucket] for bucket in cached.buckets]
+    assert sizes == expected
+    shapes = [record.posteriors.shape[2:4] for record in cached.records(range(18))]
+    assert shapes == [(height // 4, width // 4) for height, width in expected]
 
 
 @pytest.mark.parametrize(
@@ -130,19 +115,21 @@ def test_what_cannot_be_read_is_left_out_counted_and_named(
     [
         ({"source": "people"}, "no set 'people'"),
         ({"source": "cache:x"}, "cache:x holds latents, and here pictures are needed"),
-        ({"crop": "random"}, "A cache keeps one view of each picture"),
+        ({"crop": "random"}, "A cache holds one view of each picture"),
         ({"size": 30}, "The size 30x30 must be a multiple of 4"),
         ({"dtype": "float8"}, "float8"),
     ],
 )
-def test_what_cannot_be_cached_is_refused(emoji, tmp_path, changes, sentence):
+def test_an_invalid_cache_is_an_error_before_anything_is_written(
+    emoji, tmp_path, changes, sentence
+):
     with pytest.raises(ValueError, match=sentence):
         write(emoji, tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_takes_a_config_and_its_own_flags_first(tmp_path):
-    done = run(
+def test_flags_override_the_config(tmp_path):
+    result = run(
         "personax.cache",
         "--config=configs/emoji_dreambooth.py",
         "--config.stream.source=portraits:people:3",
@@ -151,10 +138,10 @@ def test_the_command_takes_a_config_and_its_own_flags_first(tmp_path):
         "--batch=3",
         f"--out={tmp_path / 'out'}",
     )
-    assert done.returncode == 0, done.stderr
-    assert f"1 of 1 shards in {tmp_path / 'out'}, 3 pictures" in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert f"1 of 1 shards in {tmp_path / 'out'}, 3 pictures" in result.stdout
     about = json.loads((tmp_path / "out" / "cache.json").read_text())
     assert about["source"] == "portraits:animals:3"
     assert about["flip"] is True
-    done = run("personax.cache", "--part=2/2", f"--out={tmp_path / 'b'}")
-    check_refusal(done, "--part 2/2 is not of the form I/N, such as 0/4.")
+    result = run("personax.cache", "--part=2/2", f"--out={tmp_path / 'b'}")
+    check_refusal(result, "--part=2/2: expected I/N, such as 0/4.")
