@@ -35,13 +35,13 @@ Watch = Callable[[Model, str, Sequence[str], int], Seen]
 def make_watch(base: Base, settings: ConfigDict, images: int) -> Watch:
     """A function that draws `images` pictures of a prompt and watches its words.
 
-    Maps are those of `heat.make_look`, means over steps, sites, heads and a word's
+    Maps are those of `attention_maps.make_map_spec`, means over steps, sites, heads and a word's
     tokens. `settings` are an evaluation's `draw`: solver, steps and guidance. Watching
     raises ValueError for a word that the prompt has not.
     """
     spec = base.spec
     shape = spec.latent_shape(*spec.size)
-    look = attention_maps.make_look(from_base(base).denoiser, shape)
+    look = attention_maps.make_map_spec(from_base(base).denoiser, shape)
     sampler = make_sampler(
         *(spec, base.params["vae"], SOLVERS[settings.solver], settings.steps),
         attention=look,
@@ -53,7 +53,8 @@ def make_watch(base: Base, settings: ConfigDict, images: int) -> Watch:
         )
         key, indices = jax.random.key(seed), jnp.arange(images)
         latents, maps = sampler.latents({"base": model}, terms, key, indices)
-        own = [attention_maps.word(maps[1], _at(model, prompt, word)) for word in words]
+        at = [_at(model, prompt, word) for word in words]
+        own = [attention_maps.of_word(maps[1], each) for each in at]
         pixels = np.asarray(sampler.decode(latents))
         return Seen(pixels, tuple(map(np.asarray, own)))
 

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-import personax
 from personax.core.errors import (
     InputError,
     RunFailedError,
@@ -18,7 +17,7 @@ from personax.core.errors import (
     one_line,
 )
 from personax.core.stopwatch import Stopwatch as Stopwatch
-from personax.loading import EMBEDDED, Base
+from personax.loading import EMBEDDED
 
 _YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
@@ -61,24 +60,12 @@ def base_options(given: Any) -> dict[str, Any]:
     return {"variant": given.variant, "allow_pickle": given.allow_pickle, **config}
 
 
-def settings(
-    given: Any, base: Base, *, sampler: str, size: str = "", **more: Any
-) -> dict[str, Any]:
-    """What a picture's metadata says beside its prompt, under the names in use."""
-    found = {
-        "Steps": given.steps,
-        "Sampler": sampler,
-        "CFG scale": given.guidance,
-        "Seed": given.seed,
-        **({"Size": size} if size else {}),
-        "Model": base.name,
-        "Model hash": base.fingerprint[:10],
-        "Version": f"personax {personax.__version__}",
-        **more,
-    }
-    if given.concept:
-        found["Concept"] = " ".join(given.concept)
-    return found
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Raise ValueError for positional arguments."""
+    if argv[1:]:
+        raise ValueError(
+            f"Unexpected positional argument {argv[1]!r}; quote prompts with spaces."
+        )
 
 
 def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where words look: cross-attention maps of a sampling, summed up as it goes."""
+"""Cross-attention maps of prompt tokens, averaged over the steps of a sampling run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,112 +14,123 @@ from personax.diffusion.denoiser import Denoiser
 from personax.diffusion.sampling import Post
 from personax.networks.unet import map_sides
 
-Heat = Float[Array, "j b y x n"]
+TermMaps = Float[Array, "j b y x n"]
 
 
 @struct.dataclass
 class AttentionMapSpec:
-    """Which maps are averaged, by default those of Prompt-to-Prompt's release.
+    """Which maps are averaged.
 
-    Those are the ones at a quarter of the latents' side: 16 at 64. Below 8, where
-    nothing could be seen, the next larger side that there is: the embedded base's 8.
-    `steps` are the first and the last row of the sampling that count, as shares of
-    them all.
+    `side` is (rows, columns) of the maps; `places` are among down, mid and up; `steps`
+    are the first and last share of the grid's rows.
     """
 
-    side: tuple[int, int] = struct.field(pytree_node=False)  # rows, columns
+    side: tuple[int, int] = struct.field(pytree_node=False)
     places: tuple[str, ...] = struct.field(pytree_node=False, default=("down", "up"))
     steps: tuple[float, float] = struct.field(pytree_node=False, default=(0.0, 1.0))
 
 
-def make_look(
+def make_map_spec(
     denoiser: Denoiser,
     shape: tuple[int, int, int],
     *,
-    side: int = 0,
+    side: int | None = None,
     places: Sequence[str] = ("down", "up"),
     steps: tuple[float, float] = (0.0, 1.0),
 ) -> AttentionMapSpec:
-    """What to look at for latents of `shape`; `side` are the rows of a map, 0 chooses.
+    """The spec for latents of `shape`, with maps of `side` rows.
 
-    Raises ValueError where no site has maps of that side at those places, naming the
-    sides that there are, and for shares of the steps that are none.
+    Without a `side`, the maps of Prompt-to-Prompt's release: a quarter of the latents'
+    side, 16 at 64, and at least 8, the embedded base's. Raises ValueError for a side
+    that no map at these places has, and for unknown places or invalid steps.
     """
     unknown = [place for place in places if place not in ("down", "mid", "up")]
     if unknown or not places:
-        raise ValueError(f"The places {tuple(places)} are not all of: down, mid, up.")
+        raise ValueError(
+            f"Invalid places {tuple(places)}; expected some of down, mid, up."
+        )
     if not 0 <= steps[0] < steps[1] <= 1:
-        raise ValueError(f"The steps {steps} are no range of shares, such as (0, 0.8).")
-    config = denoiser.spec.unet
-    rows = {each[0]: each for each in map_sides(config, *shape[:2], places)}
-    if side and side not in rows:
-        names = ", ".join(map(str, sorted(rows)))
-        raise ValueError(f"No map at {', '.join(places)} has side {side}: {names}.")
+        raise ValueError(
+            f"Invalid steps {steps}; expected two shares in [0, 1], such as (0, 0.8)."
+        )
+    sides = {
+        rows: (rows, columns)
+        for rows, columns in map_sides(denoiser.spec.unet, *shape[:2], places)
+    }
+    if side is not None and side not in sides:
+        names = ", ".join(map(str, sorted(sides)))
+        raise ValueError(
+            f"No map at {', '.join(places)} has side {side}; expected one of {names}."
+        )
     least = max(shape[0] / 4, 8)
-    wanted = side or min((row for row in rows if row >= least), default=max(rows))
+    default = min((rows for rows in sides if rows >= least), default=max(sides))
+    first, last = steps
     return AttentionMapSpec(
-        rows[wanted], tuple(places), (float(steps[0]), float(steps[1]))
+        sides[default if side is None else side],
+        tuple(places),
+        (float(first), float(last)),
     )
 
 
-def capture(denoiser: Denoiser, look: AttentionMapSpec) -> Denoiser:
-    """The denoiser that hands out the maps to look at."""
-    rule = Capture(most=look.side[0] * look.side[1], places=look.places)
-    return denoiser.replace(controls=(*denoiser.controls, rule))
+def capture(denoiser: Denoiser, spec: AttentionMapSpec) -> Denoiser:
+    """The denoiser, returning its maps of the spec's size."""
+    control = Capture(most=spec.side[0] * spec.side[1], places=spec.places)
+    return denoiser.replace(controls=(*denoiser.controls, control))
 
 
 def make_post(
-    look: AttentionMapSpec, rows: int, terms: int, images: int, tokens: int
-) -> tuple[Post, Heat]:
-    """(a `walk` post that adds each row's maps to a mean, what it starts with).
+    spec: AttentionMapSpec, rows: int, terms: int, images: int, tokens: int
+) -> tuple[Post, TermMaps]:
+    """(a post of `sample_with_state` that averages the maps, the initial maps).
 
-    A term's map is the mean over sites and heads, and 0 of a model that reads no text.
+    A term's map is the mean over rows, sites and heads; 0 for a model without text
+    conditioning.
     """
-    first, last = round(look.steps[0] * rows), round(look.steps[1] * rows)
+    first, last = round(spec.steps[0] * rows), round(spec.steps[1] * rows)
     count = max(1, last - first)
 
-    def post(i: Int[Array, ""], x: Latents, maps: Mapping[Any, Any], heat: Heat):
+    def post(i: Int[Array, ""], x: Latents, maps: Mapping[Any, Any], mean: TermMaps):
         counts = (i >= first) & (i < first + count)
-        seen = jnp.stack(
-            [mean_map(maps[j], look) if maps[j] else heat[j] * 0 for j in sorted(maps)]
+        current = jnp.stack(
+            [mean_map(maps[j], spec) if maps[j] else mean[j] * 0 for j in sorted(maps)]
         )
-        return x, heat + jnp.where(counts, seen / count, 0)
+        return x, mean + jnp.where(counts, current / count, 0)
 
-    return post, jnp.zeros((terms, images, *look.side, tokens))
+    return post, jnp.zeros((terms, images, *spec.side, tokens))
 
 
 def mean_map(
-    captured: Mapping[str, Probs], look: AttentionMapSpec
+    captured: Mapping[str, Probs], spec: AttentionMapSpec
 ) -> Float[Array, "b y x n"]:
-    """The mean over heads and over the sites that have maps of the look's side."""
-    pixels = look.side[0] * look.side[1]
-    found = [
+    """The mean over heads, and over the sites with maps of the spec's size."""
+    pixels = spec.side[0] * spec.side[1]
+    means = [
         probs.mean(axis=1) for probs in captured.values() if probs.shape[2] == pixels
     ]
-    mean = jnp.stack(found).mean(axis=0)
-    return mean.reshape(mean.shape[0], *look.side, -1)
+    mean = jnp.stack(means).mean(axis=0)
+    return mean.reshape(mean.shape[0], *spec.side, -1)
 
 
-def word(
-    heat: Float[Array | np.ndarray, "b y x n"], at: Sequence[int]
+def of_word(
+    maps: Float[Array | np.ndarray, "b y x n"], positions: Sequence[int]
 ) -> Float[Array | np.ndarray, "b y x"]:
-    """A word's own map: the mean over its tokens, which stand `at` these positions."""
-    return heat[..., np.asarray(at)].mean(axis=-1)
+    """A word's map: the mean over its tokens, which have these positions."""
+    return maps[..., np.asarray(positions)].mean(axis=-1)
 
 
 def strength(
-    heat: Float[Array, "b y x"], region: Bool[Array, "b y x"]
+    maps: Float[Array, "b y x"], region: Bool[Array, "b y x"]
 ) -> Float[Array, " b"]:
-    """A word's mean probability inside its object's region, not normalised.
+    """A word's mean probability inside a region, not normalised.
 
     The cross-attention activation of Huang et al. 2024, sec. 3, who give no formula.
-    `region` is a segmentation at the maps' side, or `object_region` of the pretrained
+    `region` is a segmentation at the maps' size, or `object_region` of the pretrained
     model's map for the same seed.
     """
-    inside = jnp.where(region, heat, 0).sum(axis=(1, 2))
+    inside = jnp.where(region, maps, 0).sum(axis=(1, 2))
     return inside / jnp.maximum(region.sum(axis=(1, 2)), 1)
 
 
-def object_region(heat: Float[Array, "b y x"]) -> Bool[Array, "b y x"]:
-    """Where a word's map has more than half of its largest value."""
-    return heat > 0.5 * heat.max(axis=(1, 2), keepdims=True)
+def object_region(maps: Float[Array, "b y x"]) -> Bool[Array, "b y x"]:
+    """Where a word's map exceeds half of its maximum."""
+    return maps > 0.5 * maps.max(axis=(1, 2), keepdims=True)

@@ -71,7 +71,7 @@ def _word_maps(
     key: Key[Array, ""],
 ) -> list[Float[Array, "b y x"]]:
     """Each word's attention map, averaged over its tokens and the timesteps."""
-    spec = attention_maps.make_look(model.denoiser, x0.shape[1:])
+    spec = attention_maps.make_map_spec(model.denoiser, x0.shape[1:])
     capture = attention_maps.capture(model.denoiser, spec)
     encoded = prompt(model, texts)
     steps = model.denoiser.spec.schedule.num_train_timesteps

@@ -15,7 +15,8 @@ from personax.evaluation.config import DrawConfig
 from personax.evaluation.results import Sample
 from personax.loading import Base
 from personax.sampling import prompt_terms
-from personax.sampling.prompt_terms import TermSpec, parse
+from personax.sampling.grammar import parse_term
+from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 
 
@@ -62,7 +63,7 @@ def make_draw(base: Base, settings: DrawConfig) -> Draw:
         for i in range(0, len(padded), per_batch):
             batch = padded[i : i + per_batch]
             term_specs = [
-                [parse(term.replace("{}", text)) for term in terms]
+                [parse_term(term.replace("{}", text)) for term in terms]
                 or [TermSpec(text, settings.guidance)]
                 for text, _ in batch
             ]

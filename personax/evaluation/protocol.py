@@ -17,7 +17,7 @@ from personax.evaluation.config import BASE, RENDERS, EvalConfig, Row
 from personax.evaluation.draw import CONCEPT
 from personax.evaluation.train_subjects import TrainJob
 from personax.loading import EMBEDDED, Base
-from personax.sampling.prompt_terms import parse
+from personax.sampling.grammar import parse_term
 
 
 class EvalTask(NamedTuple):
@@ -211,7 +211,7 @@ def _train_config(config: EvalConfig, name: str, row: Row) -> ConfigDict:
     train.loading.update(config.loading)
     train.preview.prompts, train.validation.every = (), 0
     methods.make(train.method, **train.method_args)
-    for term in map(parse, row.terms):
+    for term in map(parse_term, row.terms):
         if term.model not in ("base", CONCEPT):
             raise ValueError(
                 f"Row {name} has the term {str(term)!r}; its model must be base or "

@@ -1,4 +1,4 @@
-"""A real picture as the noise that it comes from, and what that gives back."""
+"""DDIM and null-text inversion of a real picture, and how well it is reconstructed."""
 
 import functools
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ from personax.core import images
 from personax.core.images import Pixels
 from personax.core.progress import Progress
 from personax.core.typing import Params
-from personax.diffusion import p2p
+from personax.diffusion import paired
 from personax.diffusion.denoiser import Denoiser
 from personax.diffusion.guidance import guide
 from personax.diffusion.null_text_inversion import optimise, psnr
-from personax.diffusion.p2p import Stream
+from personax.diffusion.paired import Stream
 from personax.diffusion.sampling import invert_path
 from personax.diffusion.solvers import Grid, ddim
-from personax.networks import vae
+from personax.sampling.img2img import encode
 from personax.sampling.sampler import decode_latents
 
 
 class InvertedImage(NamedTuple):
     """A real picture, inverted."""
 
-    pixels: Pixels  # of the base's size
-    start: Float[Array, "1 h w c"]  # the noise that it comes from
-    null: Float[Array, "s 1 n d"] | None  # the empty prompt of each step
-    shown: dict[str, Pixels]  # {what: the picture that it gives back}
+    pixels: Pixels  # at the base's size
+    start: Float[Array, "1 h w c"]  # the noise at the start of the grid
+    null: Float[Array, "s 1 n d"] | None  # the unconditional text of each step
+    reconstructions: dict[str, Pixels]  # {method: picture}
 
 
 def invert_picture(
@@ -42,29 +42,24 @@ def invert_picture(
     *,
     null_text: bool = True,
 ) -> InvertedImage:
-    """The picture, in [-1, 1], as `source` would draw it by DDIM over `grid`.
+    """Invert a picture in [-1, 1] for `source` and DDIM over `grid`.
 
-    DDIM inversion with the conditional prediction alone, from the mean of the
-    autoencoder's posterior (`params` are the autoencoder's); then with `null_text` the
-    empty prompts that lead back along its path (Mokady et al. 2023).
+    DDIM inversion of the conditional prediction alone, from the mean of the posterior
+    of the autoencoder `params`; with `null_text`, also the unconditional texts that
+    guide DDIM back along its path (Mokady et al. 2023).
     """
     spec = denoisers[source.terms[0].denoiser].spec
-    alone = [term.replace(weight=jnp.ones(())) for term in source.terms[1:]]
-
-    @jax.jit
-    def encode(params: Params, picture: Float[Array, "1 height width 3"]):
-        posterior = vae.encode(params, spec.vae, picture, compute=spec.compute)
-        return vae.scale(spec.vae, posterior.mean)
+    conditional = [term.replace(weight=jnp.ones(())) for term in source.terms[1:]]
 
     @jax.jit
     def invert(denoisers, terms, grid, z0):
         return invert_path(guide(denoisers, terms), grid, z0)
 
     with Progress(total=3, unit="stage", desc="inverting") as progress:
-        z0 = encode(params, picture[None])
-        path = invert(denoisers, alone, grid, z0).block_until_ready()
+        z0 = encode(params, spec, picture).z0
+        path = invert(denoisers, conditional, grid, z0).block_until_ready()
         progress.update()
-        draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
+        draw = jax.jit(functools.partial(paired.draw, solver=ddim()))
         replay = draw(denoisers, [source], grid=grid, x=path[0])[0]
         progress.update()
         null = None
@@ -72,19 +67,19 @@ def invert_picture(
             null = jax.jit(optimise)(denoisers, source.terms, grid, path).text
             null.block_until_ready()
         progress.update()
-    shown = {
-        what: np.asarray(decode_latents(spec, params, latents))[0]
-        for what, latents in (("autoencoder", z0), ("DDIM inversion", replay))
+    reconstructions = {
+        method: np.asarray(decode_latents(spec, params, latents))[0]
+        for method, latents in (("autoencoder", z0), ("DDIM inversion", replay))
     }
-    return InvertedImage(images.to_uint8(picture), path[0], null, shown)
+    return InvertedImage(images.to_uint8(picture), path[0], null, reconstructions)
 
 
-def reconstruction_psnr(photo: InvertedImage, replayed: Pixels) -> dict[str, float]:
-    """{what: how near it comes to the picture, PSNR in dB}.
+def reconstruction_psnr(image: InvertedImage, replayed: Pixels) -> dict[str, float]:
+    """{method: PSNR to the picture in dB}.
 
-    `replayed` is what the source draws with the photo's own empty prompts.
+    `replayed` is what the source draws with the image's unconditional texts.
     """
-    shown = dict(photo.shown)
-    if photo.null is not None:
-        shown["null-text inversion"] = replayed
-    return {what: psnr(photo.pixels, shown[what]) for what in shown}
+    pictures = dict(image.reconstructions)
+    if image.null is not None:
+        pictures["null-text inversion"] = replayed
+    return {method: psnr(image.pixels, pixels) for method, pixels in pictures.items()}

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from personax.concepts.bind import Model
 from personax.core.typing import Key, Latents, Params
-from personax.diffusion import p2p
+from personax.diffusion import paired
 from personax.diffusion.attention_maps import (
     AttentionMapSpec,
-    Heat,
+    TermMaps,
     capture,
     make_post,
 )
@@ -49,7 +49,7 @@ class Sampled(NamedTuple):
     """Latents, and with an `AttentionMapSpec` the terms' attention maps."""
 
     latents: Latents
-    attention_maps: Heat | None = None
+    attention_maps: TermMaps | None = None
 
 
 class Programs(NamedTuple):
@@ -217,7 +217,7 @@ def draw_latents(
     keys = image_keys(jax.random.fold_in(key, _STEPS), indices)
     if own_trajectory:
         models, streams = _frozen_and_customised(denoisers, terms)
-        drawn = p2p.draw(models, streams, solver, grid, x, keys, offer=FROZEN)
+        drawn = paired.draw(models, streams, solver, grid, x, keys, offer=FROZEN)
         return Sampled(drawn[1])
     kept = None
     if picture is not None and picture.repaint is not None:
@@ -243,7 +243,7 @@ def _draw_prompts(solver, shape, denoisers, terms, grid, keys, indices):
 
 def _frozen_and_customised(
     denoisers: Mapping[str, Denoiser], terms: Sequence[Term]
-) -> tuple[dict[str, Denoiser], list[p2p.Stream]]:
+) -> tuple[dict[str, Denoiser], list[paired.Stream]]:
     """The two streams of `own_trajectory`, as a pair that draws its own pictures."""
     models = {name: each.replace(reference=None) for name, each in denoisers.items()}
     frozen = []
@@ -255,8 +255,8 @@ def _frozen_and_customised(
             models[name] = reference
         frozen.append(term.replace(denoiser=name))
     marked = (uses_reference(denoisers[term.denoiser], term.prompt) for term in terms)
-    taken = tuple(p2p.Follow() if each else None for each in marked)
-    return models, [p2p.Stream(tuple(frozen)), p2p.Stream(tuple(terms), taken)]
+    follows = tuple(paired.Follow() if each else None for each in marked)
+    return models, [paired.Stream(tuple(frozen)), paired.Stream(tuple(terms), follows)]
 
 
 def _tokens(terms: Sequence[Term]) -> int:

@@ -138,16 +138,16 @@ def test_sample_refuses_in_one_sentence(arguments, sentence, tmp_path):
     ("arguments", "sentence"),
     [
         (["--term=a dog"], "WEIGHT:PROMPT"),
-        (["--term=face@1:a dog"], "names no model"),
+        (["--term=face@1:a dog"], "Unknown model 'face'"),
         (["--base=/nowhere/at/all"], "/nowhere/at/all"),
         (["--concept=/nowhere", "--prompt=a dog"], "concept.json"),
         (["--size=30"], "multiple of 4"),
         (["--size=big"], "WIDTHxHEIGHT"),
         (["--spacing=karras"], "sigma"),
-        (["--eta=0.5", "--solver=euler"], "eta"),
-        (["--prompt=a dog", "--attention=hat"], "'hat' is no word of 'a dog'"),
-        (["--prompt=a dog", "--attention=dog", "--attention_side=5"], "side 5: 4, 8"),
-        (["--prompt=a dog", "--f_stream=own_trajectory"], "no concept here has two"),
+        (["--eta=0.5", "--solver=euler"], "eta applies to"),
+        (["--prompt=a dog", "--attention=hat"], "the word 'hat' is not in 'a dog'"),
+        (["--prompt=a dog", "--attention=dog", "--attention_side=5"], "one of 4, 8"),
+        (["--prompt=a dog", "--f_stream=own_trajectory"], "with a frozen stream"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(

@@ -131,7 +131,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 REFUSALS = [
-    ([], "Nothing is edited"),
+    ([], "Nothing to edit"),
     ([f"--edit={DOG}", "--kind=replace", "--edit=a dog"], "refine it instead"),
     ([f"--edit={DOG}", "--reweight=lion=2"], "'lion' of --reweight is not in"),
     ([f"--edit={DOG}", "--reweight=dog"], "WORD=FACTOR"),
@@ -141,7 +141,7 @@ REFUSALS = [
     ([f"--edit={DOG}", "--cross_replace=0.8,0.2"], "window"),
     ([f"--edit={DOG}", "--cross_replace=default=0.8,lion=0.2"], "'lion'"),
     ([f"--edit={DOG}", "--cross_replace=dog=0.5,0.7"], "WORD=SHARE"),
-    ([f"--edit={DOG}", "--self_replace=often"], "--self_replace 'often'"),
+    ([f"--edit={DOG}", "--self_replace=often"], "--self_replace: 'often'"),
     ([f"--edit={DOG}", "--self_limit=2"], "share"),
     ([f"--edit={DOG}", "--blend=lion"], "'lion' of --blend"),
     ([f"--edit={DOG}", "--blend=cat,dog", "--blend_threshold=3"], "[0, 1]"),

@@ -15,7 +15,7 @@ from personax.data.published import read_pairs, read_subjects
 from personax.diffusion.solvers import SOLVERS
 from personax.evaluation.draw import CONCEPT
 from personax.networks.tokenizer import ids_of
-from personax.sampling.prompt_terms import parse
+from personax.sampling.grammar import parse_term
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "configs" / "evaluate"
@@ -83,7 +83,7 @@ def test_its_rows_change_what_their_configs_have(name):
     for row in config.rows.values():
         optional = {"terms", "together"}
         assert {"config", "changes"} <= set(row) <= {"config", "changes", *optional}
-        for term_spec in map(parse, row.get("terms", ())):
+        for term_spec in map(parse_term, row.get("terms", ())):
             assert term_spec.model in ("base", CONCEPT)
         assert (ROOT / row.config).is_file()
         module = row.config.removesuffix(".py").replace("/", ".")

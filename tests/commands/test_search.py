@@ -9,7 +9,8 @@ from PIL import Image
 from personax import search
 from personax.loading import load_clip
 from personax.metrics.scores import make_scores
-from personax.sampling.guidance_search import Axis, find_best, parse_axis, resume
+from personax.sampling.grammar import parse_axis
+from personax.sampling.guidance_search import Axis, find_best, resume
 from personax.sampling.guidance_search import search as run_search
 from personax.sampling.score_plot import write_heat_map
 from tests.commands.test_commands import run
@@ -170,11 +171,11 @@ def test_the_command_scores_every_cell_and_shows_them(disk, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "give an --axis"),
+        ([], "add an --axis"),
         (["--axis=a dog"], "FROM..TO"),
-        (["--axis=0..1:"], "--score_text, or --reference"),
+        (["--axis=0..1:"], "--score_text or --reference"),
         (["--axis=0..1:a", "--reference=nothing"], "neither a folder nor a bundled"),
-        (["--axis=face@0..1:a"], "no model that there is"),
+        (["--axis=face@0..1:a"], "Unknown model 'face'"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

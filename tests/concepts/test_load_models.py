@@ -19,7 +19,7 @@ from personax.diffusion.solvers import SOLVERS
 from personax.loading.write import write_controlnet
 from personax.networks.controlnet import ControlNetConfig, copy_encoder
 from personax.sampling import prompt_terms
-from personax.sampling.prompt_terms import parse
+from personax.sampling.grammar import parse_term
 from tests.small_models import write_concept, write_small
 
 # One compilation for all models of one shape.
@@ -72,7 +72,7 @@ def test_two_names_of_one_base_are_one_model(disk):
     models = load_models(str(disk / "base"), others=again).models
     assert models["copy"] is models["base"]
     assert models["sd"] is models["more"]
-    term_specs = [parse("copy@2:a dog"), parse("1:a cat"), parse("sd@1:")]
+    term_specs = list(map(parse_term, ("copy@2:a dog", "1:a cat", "sd@1:")))
     terms = prompt_terms.to_terms(models, term_specs, unconditional="copy")
     assert [term.denoiser for term in terms] == ["base", "base", "base", "more"]
 
@@ -91,7 +91,7 @@ def test_terms_are_the_formula_of_generalised_guidance(
 ):
     """eps = (1 - w1 - w2) eps_u + w1 eps_1 + w2 eps_2, each by its own model."""
     monkeypatch.setattr(guidance, "predict", predicted)
-    term_specs = [parse(first), parse(second)]
+    term_specs = [parse_term(first), parse_term(second)]
     terms = prompt_terms.to_terms(
         loaded.models, term_specs, unconditional=unconditional
     )
@@ -128,7 +128,7 @@ def test_a_mark_changes_with_the_weights(loaded):
 
 def test_weights_of_a_schedule_are_told_by_the_grid(loaded):
     grid = SOLVERS["heun"].grid(loaded.base.spec.schedule, 3)
-    term_specs = [parse("sd@1>3:a dog"), parse("2[0,0.5]:")]
+    term_specs = [parse_term("sd@1>3:a dog"), parse_term("2[0,0.5]:")]
     null, first, second = prompt_terms.to_terms(loaded.models, term_specs, grid=grid)
     np.testing.assert_allclose(first.weight, [1, 2, 2, 3, 3])
     np.testing.assert_allclose(second.weight, [2, 0, 0, 0, 0])

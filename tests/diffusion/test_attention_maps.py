@@ -43,7 +43,7 @@ def drawn(model, shape, look, steps=3):
 
 @pytest.fixture(scope="module")
 def seen(model, shape):
-    return drawn(model, shape, attention_maps.make_look(model.denoiser, shape))
+    return drawn(model, shape, attention_maps.make_map_spec(model.denoiser, shape))
 
 
 def test_looking_does_not_change_the_picture(model, shape, seen):
@@ -59,7 +59,7 @@ def test_a_map_is_a_mean_of_probabilities(seen):
 
 
 def test_the_first_step_alone_is_the_map_of_its_own_forward_pass(model, shape):
-    look = attention_maps.make_look(model.denoiser, shape, steps=(0.0, 0.34))
+    look = attention_maps.make_map_spec(model.denoiser, shape, steps=(0.0, 0.34))
     _, maps, grid = drawn(model, shape, look)
     x = grid.start * start_noise(jax.random.fold_in(KEY, 0), jnp.arange(2), shape)
     prompt = prompt_terms.to_prompt(model, PROMPT)
@@ -79,7 +79,7 @@ def test_the_first_step_alone_is_the_map_of_its_own_forward_pass(model, shape):
 def test_a_words_map_is_its_tokens_mean(model, seen):
     at = positions(model.tokenizer, PROMPT, "top hat")
     assert len(at) == 2
-    found = attention_maps.word(seen[1][1], at)
+    found = attention_maps.of_word(seen[1][1], at)
     np.testing.assert_allclose(found, seen[1][1][..., list(at)].mean(-1))
 
 
@@ -88,7 +88,7 @@ def test_the_dog_is_looked_for_below_the_hat(model, seen):
 
     def height(word):
         own = np.asarray(
-            attention_maps.word(seen[1][1], positions(model.tokenizer, PROMPT, word))
+            attention_maps.of_word(seen[1][1], positions(model.tokenizer, PROMPT, word))
         )
         return (own * rows).sum((1, 2)) / own.sum((1, 2))
 
@@ -97,12 +97,12 @@ def test_the_dog_is_looked_for_below_the_hat(model, seen):
 
 def test_a_side_or_place_that_is_not_there_is_refused(model, shape):
     with pytest.raises(ValueError, match=r"side 16: 4, 8\."):
-        attention_maps.make_look(model.denoiser, shape, side=16)
+        attention_maps.make_map_spec(model.denoiser, shape, side=16)
     with pytest.raises(ValueError, match="down, mid, up"):
-        attention_maps.make_look(model.denoiser, shape, places=("left",))
+        attention_maps.make_map_spec(model.denoiser, shape, places=("left",))
     with pytest.raises(ValueError, match="no range of shares"):
-        attention_maps.make_look(model.denoiser, shape, steps=(0.5, 0.5))
-    assert attention_maps.make_look(model.denoiser, shape, side=4).side == (4, 4)
+        attention_maps.make_map_spec(model.denoiser, shape, steps=(0.5, 0.5))
+    assert attention_maps.make_map_spec(model.denoiser, shape, side=4).side == (4, 4)
 
 
 def test_strength_is_the_mean_within_the_region():

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from personax.diffusion.guidance_schedule import parse_weight, weight_values, written
+from personax.diffusion.guidance_schedule import to_json, weight_values
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
 from personax.diffusion.solvers.grid import steps_of
+from personax.sampling.grammar import parse_weight
 
 pytestmark = pytest.mark.quick
 
@@ -44,7 +45,7 @@ def test_shares_that_meet_have_every_step_once(count):
 
 @pytest.mark.parametrize("text", ["1>3", "2.5[0.2,0.8]", "3-1>0[0,0.5]+2[0.5,1]"])
 def test_a_written_schedule_is_read_again(text):
-    assert written(parse_weight(text)) == text
+    assert to_json(parse_weight(text)) == text
 
 
 @pytest.mark.parametrize("name", ["ddim", "heun", "plms", "dpmpp_2m"])

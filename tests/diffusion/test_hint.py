@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from personax.control.maps import Borrow
-from personax.diffusion import p2p
 from personax.diffusion.denoiser import (
     FROZEN,
     Denoiser,
@@ -183,8 +182,8 @@ def test_a_pair_of_pictures_is_steered_as_one_is(controlled, prompts):
 
     @jax.jit
     def paired(denoiser, terms):
-        streams = [p2p.Stream(terms)]
-        return p2p.pair({"base": denoiser}, streams)(X, T, jnp.array(0))[0]
+        streams = [paired.Stream(terms)]
+        return paired.pair({"base": denoiser}, streams)(X, T, jnp.array(0))[0]
 
     np.testing.assert_allclose(
         paired(controlled, terms),

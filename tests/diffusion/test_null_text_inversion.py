@@ -11,7 +11,7 @@ from personax.data import emoji as world
 from personax.diffusion import null_text_inversion, p2p
 from personax.diffusion.denoiser import Prompt, predict
 from personax.diffusion.guidance import Term, cfg, complete, guide
-from personax.diffusion.p2p import Stream
+from personax.diffusion.paired import Stream
 from personax.diffusion.sampling import invert, invert_path, start_noise
 from personax.diffusion.solvers import ddim
 from personax.networks import vae

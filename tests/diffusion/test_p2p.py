@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from personax.control.maps import Borrow, Capture
-from personax.diffusion import p2p
+from personax.diffusion import p2p, paired
 from personax.diffusion.denoiser import FROZEN, Prompt, predict
 from personax.diffusion.guidance import Term, cfg, complete, guide
-from personax.diffusion.p2p import Blend, Follow, Stream
+from personax.diffusion.p2p import Blend
+from personax.diffusion.paired import Follow, Stream
 from personax.diffusion.sampling import sample, start_noise
 from personax.diffusion.solvers import SOLVERS, ddim
 from personax.networks.unet import UNetConfig, cross_sites
@@ -112,7 +113,7 @@ def test_each_term_borrows_from_the_sources_same_term(tiny, prompts):
 
     @jax.jit
     def ours(denoiser, x):
-        return p2p.pair({"base": denoiser}, streams, keep=(Capture(),))(x, t, i)
+        return paired.pair({"base": denoiser}, streams, keep=(Capture(),))(x, t, i)
 
     @functools.partial(jax.jit, static_argnames="controls")
     def one(x, prompt, controls=(), borrows=(), maps={}):  # noqa: B006
@@ -158,7 +159,7 @@ def test_a_pair_is_infusion_with_a_trajectory_of_its_own(tiny, prompts):
     @jax.jit
     def both(x):
         models = {"base": tiny, "v": custom}
-        eps, _ = p2p.pair(models, streams, offer=FROZEN)(
+        eps, _ = paired.pair(models, streams, offer=FROZEN)(
             jnp.tile(x, (2, 1, 1, 1)), t, i
         )
         following = custom.replace(reference=tiny)
@@ -170,7 +171,7 @@ def test_a_pair_is_infusion_with_a_trajectory_of_its_own(tiny, prompts):
 @jax.jit
 def first(denoiser, stream, i):
     """The noise of a source without edits."""
-    return p2p.pair({"base": denoiser}, [stream])(X, jnp.array(500.0), i)[0]
+    return paired.pair({"base": denoiser}, [stream])(X, jnp.array(500.0), i)[0]
 
 
 def test_the_null_text_may_differ_from_step_to_step(tiny, prompts):
@@ -194,7 +195,7 @@ def test_texts_may_differ_by_layer(tiny, prompts):
 
 
 def test_solvers_that_draw_draw_the_same_for_all(tiny, prompts, tiny_spec, monkeypatch):
-    monkeypatch.setattr(p2p, "pair", lambda *_, **__: lambda x, t, i: (0.1 * x, {}))
+    monkeypatch.setattr(paired, "pair", lambda *_, **__: lambda x, t, i: (0.1 * x, {}))
     solver = SOLVERS["euler_ancestral"]
     grid = solver.grid(tiny_spec.schedule, STEPS)
     keys = jax.random.split(jax.random.key(3), IMAGES)
@@ -296,8 +297,8 @@ def test_pairs_that_do_not_match_are_refused(tiny, prompts):
     models = {"base": tiny}
     source = Stream(terms(prompts, 1))
     with pytest.raises(ValueError, match="2 terms; an edit has 3"):
-        p2p.pair(models, [source, Stream(terms(prompts, 2, 3), (None,) * 3)])
+        paired.pair(models, [source, Stream(terms(prompts, 2, 3), (None,) * 3)])
     with pytest.raises(ValueError, match="follows none"):
-        p2p.pair(models, [Stream(terms(prompts, 1), (None, follow()))])
+        paired.pair(models, [Stream(terms(prompts, 1), (None, follow()))])
     with pytest.raises(KeyError, match="there are: v"):
-        p2p.pair({"v": tiny}, [source])
+        paired.pair({"v": tiny}, [source])

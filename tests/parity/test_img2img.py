@@ -10,14 +10,13 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipe
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from personax.cli import img2img_flags
 from personax.concepts.bind import from_base
 from personax.core import images
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
 from personax.diffusion.solvers.grid import rows_of
 from personax.loading import embedded, load_base
-from personax.sampling import prompt_terms, sampler
+from personax.sampling import img2img, prompt_terms, sampler
 from personax.sampling.prompt_terms import TermSpec
 from tests.small_configs import BETAS
 from tests.small_models import write_small
@@ -62,7 +61,7 @@ def drawn(base, picture):
     solver = SOLVERS["ddim"]
     grid = solver.grid(base.spec.schedule, STEPS)
     if picture.noised:
-        grid = img2img_flags.tail(grid, STEPS, STRENGTH)
+        grid = img2img.tail(grid, STEPS, STRENGTH)
     terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, GUIDANCE)])
     fixed = solver, picture.z0.shape[1:], {"base": model.denoiser}, terms, grid
     key, indices = jax.random.key(0), jnp.arange(COUNT)
@@ -84,7 +83,7 @@ def test_a_noised_picture_becomes_the_same(emoji, same_noise):
     same_noise((8, 8, 8))
     photo = images.read_image(min((embedded("subjects") / "penguin").glob("*.png")))
     vae = emoji.params["vae"]
-    picture = img2img_flags.encode(vae, emoji.spec, images.fit(photo, 32))
+    picture = img2img.encode(vae, emoji.spec, images.fit(photo, 32))
     ours = sampler.decode_latents(emoji.spec, vae, drawn(emoji, picture))
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
         embedded("pipeline"), dtype=torch.float32
@@ -128,8 +127,8 @@ def test_a_mask_repaints_the_same(small, same_noise, strength):
     photo = rng.integers(0, 256, (16, 16, 3), np.uint8)
     # Cells of 2x2 pixels that are wholly black or white.
     mask = np.triu(np.full((8, 8), 255, np.uint8)).repeat(2, 0).repeat(2, 1)
-    repaint = img2img_flags.to_latents(mask / np.float32(255), 2)
-    picture = img2img_flags.encode(
+    repaint = img2img.to_latents(mask / np.float32(255), 2)
+    picture = img2img.encode(
         base.params["vae"],
         base.spec,
         images.fit(photo, 16),

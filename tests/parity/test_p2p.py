@@ -17,10 +17,11 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from personax.control.maps import Capture
-from personax.diffusion import p2p
+from personax.diffusion import p2p, paired
 from personax.diffusion.denoiser import Denoiser, Prompt
 from personax.diffusion.guidance import Term, complete
-from personax.diffusion.p2p import Blend, Stream
+from personax.diffusion.p2p import Blend
+from personax.diffusion.paired import Stream
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import ddim
 from personax.diffusion.spec import Spec
@@ -354,7 +355,7 @@ def test_the_edited_probabilities_are_torchs(world):
 
     @jax.jit
     def run(denoiser, streams, x, i):
-        eps_fn = p2p.pair({"base": denoiser}, streams, keep=keep)
+        eps_fn = paired.pair({"base": denoiser}, streams, keep=keep)
         row = jax.tree.map(lambda column: column[i], grid)
         eps, captured = eps_fn(x, row.t, i)
         return ddim().step(x, (), eps, row, None)[0], captured

@@ -4,7 +4,8 @@ import pytest
 
 from personax.concepts.bind import from_base
 from personax.sampling import prompt_terms
-from personax.sampling.prompt_terms import TermSpec, parse
+from personax.sampling.grammar import parse_term
+from personax.sampling.prompt_terms import TermSpec
 
 
 @pytest.mark.parametrize(
@@ -19,18 +20,18 @@ from personax.sampling.prompt_terms import TermSpec, parse
     ],
 )
 def test_a_term_is_split_at_its_first_colon(text, term_spec):
-    assert parse(text) == term_spec
+    assert parse_term(text) == term_spec
 
 
 @pytest.mark.parametrize("text", ["a dog", "x:a dog", "face@:a dog", ":a dog", "@1:a"])
 def test_another_form_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="WEIGHT:PROMPT"):
-        parse(text)
+        parse_term(text)
 
 
 def test_a_written_wish_is_read_again():
     for term_spec in (TermSpec("a dog", 3.0), TermSpec("", -0.5, "face")):
-        assert parse(str(term_spec)) == term_spec
+        assert parse_term(str(term_spec)) == term_spec
 
 
 def test_the_unconditional_term_takes_the_rest_of_the_weight(emoji):
@@ -43,9 +44,9 @@ def test_the_unconditional_term_takes_the_rest_of_the_weight(emoji):
 
 def test_unknown_models_and_placeholders_are_named(emoji):
     models = {"base": from_base(emoji)}
-    with pytest.raises(ValueError, match="there is: base"):
+    with pytest.raises(ValueError, match="expected one of base"):
         prompt_terms.check(models, [TermSpec("a dog", 1.0, "fase")])
-    with pytest.raises(ValueError, match="there is: base"):
+    with pytest.raises(ValueError, match="expected one of base"):
         prompt_terms.check(models, [TermSpec("a dog", 1.0)], unconditional="sd")
     with pytest.raises(ValueError, match=r"<v2>.*--concept"):
         prompt_terms.check(models, [TermSpec("a <v2> dog", 1.0)])

@@ -20,6 +20,20 @@ SOLVERS: dict[str, Solver] = {
     "plms": plms(),
 }
 
+
+def get_solver(name: str, eta: float = 0.0) -> Solver:
+    """The solver of that name, with `eta` of DDPM's noise in DDIM.
+
+    Raises ValueError for an unknown name, and for an eta with another solver.
+    """
+    if name not in SOLVERS:
+        names = ", ".join(SOLVERS)
+        raise ValueError(f"Unknown solver {name!r}; expected one of {names}.")
+    if eta and name != "ddim":
+        raise ValueError(f"eta applies to the solver ddim; the solver is {name!r}.")
+    return ddim(eta) if eta else SOLVERS[name]
+
+
 __all__ = [
     "SOLVERS",
     "Grid",
@@ -30,6 +44,7 @@ __all__ = [
     "dpmpp_2m_sde",
     "euler",
     "euler_ancestral",
+    "get_solver",
     "heun",
     "plms",
 ]

@@ -1,29 +1,19 @@
-"""Pictures that ControlNets follow: read from the flags, and given to the terms."""
-
-import types
+"""Pictures that ControlNets follow: read, and added to the terms."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from personax.cli.controlnet_flags import give, read_hints
 from personax.diffusion.denoiser import Prompt
 from personax.diffusion.guidance import Term
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
+from personax.sampling.hints import HintOptions, add_hints, read_hints
 
 
-def flags(file, **given):
-    return types.SimpleNamespace(
-        **{
-            "control": ["edges=net"],
-            "hint": [f"edges={file}"],
-            "preprocess": "none",
-            "control_strength": [],
-            **given,
-        }
-    )
+def hints(file, **more):
+    return read_hints(HintOptions({"edges": str(file)}, **more), ["edges"], (32, 32))
 
 
 @pytest.fixture
@@ -36,10 +26,10 @@ def photo(tmp_path):
 
 
 def test_a_hint_is_the_picture_or_its_edges_at_the_drawing_s_size(photo):
-    plain = read_hints(flags(photo), (32, 32))["edges"]
+    plain = hints(photo)["edges"]
     assert plain.pixels.shape == (1, 32, 32, 3)
     np.testing.assert_allclose(plain.pixels[0, 0, 0], 51 / 255, atol=1e-6)
-    edges = read_hints(flags(photo, preprocess="canny"), (32, 32))["edges"]
+    edges = hints(photo, preprocess="canny")["edges"]
     assert edges.pixels.shape == (1, 32, 32, 1)
     assert edges.picture.shape == (32, 32, 3)
     at = np.argwhere(np.asarray(edges.pixels[0, :, :, 0]) == 1)
@@ -50,11 +40,11 @@ def test_a_hint_is_the_picture_or_its_edges_at_the_drawing_s_size(photo):
 
 
 def test_the_terms_of_a_model_get_its_hint_and_strength(photo):
-    shown = read_hints(flags(photo, control_strength=["edges=2[0,0.5]"]), (32, 32))
+    shown = hints(photo, strengths={"edges": "2[0,0.5]"})
     grid = SOLVERS["heun"].grid(ScheduleConfig(), 2)
     prompt = Prompt(jnp.zeros((1, 4, 8)))
     terms = [Term(prompt, jnp.float32(1.0), name) for name in ("base", "edges")]
-    base, edges = give(terms, shown, grid)
+    base, edges = add_hints(terms, shown, grid)
     assert base.hint is None
     assert base.strength is None
     assert edges.hint is shown["edges"].pixels

@@ -1,0 +1,131 @@
+"""The Python interface: load a model, bind concepts, sample pictures."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import UInt8
+
+from personax.concepts.bind import from_base, with_concepts
+from personax.concepts.load_models import Loaded
+from personax.loading import EMBEDDED
+from personax.sampling.grammar import parse_term
+from personax.sampling.options import ModelOptions, SamplingOptions, Spacing
+from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.setup import load as load_models
+from personax.sampling.setup import local_mesh, make_setup
+
+Source = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A base with concepts bound to it, on the local devices; made by `load`."""
+
+    loaded: Loaded
+    mesh: Mesh
+    concepts: tuple[str, ...] = ()
+
+    def with_concepts(self, *sources: Source) -> "LoadedModel":
+        """A model that also knows the concepts in these folders; this one is unchanged.
+
+        "<v2>=FOLDER" gives a concept another placeholder. Concepts are summed, as with
+        several `--concept` flags of `personax.sample`. Raises FileNotFoundError or
+        ValueError for a folder without a concept, one of another base, or concepts that
+        exclude each other.
+        """
+        concepts = (*self.concepts, *map(os.fspath, sources))
+        base = self.loaded.base
+        compute = self.loaded.models["base"].denoiser.spec.compute
+        model = with_concepts(from_base(base, compute), base, concepts)
+        models = {**self.loaded.models, "base": model}
+        loaded = self.loaded._replace(models=models)
+        return dataclasses.replace(self, loaded=loaded, concepts=concepts)
+
+    def sample(
+        self,
+        prompt: str,
+        *,
+        num_images: int = 4,
+        guidance: float = 3.0,
+        steps: int = 25,
+        solver: str | None = None,
+        eta: float = 0.0,
+        spacing: Spacing | None = None,
+        negative: str = "",
+        terms: Sequence[str] = (),
+        size: int | tuple[int, int] | None = None,
+        batch: int = 8,
+        seed: int = 0,
+    ) -> UInt8[np.ndarray, "n height width 3"]:
+        """uint8 pictures, the ones that `personax.sample` writes for these options.
+
+        Args:
+          prompt: the text, with the placeholders of concepts.
+          num_images: how many; picture i depends on `seed` and i alone.
+          guidance: the weight of the prompt; the rest is the unconditional term's.
+          steps: solver steps.
+          solver: a name in `personax.diffusion.solvers.SOLVERS`; None: the base's.
+          eta: the share of DDPM's noise in DDIM.
+          spacing: how the steps are spaced; None: as the base's schedule says.
+          negative: replaces the unconditional term's empty prompt.
+          terms: further guidance terms, "[MODEL@]WEIGHT:PROMPT".
+          size: the side, or (height, width), in pixels; None: the base's.
+          batch: pictures at a time.
+
+        Raises:
+          ValueError: for an unknown placeholder, solver or spacing, or an invalid size.
+        """
+        options = SamplingOptions(
+            solver=solver,
+            eta=eta,
+            spacing=spacing,
+            steps=steps,
+            size=(size, size) if isinstance(size, int) else size,
+            negative=negative,
+            num_images=num_images,
+            batch=batch,
+            seed=seed,
+        )
+        setup = make_setup(self.loaded, self.mesh, options)
+        term_specs = [TermSpec(prompt, guidance), *map(parse_term, terms)]
+        setup.check(term_specs)
+        return setup.draw(setup.terms(term_specs))
+
+
+def load(
+    base: Source = EMBEDDED,
+    *,
+    models: Mapping[str, Source] | None = None,
+    dtype: str | None = None,
+    variant: str | None = None,
+    allow_pickle: bool = False,
+    config: Source | None = None,
+) -> LoadedModel:
+    """Load a pretrained model.
+
+    Args:
+      base: "emoji", the model of the package, or a folder, single-file checkpoint or
+        Hugging Face id.
+      models: {name: base or concept folder}, further models for `terms` of `sample`.
+      dtype: of weights and activations; None: float32 on a CPU, else bfloat16.
+      variant: which weight files, such as "fp16".
+      allow_pickle: read .bin and .ckpt files, with a restricted reader.
+      config: where a single-file checkpoint finds its configs.
+
+    Raises:
+      FileNotFoundError: for a missing file.
+      ValueError: for files that are not a model, and for models that do not fit.
+    """
+    mesh = local_mesh()
+    options = ModelOptions(
+        base=os.fspath(base),
+        models={name: os.fspath(source) for name, source in (models or {}).items()},
+        dtype=dtype,
+        variant=variant,
+        allow_pickle=allow_pickle,
+        config=None if config is None else os.fspath(config),
+    )
+    return LoadedModel(load_models(options, mesh), mesh)

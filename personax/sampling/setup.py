@@ -1,0 +1,165 @@
+"""From options to a sampler with its models, devices and hints."""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
+
+from personax.concepts.bind import Model
+from personax.concepts.load_models import Loaded, load_models
+from personax.core.typing import Key
+from personax.diffusion.guidance import Term
+from personax.diffusion.img2img import Picture
+from personax.diffusion.solvers import get_solver
+from personax.methods.parts.folded_null_text import reads_text
+from personax.networks.compute import Compute
+from personax.sampling import prompt_terms
+from personax.sampling.hints import HintOptions, ModelHint, add_hints, read_hints
+from personax.sampling.options import ModelOptions, SamplingOptions
+from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.sampler import Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingSetup:
+    """Loaded models, the sampler, and what the options say about a run."""
+
+    loaded: Loaded
+    mesh: Mesh
+    options: SamplingOptions
+    sampler: Sampler
+    size: tuple[int, int]  # height, width
+    solver: str  # its name
+    hints: Mapping[str, ModelHint] = dataclasses.field(default_factory=dict)
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        return self.loaded.models
+
+    @property
+    def key(self) -> Key:
+        return jax.random.key(self.options.seed)
+
+    def check(self, term_specs: Sequence[TermSpec]) -> None:
+        """Raise ValueError for an unknown model or placeholder, or an unused hint.
+
+        A prompt to a model without text conditioning gives a warning on stderr.
+        """
+        options = self.options
+        prompt_terms.check(self.models, term_specs, options.unconditional)
+        null = TermSpec(options.negative, 1.0, options.unconditional)
+        every = (*term_specs, null)
+        for name in self.hints.keys() - {term_spec.model for term_spec in every}:
+            raise ValueError(
+                f"--hint {name}=…: no term uses the model {name!r}; add --term "
+                f"{name}@1:…"
+            )
+        for name, model in self.models.items():
+            if reads_text(model.denoiser.params):
+                continue
+            ignored = [w.prompt for w in every if w.model == name and w.prompt]
+            if ignored:
+                quoted = ", ".join(map(repr, dict.fromkeys(ignored)))
+                line = f"personax: the model {name!r} has no text conditioning; "
+                print(f"{line}it ignores {quoted}.", file=sys.stderr)
+
+    def terms(self, term_specs: Sequence[TermSpec]) -> list[Term]:
+        """The encoded terms with their hints, on all devices."""
+        terms = prompt_terms.to_terms(
+            self.models,
+            term_specs,
+            negative=self.options.negative,
+            unconditional=self.options.unconditional,
+            grid=self.sampler.grid,
+        )
+        return self.replicate(add_hints(terms, self.hints, self.sampler.grid))
+
+    def replicate(self, terms: Sequence[Term]) -> list[Term]:
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.device_put(list(terms), everywhere)
+
+    def batches(self) -> list[jax.Array]:
+        """The image indices in batches of one size, spread over the devices."""
+        count = self.options.num_images
+        devices = self.mesh.size
+        size = math.ceil(min(self.options.batch, count) / devices) * devices
+        number = math.ceil(count / size)
+        over_devices = NamedSharding(self.mesh, PartitionSpec("data"))
+        indices = np.split(np.arange(number * size), number)
+        return [jax.device_put(batch, over_devices) for batch in indices]
+
+    def compile(
+        self, terms: Sequence[Term], picture: Picture | None = None
+    ) -> "SamplingSetup":
+        """The setup, its sampler compiled ahead for these terms."""
+        first = self.batches()[0]
+        sampler = self.sampler.compile(self.models, terms, self.key, first, picture)
+        return dataclasses.replace(self, sampler=sampler)
+
+    def draw(self, terms: Sequence[Term]) -> UInt8[np.ndarray, "n height width 3"]:
+        """All pictures of the terms."""
+        batches = [
+            np.asarray(self.sampler.draw(self.models, terms, self.key, indices))
+            for indices in self.batches()
+        ]
+        return np.concatenate(batches)[: self.options.num_images]
+
+
+def set_up(
+    models: ModelOptions,
+    options: SamplingOptions,
+    hints: HintOptions = HintOptions(),
+) -> SamplingSetup:
+    """Load the models and prepare to sample from them.
+
+    Raises FileNotFoundError or ValueError for invalid options.
+    """
+    mesh = local_mesh()
+    loaded = load(models, mesh)
+    setup = make_setup(loaded, mesh, options)
+    named = read_hints(hints, models.controls, setup.size)
+    return dataclasses.replace(setup, hints=named)
+
+
+def make_setup(loaded: Loaded, mesh: Mesh, options: SamplingOptions) -> SamplingSetup:
+    """A setup of loaded models. Raises ValueError for invalid options."""
+    spec = loaded.models["base"].denoiser.spec
+    size = options.size or spec.size
+    spec.latent_shape(*size)  # for its ValueError
+    name = options.solver or spec.schedule.solver
+    solver = get_solver(name, options.eta)
+    schedule = spec.schedule
+    if options.spacing == "karras":
+        schedule = dataclasses.replace(schedule, use_karras_sigmas=True)
+    elif options.spacing:
+        schedule = dataclasses.replace(schedule, timestep_spacing=options.spacing)
+    vae = loaded.base.params["vae"]
+    grid = solver.grid(schedule, options.steps)
+    sampler = Sampler(spec, vae, solver, grid, spec.latent_shape(*size))
+    return SamplingSetup(loaded, mesh, options, sampler, size, name)
+
+
+def load(options: ModelOptions, mesh: Mesh) -> Loaded:
+    """The models, replicated on the devices of the mesh."""
+    on_cpu = jax.default_backend() == "cpu"
+    dtype = options.dtype or ("float32" if on_cpu else "bfloat16")
+    return load_models(
+        options.base,
+        options.concepts,
+        options.models,
+        options.controls,
+        compute=Compute(dtype, mesh=mesh),
+        sharding=NamedSharding(mesh, PartitionSpec()),
+        **options.reading,
+    )
+
+
+def local_mesh() -> Mesh:
+    """All local devices along one axis, "data"."""
+    count = jax.local_device_count()
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
