@@ -1,6 +1,7 @@
-"""Which token of an edited prompt takes the attention of which token of its source.
+"""Token alignments of Prompt-to-Prompt (Hertz et al. 2022) and their schedules.
 
-Prompt-to-Prompt's alignments (Hertz et al. 2022) and their schedules, as arrays.
+An alignment says which tokens of the source's prompt each token of an edited prompt
+takes its attention from.
 """
 
 import re
@@ -12,18 +13,18 @@ from jaxtyping import Float
 
 from personax.networks.tokenizer import Tokenizer, ids_of, positions
 
-# The share of the steps in which something holds: [0, f), or [a, b).
+# A share of the steps: [0, f), or [a, b).
 Window = float | tuple[float, float]
 Kind = Literal["auto", "replace", "refine"]
 
-DEFAULT = "default"  # every word that a mapping of windows does not name
+DEFAULT = "default"  # all words that a mapping of windows does not name
 
 
 class Alignment(NamedTuple):
     """p' = p_source @ mapper + own * p for the probabilities p of the edited prompt.
 
-    Column j of `mapper` says what token j of the edit takes of the source's tokens,
-    `own` how much of its own probability it keeps.
+    Column j of `mapper` are the weights of the source's tokens for token j of the edit,
+    `own` the weight of its own probability.
     """
 
     mapper: Float[np.ndarray, "n n"]
@@ -31,7 +32,7 @@ class Alignment(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A word of a prompt and where its tokens stand in the encoded prompt."""
+    """A word of a prompt and the positions of its tokens in the encoded prompt."""
 
     word: str
     at: list[int]
@@ -46,7 +47,7 @@ def align(
     phrases: Sequence[str] = (),
     compat: bool = False,
 ) -> Alignment:
-    """How `edit` takes the attention of `source`.
+    """The alignment of `edit` with `source`.
 
     See `pick_kind` for "auto", and `replace` for the rest and the ValueError.
     """
@@ -60,7 +61,7 @@ def align(
 def pick_kind(
     tokenizer: Tokenizer, source: str, edit: str, phrases: Sequence[str] = ()
 ) -> Literal["replace", "refine"]:
-    """Replace where the prompts have equally many words, else refine.
+    """Replace if the prompts have the same number of words, else refine.
 
     Each of the `phrases`, such as "<v1> dog", counts as one word.
     """
@@ -78,25 +79,26 @@ def replace(
 ) -> Alignment:
     """Word k of the edit takes the attention of word k of the source.
 
-    Words of equally many tokens are matched token by token; otherwise each of the
-    edit's m tokens takes 1/m of all the source's. What follows is matched from each
-    prompt's own position on, and what does not fit at the end goes to or comes from
-    the last token, so that the rows of the mapper sum to one.
+    Words with as many tokens are matched token by token; otherwise each of the edit's m
+    tokens takes 1/m of all the source's. End and padding are matched from each
+    prompt's own end on; the remainder is matched with the last token, so that the rows
+    of the mapper sum to one.
 
-    With `compat`, tokens behind the last replaced word stand opposite those at the
-    edit's own position, as in the authors' release: off by the difference in tokens.
+    With `compat`, tokens after the last replaced word are matched by the edit's
+    position, as in the authors' release: off by the difference in tokens.
+
     Raises ValueError for prompts with different numbers of words.
     """
     old, new = (spans(tokenizer, text, phrases) for text in (source, edit))
     if len(old) != len(new):
         raise ValueError(
-            f"Words are replaced one by one, but {source!r} has {len(old)} words and "
-            f"{edit!r} {len(new)}: refine it instead."
+            f"kind replace needs prompts with as many words, but {source!r} has "
+            f"{len(old)} and {edit!r} {len(new)}; use refine instead."
         )
     n = tokenizer.length
     mapper = np.zeros((n, n), np.float32)
     mapper[0, 0] = 1
-    # The first tokens behind the last word that was replaced.
+    # The first tokens after the last word that differs.
     i = j = 0
     for before, after in zip(old, new, strict=True):
         if len(before.at) == len(after.at):
@@ -117,10 +119,10 @@ def replace(
 
 
 def refine(tokenizer: Tokenizer, source: str, edit: str) -> Alignment:
-    """The words that both prompts have share their attention; others keep their own.
+    """Words of both prompts take the source's attention; others keep their own.
 
-    By the alignment of Needleman and Wunsch 1970 on token ids (gap 0, match 1, mismatch
-    -1); padding is opposite itself.
+    The alignment of Needleman and Wunsch 1970 on token ids (gap 0, match 1, mismatch
+    -1); padding is matched with itself.
     """
     n = tokenizer.length
     old, new = _encoded(tokenizer, source), _encoded(tokenizer, edit)
@@ -137,7 +139,7 @@ def refine(tokenizer: Tokenizer, source: str, edit: str) -> Alignment:
 def reweight(alignment: Alignment, factors: Float[np.ndarray, " n"]) -> Alignment:
     """The alignment with each token's attention scaled, by a negative number too.
 
-    The probabilities then no longer sum to one; the authors do not renormalise either.
+    The probabilities then no longer sum to one, as in the authors' release.
     """
     return Alignment(alignment.mapper * factors, alignment.own * factors)
 
@@ -147,7 +149,7 @@ def equalizer(
 ) -> Float[np.ndarray, " n"]:
     """The factor of each token of the prompt, 1 for the words not named.
 
-    Raises ValueError for a word that the prompt lacks.
+    Raises ValueError for a word that is not in the prompt.
     """
     scale = np.ones(tokenizer.length, np.float32)
     for word, factor in factors.items():
@@ -161,11 +163,11 @@ def word_schedule(
     windows: Window | Mapping[str, Window],
     steps: int,
 ) -> Float[np.ndarray, "s n"]:
-    """1 at the steps and tokens whose attention is the source's, 0 elsewhere.
+    """1 at the steps and tokens that take the source's attention, 0 elsewhere.
 
-    A mapping has windows for words of the prompt, and one for the others under
-    `DEFAULT`, else all steps. Bounds count in `steps` + 1, as in the release. Raises
-    ValueError for a word that the prompt lacks.
+    A mapping has windows of words of the prompt, and under `DEFAULT` that of all others
+    (all steps if absent). Bounds are shares of `steps` + 1, as in the release. Raises
+    ValueError for a word that is not in the prompt.
     """
     if not isinstance(windows, Mapping):
         windows = {DEFAULT: windows}
@@ -191,18 +193,18 @@ def step_schedule(window: Window, steps: int) -> Float[np.ndarray, " s"]:
 
 
 def check_window(window: Window) -> Window:
-    """The window. Raises ValueError where it is none."""
+    """The window. Raises ValueError for bounds outside [0, 1] or in the wrong order."""
     first, last = window if isinstance(window, tuple) else (0.0, window)
     if not 0 <= first <= last <= 1:
         raise ValueError(
-            f"The window {window} is neither a share of the steps in [0, 1] nor two of "
-            "them, the lower one first."
+            f"Invalid window {window}; expected a share of the steps in [0, 1], or "
+            "FROM,TO with FROM <= TO."
         )
     return window
 
 
 def find(tokenizer: Tokenizer, prompt: str, word: str) -> list[int]:
-    """Where the word's tokens stand. Raises ValueError where the prompt lacks it."""
+    """The positions of a word's tokens. Raises ValueError if it is missing."""
     at = list(positions(tokenizer, prompt, word))
     if not at:
         raise ValueError(f"The word {word!r} is not in {prompt!r}.")
@@ -210,9 +212,9 @@ def find(tokenizer: Tokenizer, prompt: str, word: str) -> list[int]:
 
 
 def spans(tokenizer: Tokenizer, prompt: str, phrases: Sequence[str] = ()) -> list[Span]:
-    """The words of the prompt as blanks separate them, each phrase being one word.
+    """The words of the prompt, separated by blanks; each phrase is one word.
 
-    Tokens past the tokenizer's length are left out.
+    Tokens beyond the tokenizer's length are omitted.
     """
     longest = sorted(filter(None, phrases), key=len, reverse=True)
     whole = [rf"(?<!\S){re.escape(phrase)}(?!\S)" for phrase in longest]
@@ -226,10 +228,10 @@ def spans(tokenizer: Tokenizer, prompt: str, phrases: Sequence[str] = ()) -> lis
 
 
 def needleman_wunsch(old: Sequence[int], new: Sequence[int]) -> list[int | None]:
-    """For each of `new` the index in `old` that it is matched with, or None.
+    """The index in `old` that each of `new` is matched with, or None.
 
-    Of alignments that are equally good, one that inserts late tokens of `new` and then
-    leaves out late ones of `old` before it matches any, as the release does.
+    Ties prefer, from the end, insertions of `new`, then deletions of `old`, then
+    matches, as in the release.
     """
     score = np.zeros((len(old) + 1, len(new) + 1), int)
     for i, a in enumerate(old):
@@ -250,7 +252,7 @@ def needleman_wunsch(old: Sequence[int], new: Sequence[int]) -> list[int | None]
 
 
 def _match_padding(mapper: Float[np.ndarray, "n n"], i: int, j: int) -> None:
-    """End and padding of the source, from i on, to those of the edit, from j on."""
+    """Match the source's end and padding, from i on, with the edit's, from j on."""
     n = mapper.shape[0]
     shared = np.arange(n - max(i, j))
     mapper[i + shared, j + shared] = 1
@@ -261,7 +263,7 @@ def _match_padding(mapper: Float[np.ndarray, "n n"], i: int, j: int) -> None:
 
 
 def _encoded(tokenizer: Tokenizer, prompt: str) -> tuple[int, ...]:
-    """Begin, words, end: the encoded prompt without its padding."""
+    """The encoded prompt without its padding: begin, words, end."""
     ids = ids_of(tokenizer, prompt)[: tokenizer.length - 2]
     return (tokenizer.bos, *ids, tokenizer.eos)
 

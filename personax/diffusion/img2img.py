@@ -1,4 +1,4 @@
-"""Drawing that begins with a picture: noised (SDEdit), or repainted in places."""
+"""Sampling from a picture: noised (SDEdit), or repainted where a mask says."""
 
 from flax import struct
 from jaxtyping import Array, Float
@@ -10,10 +10,10 @@ from personax.diffusion.solvers import Grid
 
 @struct.dataclass
 class Picture:
-    """Latents of a picture, and where they are repainted: 1, or kept: 0.
+    """Latents of a picture, and a mask: 1 is repainted, 0 is kept.
 
-    Without `repaint` all of it is drawn anew from the noised picture (Meng et al. 2022,
-    "SDEdit"). `noised` False begins with noise alone, as for a repainting from the
+    Without `repaint` the whole picture is denoised again (Meng et al. 2022, "SDEdit").
+    With `noised` False sampling starts from noise alone, as for repainting from the
     schedule's first step.
     """
 
@@ -23,32 +23,32 @@ class Picture:
 
 
 def begin(picture: Picture | None, grid: Grid, noise: Latents) -> Latents:
-    """x before the first row: unit `noise`, or the picture noised to its rates."""
+    """x before the first row: scaled `noise`, or the picture noised to its rates."""
     if picture is None or not picture.noised:
         return grid.start * noise
     return grid.signal[0] * picture.z0 + grid.noise[0] * noise
 
 
 def keep(picture: Picture, grid: Grid, noise: Latents) -> Post:
-    """A `walk` post after which x is the picture itself wherever it is not repainted.
+    """A post of `sampling.sample` that restores the picture outside the mask.
 
-    After each row that is the picture with the noise it began with, at the rates that
-    the row leads to; after the last one without any. So diffusers'
-    StableDiffusionInpaintPipeline repaints with an ordinary UNet.
+    After each row, x there is the picture with its initial noise at the row's next
+    rates; after the last row, without noise. diffusers' StableDiffusionInpaintPipeline
+    does the same with a UNet that has no mask input.
     """
     last = grid.t.shape[0] - 1
     signal = grid.next_signal.at[last].set(1.0)
-    posterior_std = grid.next_noise.at[last].set(0.0)
+    noise_rate = grid.next_noise.at[last].set(0.0)
 
     def post(i, x, maps, carry):
-        known = signal[i] * picture.z0 + posterior_std[i] * noise
+        known = signal[i] * picture.z0 + noise_rate[i] * noise
         return picture.repaint * x + (1 - picture.repaint) * known, carry
 
     return post
 
 
 def both(first: Post, second: Post) -> Post:
-    """`first`, which has the carry, then `second`, which has none."""
+    """`first`, which has the carry, then `second`, which has no carry."""
 
     def post(i, x, maps, carry):
         x, carry = first(i, x, maps, carry)

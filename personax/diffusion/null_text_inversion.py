@@ -1,4 +1,4 @@
-"""Null-text inversion (Mokady et al. 2023): a real picture as a trajectory."""
+"""Null-text inversion (Mokady et al. 2023)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from personax.diffusion.denoiser import Denoiser, Prompt, predict
 from personax.diffusion.guidance import Term, guide, weight_at
 from personax.diffusion.solvers import Grid, ddim
 
-# The paper's numbers for step i of 50: rate RATE (1 - i / 100), loss below which the
-# step is done, START + i SLOPE.
+# The paper's numbers for step i of 50: learning rate RATE (1 - i / 100), loss at which
+# the step ends, START + i SLOPE.
 RATE, START, SLOPE, STEPS = 1e-2, 1e-5, 2e-5, 50
 
 
 class NullText(NamedTuple):
-    """The unconditional text of every step, and how it was found."""
+    """The unconditional text of every step, its final loss and number of updates."""
 
     text: Float[Array, "s b n d"]
     loss: Float[Array, "s b"]  # at the last evaluation, of the mean squared error
@@ -35,12 +35,13 @@ def optimise(
     *,
     updates: int = 10,
 ) -> NullText:
-    """The text of `terms[0]` at each step that makes guided DDIM walk along `path`.
+    """Optimise the text of `terms[0]` per step so that guided DDIM follows `path`.
 
-    `path` is `sampling.invert_path` of the conditional prediction. Each step begins
-    with the text of the step before and takes up to `updates` steps of a fresh Adam
-    until its loss is small. The rate and the bound are the paper's for 50 steps; of s
-    steps, number i has those of 50 i / s. Prompts have one row; images are apart.
+    `path` is `sampling.invert_path` of the conditional prediction. Each step starts
+    from the previous step's text and takes up to `updates` Adam updates from zero
+    moments, until the loss is below its bound. Learning rate and bound are the paper's
+    for 50 steps; with s steps, step i uses those of 50 i / s. Prompts have one row;
+    images are independent.
     """
     null, *others = terms
     one = denoisers[null.denoiser]
@@ -49,7 +50,7 @@ def optimise(
     count = grid.t.shape[0]
 
     def advance(text: Text, x, other, i, row):
-        """x after the row, with this null text."""
+        """x after the row with this unconditional text."""
         eps, _ = predict(one, x, row.t[None], Prompt(text))
         return solver.step(x, (), weight_at(null, i, x.dtype) * eps + other, row, None)[
             0

@@ -1,4 +1,4 @@
-"""Sampling: any noise prediction, any solver, one scan."""
+"""Sampling with any noise prediction and any solver, in one scan."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from personax.diffusion.solvers.ddim import ddim
 from personax.diffusion.solvers.grid import Grid, reverse
 from personax.diffusion.solvers.solver import Solver
 
-# (x, t, row index) -> (eps, attention maps); x is variance preserving for every solver.
+# (x, t, row index) -> (eps, attention maps); x is variance preserving.
 EpsFn = Callable[
     [Latents, Float[Array, ""], Int[Array, ""]], tuple[Latents, Mapping[Any, Any]]
 ]
@@ -33,8 +33,8 @@ def sample(
 
     `x` is `grid.start * start_noise(...)`, or latents noised to the first row's rates.
     `keys` has one typed key per image; row i of the grid draws from fold_in(key, i), so
-    an image depends on its own key only. Solvers that draw nothing need none.
-    `post` edits x after every row and threads `carry`.
+    an image depends on its own key only. Deterministic solvers need no keys. `post`
+    edits x after every row and threads `carry`.
     """
     return sample_with_state(eps_fn, solver, grid, x, keys, post, carry)[0]
 
@@ -65,17 +65,12 @@ def sample_with_state(
     return x, carry
 
 
-def invert(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Latents:
-    """The x from which DDIM over `grid` returns to about z0 (DDIM inversion).
-
-    Exact as the steps grow small (section 4.3, Song et al. 2021). `eps_fn` gets the
-    index of the sampling row that a row undoes.
-    """
-    return invert_path(eps_fn, grid, z0)[0]
-
-
 def invert_path(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Float[Array, "s1 b h w c"]:
-    """The x before each row of `grid`, and z0 behind them: all of `invert`."""
+    """DDIM inversion: the x before each row of `grid`, followed by z0.
+
+    From path[0] DDIM over `grid` returns to about z0, exactly as the steps grow small
+    (section 4.3, Song et al. 2021). `eps_fn` gets the index of the row that it inverts.
+    """
     last = grid.t.shape[0] - 1
 
     def undo(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
@@ -89,7 +84,7 @@ def invert_path(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Float[Array, "s1 b h 
 
 
 def image_keys(key: Key[Array, ""], indices: Int[Array, " b"]) -> Key[Array, " b"]:
-    """One key per image, that of image i the same in whatever batch it is."""
+    """One key per image, which depends on the image's index, not on its batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 

@@ -1,4 +1,4 @@
-"""The noise schedule: a scheduler_config.json read, signal and noise rates, targets.
+"""The noise schedule: its config file, signal and noise rates, training targets.
 
 Everywhere x = signal * z0 + noise * eps with signal² + noise² = 1 (variance
 preserving): signal = sqrt(ᾱ_t), noise = sqrt(1 - ᾱ_t) in the DDPM paper's symbols.
@@ -19,8 +19,8 @@ from personax.networks.config import read_config
 
 Time = Num[Array, ""] | Num[Array, "b"]
 
-# The published class: the solver that it stands for, and the options whose default
-# differs from ScheduleConfig's. A file writes only what its class's default is not.
+# {published class: (its solver, options whose default differs from ScheduleConfig's)}.
+# A file contains only the options that differ from its class's defaults.
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "DDPMScheduler": ("ddpm", {"clip_sample": True}),
     "DDIMScheduler": ("ddim", {"clip_sample": True}),
@@ -31,7 +31,7 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "DPMSolverMultistepScheduler": ("dpmpp_2m", {}),
 }
 
-# The values of the classes' own options that the solvers here compute.
+# The values of the classes' own options that the solvers implement.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "skip_prk_steps": (True,),
     "variance_type": (None, "fixed_small"),
@@ -45,7 +45,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "lambda_min_clipped": (-math.inf,),
 }
 
-# Parameters of options that must be off: they change no number.
+# Parameters of options that must be off, so that they have no effect.
 _IGNORED = frozenset(
     ["dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"]
 )
@@ -61,8 +61,8 @@ _CHOICES = {
 class ScheduleConfig:
     """A noise schedule and how it is sampled, under the published option names.
 
-    `timestep_spacing` and `set_alpha_to_one` may be None: each solver then takes the
-    default of its diffusers class. `solver` names the solver of the published class.
+    With `timestep_spacing` or `set_alpha_to_one` None each solver uses the default of
+    its diffusers class. `solver` is the solver of the published class.
     """
 
     num_train_timesteps: int = 1000
@@ -84,18 +84,20 @@ class ScheduleConfig:
         for option, choices in _CHOICES.items():
             if (value := getattr(self, option)) not in choices:
                 known = ", ".join(str(choice) for choice in choices)
-                raise ValueError(f"{option} is {value!r}; it may be one of {known}.")
+                raise ValueError(
+                    f"Unknown {option}={value!r}; expected one of {known}."
+                )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ScheduleConfig":
-        """The schedule of a published scheduler_config.json, read as a dict.
+        """The schedule of a published scheduler_config.json, as a dict.
 
-        Raises ValueError naming a scheduler class or an option that is not computed.
+        Raises ValueError for a scheduler class or an option that is not implemented.
         """
         name = values.get("_class_name")
         if name not in _CLASSES:
             known = ", ".join(_CLASSES)
-            raise ValueError(f"There is no solver for {name!r}; the known are {known}.")
+            raise ValueError(f"Unknown scheduler {name!r}; expected one of {known}.")
         solver, defaults = _CLASSES[name]
         if values.get("algorithm_type") == "sde-dpmsolver++":
             solver = "dpmpp_2m_sde"
@@ -109,7 +111,7 @@ class ScheduleConfig:
 
 
 def betas(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
-    """β_t in float64 for every training time, before any rescaling to zero SNR."""
+    """β_t in float64 for every training time, before rescaling to zero SNR."""
     count = schedule.num_train_timesteps
     if schedule.trained_betas is not None:
         return np.asarray(schedule.trained_betas, np.float64)
@@ -125,9 +127,9 @@ def betas(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
 def alphas_cumprod(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
     """ᾱ_t = Π (1 - β) in float64 for every training time.
 
-    With `rescale_betas_zero_snr` (Algorithm 1, Lin et al. 2023) the last is 2^-24 and
-    not 0, or neither z0 nor sigma could be had from eps there; diffusers' sigma
-    schedulers do the same.
+    With `rescale_betas_zero_snr` (Algorithm 1, Lin et al. 2023) the last is 2^-24
+    instead of 0, as in diffusers' sigma schedulers: at 0, eps determines neither z0 nor
+    sigma.
     """
     bar = np.cumprod(1 - betas(schedule))
     if schedule.rescale_betas_zero_snr:
@@ -146,8 +148,7 @@ def sigmas(schedule: ScheduleConfig) -> Float[np.ndarray, " t"]:
 def rates(schedule: ScheduleConfig, t: Time) -> tuple[Array, Array]:
     """Signal and noise rate at time t, in float32 and of t's shape.
 
-    Between two training times log(noise / signal) is interpolated, as the times of
-    Karras sigmas are made.
+    log(noise / signal) is interpolated between training times, as for Karras sigmas.
     """
     table = jnp.asarray(np.log(sigmas(schedule)), jnp.float32)
     at = jnp.interp(
@@ -167,7 +168,7 @@ def noise(
 def target(
     schedule: ScheduleConfig, x0: Latents, eps: Latents, t: Int[Array, " b"]
 ) -> Latents:
-    """What the network is trained to return at `noise(schedule, x0, eps, t)`."""
+    """The training target of the network at `noise(schedule, x0, eps, t)`."""
     if schedule.prediction_type == "epsilon":
         return eps
     if schedule.prediction_type == "sample":
@@ -179,7 +180,7 @@ def target(
 def to_eps(
     schedule: ScheduleConfig, prediction: Latents, x: Latents, t: Time
 ) -> Latents:
-    """The eps that the network's prediction at (x, t) means."""
+    """The eps of the network's prediction at (x, t)."""
     if schedule.prediction_type == "epsilon":
         return prediction
     signal, noise = _per_image(schedule, t, x)
@@ -188,17 +189,7 @@ def to_eps(
     return signal * prediction + noise * x
 
 
-def from_eps(schedule: ScheduleConfig, eps: Latents, x: Latents, t: Time) -> Latents:
-    """The network's prediction at (x, t) that means eps; the inverse of `to_eps`."""
-    if schedule.prediction_type == "epsilon":
-        return eps
-    signal, noise = _per_image(schedule, t, x)
-    if schedule.prediction_type == "sample":
-        return (x - noise * eps) / signal
-    return (eps - noise * x) / signal
-
-
 def _per_image(schedule: ScheduleConfig, t: Time, x: Latents) -> tuple[Array, Array]:
     signal, noise = rates(schedule, t)
-    shape = (-1, 1, 1, 1)  # one row for all images where t is a scalar
+    shape = (-1, 1, 1, 1)  # a scalar t gives one row for all images
     return signal.reshape(shape).astype(x.dtype), noise.reshape(shape).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""What is static about a model: its architectures, its schedule, how it is computed."""
+"""The static description of a model: architectures, schedule, numerics."""
 
 import dataclasses
 
@@ -12,18 +12,18 @@ from personax.networks.vae import VAEConfig
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Hashable, so that jit compiles once per spec; the arrays are in `params`."""
+    """Configs of a model's parts. Hashable: jit compiles once per spec."""
 
     unet: UNetConfig = UNetConfig()
     text_encoder: CLIPTextConfig = CLIPTextConfig()
     vae: VAEConfig = VAEConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     compute: Compute = Compute()
-    controlnet: ControlNetConfig | None = None  # where the parameters hold one
+    controlnet: ControlNetConfig | None = None  # if the parameters have one
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the pictures that the base was trained on, in pixels."""
+        """(height, width) in pixels of the base's training pictures."""
         side = self.unet.sample_size or 64
         h, w = (side, side) if isinstance(side, int) else side
         return h * self.vae.factor, w * self.vae.factor
@@ -31,8 +31,8 @@ class Spec:
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(h, w, c) of the latents of a picture.
 
-        Raises ValueError where the picture's sides are no multiple of the
-        autoencoder's factor.
+        Raises ValueError for sides that are not multiples of the autoencoder's
+        factor.
         """
         factor = self.vae.factor
         if height % factor or width % factor:

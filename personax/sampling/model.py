@@ -12,7 +12,7 @@ from personax.concepts.bind import from_base, with_concepts
 from personax.concepts.load_models import Loaded
 from personax.loading import EMBEDDED
 from personax.sampling.grammar import parse_term
-from personax.sampling.options import ModelOptions, SamplingOptions, Spacing
+from personax.sampling.options import ModelOptions, SamplingOptions
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.setup import load as load_models
 from personax.sampling.setup import local_mesh, make_setup
@@ -53,7 +53,7 @@ class LoadedModel:
         steps: int = 25,
         solver: str | None = None,
         eta: float = 0.0,
-        spacing: Spacing | None = None,
+        spacing: str | None = None,
         negative: str = "",
         terms: Sequence[str] = (),
         size: int | tuple[int, int] | None = None,

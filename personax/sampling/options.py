@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from personax.loading import EMBEDDED
 
-Spacing = Literal["leading", "trailing", "linspace", "karras"]
-SPACINGS: tuple[Spacing, ...] = ("leading", "trailing", "linspace", "karras")
+SPACINGS = ("leading", "trailing", "linspace", "karras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class SamplingOptions:
 
     solver: str | None = None
     eta: float = 0.0
-    spacing: Spacing | None = None
+    spacing: str | None = None
     steps: int = 25
     size: tuple[int, int] | None = None
     negative: str = ""

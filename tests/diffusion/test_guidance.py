@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personax.diffusion.denoiser import Denoiser, Prompt, predict
-from personax.diffusion.guidance import Term, cfg, complete, guide, interval
+from personax.diffusion.guidance import Term, cfg, complete, guide
 
 pytestmark = pytest.mark.quick
 WEIGHTS = st.floats(-5, 10, width=32)
@@ -105,11 +105,6 @@ def test_a_weight_may_change_from_step_to_step(setting):
     weights = jnp.array([1.0, 4.0, 9.0])  # `guided` asks for evaluation 1
     ours = guided(denoisers, cfg(prompt, null, weights), x)
     np.testing.assert_allclose(ours, empty + 4 * (full - empty), atol=1e-4)
-
-
-def test_an_interval_guides_inside_and_speaks_alone_outside():
-    t = jnp.array([900.0, 500.0, 100.0])
-    np.testing.assert_array_equal(interval(jnp.array(7.0), 200.0, 800.0, t), [1, 7, 1])
 
 
 def test_other_weights_and_prompts_compile_nothing(setting):

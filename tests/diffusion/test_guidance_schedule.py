@@ -69,5 +69,5 @@ def test_another_form_is_refused(text):
 
 @pytest.mark.parametrize("share", ["0.8,0.2", "0.5,0.5", "-0.1,1", "0,1.5"])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match="no share of the steps"):
+    with pytest.raises(ValueError, match="not a share of the steps"):
         parse_weight(f"2[{share}]")

@@ -12,7 +12,7 @@ from personax.diffusion import null_text_inversion, p2p
 from personax.diffusion.denoiser import Prompt, predict
 from personax.diffusion.guidance import Term, cfg, complete, guide
 from personax.diffusion.paired import Stream
-from personax.diffusion.sampling import invert, invert_path, start_noise
+from personax.diffusion.sampling import invert_path, start_noise
 from personax.diffusion.solvers import ddim
 from personax.networks import vae
 from personax.sampling import prompt_terms
@@ -48,12 +48,9 @@ def path(tiny, grid, prompt_pair):
 
 
 def test_the_path_leads_from_noise_to_the_picture(tiny, grid, prompt_pair, path):
-    alone = [Term(prompt_pair[1], jnp.ones(()))]
     assert path.shape == (STEPS + 1, IMAGES, 8, 8, 4)
     z0 = start_noise(jax.random.key(0), jnp.arange(IMAGES), (8, 8, 4))
     np.testing.assert_array_equal(path[-1], z0)
-    x = jax.jit(lambda z: invert(guide({"base": tiny}, alone), grid, z))(z0)
-    np.testing.assert_allclose(path[0], x, atol=1e-6)
     # Step i undone from z_i+1: the row's own DDIM equation with eps taken there.
     row = jax.tree.map(lambda column: column[1], grid)
     noise = eps(tiny, path[2, :1], row.t, prompt_pair[1].text)

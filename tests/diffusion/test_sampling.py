@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from personax.diffusion.sampling import image_keys, invert, sample, start_noise
+from personax.diffusion.sampling import image_keys, invert_path, sample, start_noise
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.solvers import SOLVERS
 from tests.small_configs import BETAS
@@ -84,7 +84,7 @@ def test_other_times_and_noise_compile_nothing():
 def test_devices_change_no_image(name):
     count = jax.device_count()
     mesh = jax.make_mesh((count,), ("data",))
-    posterior_std = NamedSharding(mesh, PartitionSpec("data"))
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
     grid = SOLVERS[name].grid(SCHEDULE, 5)
     x, keys = start(count), image_keys(jax.random.key(1), jnp.arange(count))
 
@@ -92,7 +92,7 @@ def test_devices_change_no_image(name):
     def run(x, keys):
         return sample(network, SOLVERS[name], grid, x, keys)
 
-    shared = run(jax.device_put(x, posterior_std), jax.device_put(keys, posterior_std))
+    shared = run(jax.device_put(x, sharded), jax.device_put(keys, sharded))
     np.testing.assert_allclose(shared, run(x, keys), atol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_invert_then_sample_returns():
 
     def distance(steps):
         grid = SOLVERS["ddim"].grid(SCHEDULE, steps)
-        x = invert(network, grid, z0)
+        x = invert_path(network, grid, z0)[0]
         return float(jnp.abs(sample(network, SOLVERS["ddim"], grid, x) - z0).max())
 
     assert distance(200) < 0.03
@@ -118,7 +118,7 @@ def test_invert_counts_the_rows_that_it_undoes():
     first = jax.tree.map(lambda column: column[:-1], grid)
     zero = lambda x, t, i: (jnp.zeros_like(x), {})  # noqa: E731
     one = lambda x, t, i: (jnp.ones_like(x), {})  # noqa: E731
-    expected = invert(zero, first, invert(one, last, start()))
-    np.testing.assert_allclose(
-        invert(only_last_row, grid, start()), expected, rtol=1e-5
-    )
+    between = invert_path(one, last, start())[0]
+    expected = invert_path(zero, first, between)[0]
+    inverted = invert_path(only_last_row, grid, start())[0]
+    np.testing.assert_allclose(inverted, expected, rtol=1e-5)

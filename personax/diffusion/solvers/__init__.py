@@ -1,4 +1,4 @@
-"""Solvers by name; each is a grid of steps and a pure step function."""
+"""Solvers by name: each is a grid of steps and a pure step function."""
 
 from personax.diffusion.solvers.ddim import ddim
 from personax.diffusion.solvers.ddpm import ddpm

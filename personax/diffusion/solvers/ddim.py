@@ -16,16 +16,16 @@ def ddim(eta: float = 0.0) -> Solver:
         z0 = predict_z0(x, eps, row)
         if eta == 0:
             return ddim_update(z0, eps, row), state
-        return descend_noisily(z0, eps, row, draw(keys, x), eta), state
+        return ddim_noisy_update(z0, eps, row, draw(keys, x), eta), state
 
     return Solver(ddim_grid, stateless, step)
 
 
 def ddim_grid(schedule: ScheduleConfig, steps: int) -> Grid:
-    """Steps from each time to that 1/steps of the training times below it.
+    """Steps from each time to the time num_train_timesteps // steps below it.
 
-    That is the next time of leading and trailing spacing. Under linspace it is not,
-    and x is taken to be at another level than it is; diffusers does so too.
+    With leading and trailing spacing that is the next time. With linspace it is not,
+    and the assumed noise level of x differs from its real one, as in diffusers.
     """
     times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
     below = times - schedule.num_train_timesteps // steps
@@ -34,26 +34,26 @@ def ddim_grid(schedule: ScheduleConfig, steps: int) -> Grid:
 
 
 def final_bar(schedule: ScheduleConfig, *, set_alpha_to_one: bool) -> float:
-    """ᾱ where sampling ends; `set_alpha_to_one` where the schedule does not say."""
+    """ᾱ at the end of sampling; `set_alpha_to_one` is the default of the schedule's."""
     if schedule.set_alpha_to_one is not None:
         set_alpha_to_one = schedule.set_alpha_to_one
     return 1.0 if set_alpha_to_one else float(alphas_cumprod(schedule)[0])
 
 
 def predict_z0(x: Latents, eps: Latents, row: Grid) -> Latents:
-    """The predicted z0, clipped where the row says so."""
+    """The predicted z0, clipped to the row's range."""
     return jnp.clip((x - row.noise * eps) / row.signal, -row.clip, row.clip)
 
 
 def ddim_update(z0: Latents, eps: Latents, row: Grid) -> Latents:
-    """x at the row's next rates, all its noise along eps."""
+    """x at the row's next rates, with all its noise along eps."""
     return row.next_signal * z0 + row.next_noise * eps
 
 
-def descend_noisily(
+def ddim_noisy_update(
     z0: Latents, eps: Latents, row: Grid, fresh: Latents, eta: float = 1.0
 ) -> Latents:
-    """x at the row's next rates, with eta of the posterior's spread along `fresh`.
+    """x at the row's next rates, with eta of the posterior's deviation along `fresh`.
 
     Eq. 12 and 16, Song et al. 2021.
     """

@@ -20,19 +20,19 @@ from personax.diffusion.solvers.solver import Solver, draw
 
 @struct.dataclass(kw_only=True)
 class DPMGrid(Grid):
-    """A grid with `ahead`, how far beyond z0 the last two are extrapolated.
+    """A grid with the weight of z0's extrapolation from the last two predictions.
 
-    It is h / (2 h_last) with h the row's step in log(signal / noise), and 0 on
-    first-order rows: the first, without a past, and the last, whose h is infinite.
+    `extrapolation` is h / (2 h_last), with h the row's step in log(signal / noise), and
+    0 on first-order rows: the first row, and the last, whose h is infinite.
     """
 
-    ahead: Float[Array, "*s"]
+    extrapolation: Float[Array, "*s"]
 
     def tail(self, step: int) -> "DPMGrid":
         cut = super().tail(step)
-        ahead = np.array(cut.ahead)
-        ahead[:1] = 0.0
-        return cut.replace(ahead=jnp.asarray(ahead))
+        extrapolation = np.array(cut.extrapolation)
+        extrapolation[:1] = 0.0
+        return cut.replace(extrapolation=jnp.asarray(extrapolation))
 
 
 def dpmpp_2m() -> Solver:
@@ -40,7 +40,7 @@ def dpmpp_2m() -> Solver:
 
     def step(x, last, eps, row, keys):
         z0 = predict_z0(x, eps, row)
-        mixed = z0 + row.ahead * (z0 - last)
+        mixed = z0 + row.extrapolation * (z0 - last)
         kept = row.next_noise / row.noise
         return kept * x + (row.next_signal - kept * row.signal) * mixed, z0
 
@@ -48,11 +48,11 @@ def dpmpp_2m() -> Solver:
 
 
 def dpmpp_2m_sde() -> Solver:
-    """The same for the reverse diffusion, with fresh noise in every step."""
+    """The same solver of the reverse SDE, with fresh noise in every step."""
 
     def step(x, last, eps, row, keys):
         z0 = predict_z0(x, eps, row)
-        mixed = z0 + row.ahead * (z0 - last)
+        mixed = z0 + row.extrapolation * (z0 - last)
         decay = row.signal * row.next_noise / (row.next_signal * row.noise)  # exp(-h)
         fresh = jnp.sqrt(1 - decay**2)
         mean = (
@@ -66,8 +66,8 @@ def dpmpp_2m_sde() -> Solver:
 def dpm_grid(schedule: ScheduleConfig, steps: int) -> DPMGrid:
     """Sigmas at spaced training times, or Karras ones over the whole schedule.
 
-    The network is told whole times: those nearest to the Karras sigmas, or those below
-    them for the cosine schedule, as diffusers has it.
+    The model times are integers: those nearest to the Karras sigmas, or those below
+    them for the cosine schedule, as in diffusers.
     """
     table = sigmas(schedule)
     if schedule.use_karras_sigmas:
@@ -78,17 +78,19 @@ def dpm_grid(schedule: ScheduleConfig, steps: int) -> DPMGrid:
         times = dpm_times(schedule, steps)
         levels = table[times.astype(int)]
     h = -np.diff(np.log(levels))
-    ahead = np.zeros(steps)
-    ahead[1:-1] = h[1:] / h[:-1] / 2
+    extrapolation = np.zeros(steps)
+    extrapolation[1:-1] = h[1:] / h[:-1] / 2
     return DPMGrid(
-        **vars(sigma_grid(times, levels)), ahead=jnp.asarray(ahead, jnp.float32)
+        **vars(sigma_grid(times, levels)),
+        extrapolation=jnp.asarray(extrapolation, jnp.float32),
     )
 
 
 def dpm_times(schedule: ScheduleConfig, steps: int) -> Float[np.ndarray, " s"]:
-    """Times of the steps' starts: the last step's end counts as a time too.
+    """The times at which the steps start.
 
-    So linspace and leading are spaced for one time more than there are steps.
+    The end of the last step counts as a time, so that linspace and leading spacing have
+    steps + 1 times.
     """
     kind = spacing(schedule, "linspace")
     if kind == "trailing":

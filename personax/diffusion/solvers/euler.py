@@ -1,8 +1,8 @@
 """Euler and Euler ancestral over sigmas (Karras et al. 2022; Crowson's k-diffusion).
 
 With y = x / signal and sigma = noise / signal the probability flow is dy/dsigma = eps.
-An Euler step, y + (sigma' - sigma) eps, is DDIM's step in x, and the ancestral one is
-DDIM's with eta = 1: what differs is where the steps lie.
+An Euler step, y + (sigma' - sigma) eps, is DDIM's step in x, and the ancestral step is
+DDIM's with eta = 1: only the grids differ.
 """
 
 import numpy as np
@@ -26,14 +26,14 @@ def euler() -> Solver:
 
 
 def euler_ancestral() -> Solver:
-    """Euler steps below the next sigma, noised back up to it."""
+    """Euler steps to below the next sigma, then noise up to it."""
     return ddim(eta=1.0)._replace(grid=euler_grid)
 
 
 def euler_grid(schedule: ScheduleConfig, steps: int) -> Grid:
-    """Sigmas at the spaced times, or Karras ones from the first to the last of these.
+    """Sigmas at the spaced times, or Karras sigmas between the first and the last.
 
-    Linspace times are not rounded: sigma is interpolated there.
+    Linspace times are not rounded; sigma is interpolated.
     """
     kind = spacing(schedule, "linspace")
     times = spaced(schedule, steps, kind)

@@ -13,13 +13,13 @@ from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod, sigmas
 class Grid:
     """Rows that a sampling scan runs over; a row is a Grid without its leading axis.
 
-    `t` is the time that the network is told; it may lie between training times.
-    `spread` is the standard deviation that a DDPM posterior step has from (signal,
-    noise) to (next_signal, next_noise), Eq. 7 of Ho et al. 2020. Predicted z0 are
-    clipped to [-clip, clip], inf for no clipping.
+    `t` is the network's time, which may lie between training times. `posterior_std` is
+    the standard deviation of a DDPM posterior step from (signal, noise) to
+    (next_signal, next_noise), Eq. 7 of Ho et al. 2020. Predicted z0 are clipped to
+    [-clip, clip], inf for no clipping.
 
-    `start` scales unit noise to the x that diffusers' scheduler begins with: 1, but
-    noise[0] for its sigma schedulers with linspace or trailing times.
+    `start` scales unit noise to the initial x of diffusers' scheduler: 1, but noise[0]
+    for its sigma schedulers with linspace or trailing times.
     """
 
     t: Float[Array, "*s"]
@@ -32,9 +32,9 @@ class Grid:
     start: float = struct.field(pytree_node=False, default=1.0)
 
     def tail(self, step: int) -> "Grid":
-        """The rows from solver step `step` on, as of a solver that begins there.
+        """The rows from solver step `step` on, for a solver that starts there.
 
-        Its x is at the first row's rates, and `start` says nothing about it.
+        x starts at the first row's rates; `start` does not apply.
         """
         return rows_of(self, np.arange(step, self.t.shape[0]))
 
@@ -51,7 +51,7 @@ def time_grid(
     """
     if schedule.use_karras_sigmas:
         raise ValueError(
-            "Karras sigmas lie between training times: use_karras_sigmas needs one of "
+            "Karras sigmas lie between training times; use_karras_sigmas needs one of "
             "euler, euler_ancestral, heun, dpmpp_2m, dpmpp_2m_sde."
         )
     bar = alphas_cumprod(schedule)
@@ -61,7 +61,7 @@ def time_grid(
 
 
 def sigma_grid(times: Float[np.ndarray, " s"], levels: Float[np.ndarray, " s"]) -> Grid:
-    """A grid down the given sigmas (noise / signal) and to zero at its end."""
+    """A grid over descending sigmas (noise / signal), ending at zero."""
     bar = 1 / (1 + np.append(levels, 0.0) ** 2)
     return make_grid(times, bar[:-1], bar[1:])
 
@@ -88,14 +88,14 @@ def make_grid(
 
 
 def clip(schedule: ScheduleConfig, grid: Grid) -> Grid:
-    """The grid, with predicted z0 clipped if the schedule asks for it."""
+    """The grid, with predicted z0 clipped if the schedule has `clip_sample`."""
     if not schedule.clip_sample:
         return grid
     return grid.replace(clip=jnp.full_like(grid.clip, schedule.clip_sample_range))
 
 
 def reverse(grid: Grid) -> Grid:
-    """The grid walked from its end to its start, the network told the same times."""
+    """The grid from its end to its start, with the same network times."""
     back = jax.tree.map(lambda column: column[::-1], grid)
     return back.replace(
         signal=back.next_signal,
@@ -108,21 +108,21 @@ def reverse(grid: Grid) -> Grid:
 
 def rows_of(grid: Grid, rows: Int[np.ndarray, " r"] | slice | int) -> Grid:
     """The grid of these rows, or one row of it."""
-    # In numpy, which compiles nothing for every number of rows.
+    # In numpy, which does not compile for each number of rows.
     return jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[rows]), grid)
 
 
 def steps_of(grid: Grid) -> Int[np.ndarray, " s"]:
-    """For each evaluation of the network the step at whose start x stands there.
+    """For each evaluation of the network, the solver step that starts at its x.
 
-    An `again` row sees x at the end of its step, which is where the next one starts.
+    An `again` row is evaluated at the end of its step, where the next step starts.
     """
     again = np.asarray(getattr(grid, "again", np.zeros(grid.t.shape, bool)))
     return np.cumsum(~again) - 1 + again
 
 
 def spacing(schedule: ScheduleConfig, default: str) -> str:
-    """The schedule's timestep spacing, or the solver's default where it names none."""
+    """The schedule's timestep spacing, or the solver's default."""
     return schedule.timestep_spacing or default
 
 
@@ -133,7 +133,7 @@ def spaced(schedule: ScheduleConfig, steps: int, kind: str) -> Float[np.ndarray,
     """
     count = schedule.num_train_timesteps
     if not 1 <= steps <= count:
-        raise ValueError(f"steps is {steps}; the schedule has 1 to {count} of them.")
+        raise ValueError(f"steps must be in [1, {count}]; it is {steps}.")
     if kind == "linspace":
         return np.linspace(0, count - 1, steps)[::-1]
     if kind == "trailing":
@@ -142,7 +142,7 @@ def spaced(schedule: ScheduleConfig, steps: int, kind: str) -> Float[np.ndarray,
     times += schedule.steps_offset
     if times[0] >= count:
         raise ValueError(
-            f"{steps} leading times with steps_offset={schedule.steps_offset} begin at "
+            f"{steps} leading times with steps_offset={schedule.steps_offset} start at "
             f"{times[0]:.0f}; the last training time is {count - 1}."
         )
     return times
@@ -157,6 +157,6 @@ def karras(highest: float, lowest: float, steps: int) -> Float[np.ndarray, " s"]
 def time_of(
     schedule: ScheduleConfig, levels: Float[np.ndarray, " s"]
 ) -> Float[np.ndarray, " s"]:
-    """The times at which the schedule has these sigmas, interpolated in log sigma."""
+    """The times of these sigmas, interpolated in log sigma."""
     table = np.log(sigmas(schedule))
     return np.interp(np.log(levels), table, np.arange(len(table), dtype=np.float64))

@@ -18,9 +18,9 @@ from personax.diffusion.solvers.solver import Solver
 
 @struct.dataclass(kw_only=True)
 class HeunGrid(Grid):
-    """A grid on whose `again` rows the previous step is taken again from its start.
+    """A grid whose `again` rows repeat the previous step from its start.
 
-    Such a row has the rates of that step; the network sees x at its end.
+    Such a row has the rates of that step; the network is evaluated at its end.
     """
 
     again: Bool[Array, "*s"]
@@ -30,35 +30,33 @@ class HeunGrid(Grid):
 
 
 class HeunState(NamedTuple):
-    """Where the previous row began, and the slope there."""
+    """The x and the slope at the start of the previous row."""
 
     x: Latents
     eps: Latents
 
 
 def heun() -> Solver:
-    """An Euler step, then the same step along the mean slope of its two ends."""
+    """An Euler step, repeated along the mean of the slopes at its two ends."""
     return Solver(heun_grid, lambda x: HeunState(x, jnp.zeros_like(x)), heun_step)
 
 
 def heun_grid(schedule: ScheduleConfig, steps: int) -> HeunGrid:
-    """Euler's grid with every row but the last twice: 2 steps - 1 evaluations."""
+    """Euler's grid, all rows but the last doubled: 2 steps - 1 evaluations."""
     euler = clip(schedule, euler_grid(schedule, steps))
     rows = np.arange(2 * steps - 1)
     columns = jax.tree.map(lambda column: column[rows // 2], euler)
-    model_timestep = euler.t[(rows + 1) // 2]
-    return HeunGrid(
-        **{**vars(columns), "t": model_timestep}, again=jnp.asarray(rows % 2 == 1)
-    )
+    times = euler.t[(rows + 1) // 2]
+    return HeunGrid(**{**vars(columns), "t": times}, again=jnp.asarray(rows % 2 == 1))
 
 
 def heun_step(x: Latents, state: HeunState, eps: Latents, row: HeunGrid, keys):
-    """Eq. 4 and 5 of the paper in one: the slope is halved with the last one's."""
-    seen = row.replace(
+    """Eq. 4 and 5 of the paper; `again` rows average both slopes."""
+    at = row.replace(
         signal=jnp.where(row.again, row.next_signal, row.signal),
         noise=jnp.where(row.again, row.next_noise, row.noise),
     )
-    eps = (x - seen.signal * predict_z0(x, eps, seen)) / seen.noise  # After clipping.
+    eps = (x - at.signal * predict_z0(x, eps, at)) / at.noise  # After clipping.
     slope = jnp.where(row.again, (state.eps + eps) / 2, eps)
     start = jnp.where(row.again, state.x, x)
     z0 = (start - row.noise * slope) / row.signal

@@ -22,10 +22,10 @@ from personax.diffusion.solvers.solver import Solver
 
 @struct.dataclass(kw_only=True)
 class PLMSGrid(Grid):
-    """A grid with the weights of this and the three last predictions, newest first.
+    """A grid with the weights of this and the last three predictions, newest first.
 
-    An `again` row takes the previous step again from its start, the network having
-    seen x at its end, and is not remembered. `in_v`: what is mixed is v, not eps.
+    An `again` row repeats the previous step from its start with the prediction at its
+    end, which is not stored. With `in_v` the predictions are mixed as v, not as eps.
     """
 
     weights: Float[Array, "*s 4"]
@@ -33,51 +33,49 @@ class PLMSGrid(Grid):
     in_v: Bool[Array, "*s"]
 
     def tail(self, step: int) -> "PLMSGrid":
-        """The rows of the steps from `step` on, the first with its Heun-like twin."""
+        """The rows of the steps from `step` on, the first one with its `again` row."""
         once = np.flatnonzero(~np.asarray(self.again))[step:]
-        model_timestep = np.insert(once, 1, once[1:2])
-        again = np.arange(len(model_timestep)) == 1
-        cut = rows_of(self, np.where(again, once[0], model_timestep))
+        rows = np.insert(once, 1, once[1:2])
+        again = np.arange(len(rows)) == 1
+        cut = rows_of(self, np.where(again, once[0], rows))
         return cut.replace(
-            t=rows_of(self, model_timestep).t,
-            weights=rows_of(self, np.arange(len(model_timestep))).weights,
+            t=rows_of(self, rows).t,
+            weights=rows_of(self, np.arange(len(rows))).weights,
             again=jnp.asarray(again),
         )
 
 
 class PLMSState(NamedTuple):
-    """Where the previous row began, and the last three predictions, newest first."""
+    """The x of the previous row, and the last three predictions, newest first."""
 
     x: Latents
     past: tuple[Latents, Latents, Latents]
 
 
 def plms() -> Solver:
-    """A fourth-order multistep solver, begun with one Heun-like step."""
+    """A fourth-order multistep solver whose first step is Heun-like."""
     return Solver(plms_grid, _init, plms_step)
 
 
 def plms_grid(schedule: ScheduleConfig, steps: int) -> PLMSGrid:
-    """DDIM's steps with the second time twice: steps + 1 rows, but 1 for one step."""
+    """DDIM's steps with the second time doubled: steps + 1 rows, or 1 for one step."""
     times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
     stride = schedule.num_train_timesteps // steps
-    model_timestep, again = (
-        np.insert(times, 1, times[1:2]),
-        np.zeros(steps + (steps > 1), bool),
-    )
+    model_times = np.insert(times, 1, times[1:2])
+    again = np.zeros(len(model_times), bool)
     again[1:2] = True
-    starts = np.where(again, model_timestep + stride, model_timestep)
+    starts = np.where(again, model_times + stride, model_times)
     last = final_bar(schedule, set_alpha_to_one=False)
     grid = time_grid(schedule, starts, starts - stride, last)
     fourth = [[55 / 24, -59 / 24, 37 / 24, -9 / 24]]  # Eq. 9, Liu et al. 2022
     warm_up = [[1, 0, 0, 0], [1 / 2, 1 / 2, 0, 0], [3 / 2, -1 / 2, 0, 0]]
     warm_up.append([23 / 12, -16 / 12, 5 / 12, 0])
-    weights = np.array(warm_up + fourth * len(model_timestep))[: len(model_timestep)]
+    weights = np.array(warm_up + fourth * len(model_times))[: len(model_times)]
     return PLMSGrid(
-        **{**vars(grid), "t": jnp.asarray(model_timestep, jnp.float32)},
+        **{**vars(grid), "t": jnp.asarray(model_times, jnp.float32)},
         weights=jnp.asarray(weights, jnp.float32),
         again=jnp.asarray(again),
-        in_v=jnp.full(len(model_timestep), schedule.prediction_type == "v_prediction"),
+        in_v=jnp.full(len(model_times), schedule.prediction_type == "v_prediction"),
     )
 
 
@@ -88,11 +86,11 @@ def _init(x: Latents) -> PLMSState:
 def plms_step(x: Latents, state: PLMSState, eps: Latents, row: PLMSGrid, keys):
     """DDIM's step along the weighted predictions.
 
-    diffusers mixes what the network returns, so a v network's are mixed as v.
+    The predictions of a v network are mixed as v, as in diffusers.
     """
-    seen_signal = jnp.where(row.again, row.next_signal, row.signal)
-    seen_noise = jnp.where(row.again, row.next_noise, row.noise)
-    out = jnp.where(row.in_v, (eps - seen_noise * x) / seen_signal, eps)
+    signal = jnp.where(row.again, row.next_signal, row.signal)
+    noise = jnp.where(row.again, row.next_noise, row.noise)
+    out = jnp.where(row.in_v, (eps - noise * x) / signal, eps)
     mixed = sum(row.weights[j] * each for j, each in enumerate((out, *state.past)))
     start = jnp.where(row.again, state.x, x)
     slope = jnp.where(row.in_v, row.signal * mixed + row.noise * start, mixed)

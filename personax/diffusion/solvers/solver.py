@@ -1,4 +1,4 @@
-"""What a solver is: a grid of steps, and how one step moves x."""
+"""The solver interface: a grid of steps, and one step of x."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ from personax.diffusion.solvers.grid import Grid
 class Solver(NamedTuple):
     """Three pure functions.
 
-    `grid(schedule, steps)` makes the rows, `init(x)` the state before the first, and
-    `step(x, state, eps, row, keys)` returns x and state after `row`, with eps the
-    network's at (x, row.t) and keys the row's own, one per image (or None).
+    `grid(schedule, steps)` returns the rows, `init(x)` the initial state, and
+    `step(x, state, eps, row, keys)` x and the state after `row`, with eps the network's
+    at (x, row.t), and one key per image for this row (or None).
     """
 
     grid: Callable[[ScheduleConfig, int], Grid]
@@ -25,7 +25,7 @@ class Solver(NamedTuple):
 
 
 def stateless(x: Latents) -> tuple[()]:
-    """The state of a solver that remembers nothing."""
+    """The state of a solver without memory."""
     return ()
 
 
@@ -35,5 +35,5 @@ def draw(keys: Key[Array, " b"] | None, x: Latents) -> Latents:
     Raises ValueError without keys.
     """
     if keys is None:
-        raise ValueError("This solver draws noise: give it keys, one per image.")
+        raise ValueError("This solver draws noise; it needs keys, one per image.")
     return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
