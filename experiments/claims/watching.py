@@ -35,9 +35,9 @@ Watch = Callable[[Model, str, Sequence[str], int], Seen]
 def make_watch(base: Base, settings: ConfigDict, images: int) -> Watch:
     """A function that draws `images` pictures of a prompt and watches its words.
 
-    Maps are those of `attention_maps.make_map_spec`, means over steps, sites, heads and a word's
-    tokens. `settings` are an evaluation's `draw`: solver, steps and guidance. Watching
-    raises ValueError for a word that the prompt has not.
+    Maps are means over steps, sites, heads and a word's tokens. `settings` are an
+    evaluation's `draw`: solver, steps and guidance. Watching raises ValueError for a
+    word that the prompt has not.
     """
     spec = base.spec
     shape = spec.latent_shape(*spec.size)
