@@ -1,4 +1,4 @@
-"""What the commands share: how they start, time themselves and refuse bad input."""
+"""Common to all commands: start-up, flags of the base, one-line errors."""
 
 import contextlib
 import os
@@ -34,9 +34,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def start() -> None:
-    """Keep compilations from run to run, and the libraries' chatter off the screen.
+    """Enable the compilation cache and silence library logs.
 
-    JAX_COMPILATION_CACHE_DIR names another folder for them, or, set empty, none.
+    JAX_COMPILATION_CACHE_DIR sets another folder for the cache; empty disables it.
     """
     logging.set_verbosity(logging.WARNING)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -46,16 +46,18 @@ def start() -> None:
 
 
 def define_base_flags() -> None:
-    """The flags that say which base to load; `base_options` reads them."""
+    """Define the flags that `base_options` reads."""
     text = flags.DEFINE_string
     text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
-    text("base_config", None, "Directory or id with a single file's configs.")
-    text("variant", None, "Which weight files of the base, such as fp16.")
-    flags.DEFINE_bool("allow_pickle", False, "Read .bin and .ckpt files, restricted.")
+    text("base_config", None, "Directory or id of the configs for a single file.")
+    text("variant", None, "Variant of the weight files, such as fp16.")
+    flags.DEFINE_bool(
+        "allow_pickle", False, "Read .bin and .ckpt files, with a restricted reader."
+    )
 
 
 def base_options(given: Any) -> dict[str, Any]:
-    """The flags' share of `load_base`'s arguments; `given` are the parsed flags."""
+    """The keyword arguments of `load_base` from parsed flags, without the source."""
     config = {"config": given.base_config} if given.base_config else {}
     return {"variant": given.variant, "allow_pickle": given.allow_pickle, **config}
 
@@ -69,26 +71,26 @@ def refuse_arguments(argv: Sequence[str]) -> None:
 
 
 def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
-    """{NAME: VALUE} of a flag's "NAME=VALUE" texts; ValueError for another form."""
-    out: dict[str, str] = {}
+    """{NAME: VALUE} of a flag's "NAME=VALUE" texts. Raises ValueError."""
+    values: dict[str, str] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        if not (name and value) or name in out:
-            raise ValueError(f"--{flag} {text!r} is not NAME=VALUE with a new NAME.")
-        out[name] = value
-    return out
+        if not (name and value) or name in values:
+            raise ValueError(f"--{flag} {text!r} is not NAME=VALUE with a unique NAME.")
+        values[name] = value
+    return values
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The words of a flag such as "dog,top hat"."""
+    """The parts of a comma-separated flag such as "dog,top hat"."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turns what is wrong with the input into one line on stderr and exit status 2.
+    """Report invalid input in one line on stderr and exit with status 2.
 
-    Only preparation runs inside: an error of the computation keeps its traceback.
+    Wrap preparation alone, so that an error of the computation keeps its traceback.
     """
     with exit_on_failure(), invalid_input():
         yield
@@ -108,9 +110,9 @@ def exit_on_failure() -> Iterator[None]:
 
 
 def config_name(file: str) -> str:
-    """What a run of the config is called: "quickstart" of configs/quickstart.py."""
+    """The default name of a run: "quickstart" of configs/quickstart.py."""
     path = pathlib.Path(file.removeprefix(f"{_YAML}:"))
-    # A run's own config.yaml is called by its folder.
+    # A run's own config.yaml has the name of its folder.
     return path.parent.name if path.name == "config.yaml" else path.stem
 
 
@@ -126,11 +128,11 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
             text = inner.args[0] if isinstance(inner, KeyError) else inner
             raise ValueError(f"The config has no key {text}")
         except ModuleNotFoundError as error:  # configs import each other
-            raise ValueError(f"{error}; start in the folder that holds it.")
+            raise ValueError(f"{error}; run from the folder that contains it.")
 
 
 def _yaml_as_python(argv: Sequence[str]) -> list[str]:
-    """--config FILE.yaml as ml_collections reads it: a Python file with an argument."""
+    """Replace --config FILE.yaml by config_from_yaml.py with the file as argument."""
     out = list(argv)
     for i, argument in enumerate(argv):
         name, _, value = argument.partition("=")

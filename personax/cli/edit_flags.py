@@ -74,9 +74,7 @@ def model_options(given: Any) -> ModelOptions:
         given.base,
         tuple(given.concept),
         dtype=given.dtype,
-        variant=given.variant,
-        allow_pickle=given.allow_pickle,
-        config=given.base_config,
+        **command.base_options(given),
     )
 
 

@@ -61,9 +61,7 @@ def model_options(given: Any) -> ModelOptions:
         command.named_values("model", given.model),
         command.named_values("control", given.control),
         given.dtype,
-        variant=given.variant,
-        allow_pickle=given.allow_pickle,
-        config=given.base_config,
+        **command.base_options(given),
     )
 
 

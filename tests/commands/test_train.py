@@ -287,9 +287,9 @@ def test_two_concepts_of_a_list_cannot_share_a_placeholder(refusal, tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: [", "is no YAML"),
-        ("- 1", "no config of a run"),
-        ("base: x", "no config of"),
+        ("a: [", "is not valid YAML"),
+        ("- 1", "not a run's config"),
+        ("base: x", "not a run's config"),
     ],
 )
 def test_a_yaml_file_that_is_no_config_is_refused(text, sentence, tmp_path):
