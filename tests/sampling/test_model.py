@@ -1,5 +1,6 @@
 """The Python interface: load, bind concepts, sample."""
 
+import os
 import subprocess
 import sys
 
@@ -8,9 +9,8 @@ import pytest
 from PIL import Image
 
 import personax
-from personax import sample
 from personax.methods import Concept
-from tests.in_process import make_call
+from tests.commands.test_commands import run
 from tests.untaught import save_untaught
 
 
@@ -32,7 +32,7 @@ def test_an_unknown_attribute_is_an_attribute_error():
         personax.paint  # noqa: B018
 
 
-def test_three_lines_draw_what_the_command_writes(concept, tmp_path, monkeypatch):
+def test_three_lines_draw_what_the_command_writes(concept, tmp_path):
     model = personax.load("emoji")
     model = model.with_concepts(concept)
     pictures = model.sample(
@@ -46,7 +46,8 @@ def test_three_lines_draw_what_the_command_writes(concept, tmp_path, monkeypatch
     )
     assert pictures.dtype == np.uint8
     assert pictures.shape == (3, 32, 32, 3)
-    make_call(sample, monkeypatch)(
+    done = run(
+        "personax.sample",
         f"--concept={concept}",
         "--prompt=a photo of a <v1> dog",
         "--term=1>0:on the beach",
@@ -56,7 +57,9 @@ def test_three_lines_draw_what_the_command_writes(concept, tmp_path, monkeypatch
         "--num_images=3",
         "--batch=2",
         f"--out={tmp_path}",
+        xla=os.environ["XLA_FLAGS"],  # the devices and compiler options of this process
     )
+    assert done.returncode == 0, done.stderr
     for index, pixels in enumerate(pictures):
         written = np.asarray(Image.open(tmp_path / f"{index:04d}.png"))
         np.testing.assert_array_equal(pixels, written)
