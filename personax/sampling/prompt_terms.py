@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from personax.concepts.bind import Model
-from personax.diffusion.denoiser import Prompt, encode
+from personax.diffusion.denoiser import Prompt
+from personax.diffusion.encode import encode_prompts
 from personax.diffusion.guidance import Term, complete
 from personax.diffusion.guidance_schedule import Schedule, weight_values
 from personax.diffusion.solvers import Grid
@@ -98,7 +98,4 @@ def to_prompt(model: Model, prompt: str, *, marked: bool = True) -> Prompt:
     if marked and model.concepts:
         handles = [concept.handle for concept in model.concepts]
         mask = jnp.asarray(concept_mask(model.tokenizer, [prompt], handles))
-    return _encode(model.denoiser, ids, mask)
-
-
-_encode = jax.jit(encode)  # one program for all prompts
+    return encode_prompts(model.denoiser, ids, mask)

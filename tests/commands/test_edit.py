@@ -132,7 +132,7 @@ for arguments in json.loads(sys.argv[1]):
 
 REFUSALS = [
     ([], "Nothing to edit"),
-    ([f"--edit={DOG}", "--kind=replace", "--edit=a dog"], "refine it instead"),
+    ([f"--edit={DOG}", "--kind=replace", "--edit=a dog"], "use refine instead"),
     ([f"--edit={DOG}", "--reweight=lion=2"], "'lion' of --reweight is not in"),
     ([f"--edit={DOG}", "--reweight=dog"], "WORD=FACTOR"),
     ([f"--edit={DOG}", "--reweight=dog=much"], "WORD=FACTOR"),

@@ -288,8 +288,8 @@ def test_two_concepts_of_a_list_cannot_share_a_placeholder(refusal, tmp_path):
     ("text", "sentence"),
     [
         ("a: [", "is not valid YAML"),
-        ("- 1", "not a run's config"),
-        ("base: x", "not a run's config"),
+        ("- 1", "not the config of a run"),
+        ("base: x", "not the config of a run"),
     ],
 )
 def test_a_yaml_file_that_is_no_config_is_refused(text, sentence, tmp_path):

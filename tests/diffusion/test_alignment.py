@@ -30,10 +30,10 @@ N = 32
 @pytest.fixture(scope="module")
 def tokenizer(emoji):
     """The embedded base's, with words of one, two and three tokens."""
-    found = emoji.tokenizer
+    tokenizer = emoji.tokenizer
     for word, vectors in (("<one>", 1), ("<two>", 2), ("<three>", 3)):
-        found = add_placeholder(found, word, vectors=vectors)
-    return found
+        tokenizer = add_placeholder(tokenizer, word, vectors=vectors)
+    return tokenizer
 
 
 def test_the_same_prompt_is_the_identity(tokenizer):
@@ -103,7 +103,7 @@ def test_prompts_longer_than_the_encoder_reads_are_cut(tokenizer):
 
 
 def test_other_word_counts_are_refused(tokenizer):
-    with pytest.raises(ValueError, match=r"5 words and .* 6: refine"):
+    with pytest.raises(ValueError, match=r"has 5 and .* 6; use refine"):
         replace(tokenizer, CAT, "a red dog on the beach")
 
 

@@ -1,4 +1,4 @@
-"""Attention maps of a sampling: what is averaged, and what a word's strength is."""
+"""Attention maps of a sampling run: the averages, and the strength of a word."""
 
 import jax
 import jax.numpy as jnp
@@ -30,37 +30,45 @@ def shape(model):
     return model.denoiser.spec.latent_shape(32, 32)
 
 
-def drawn(model, shape, look, steps=3):
+def sampled(model, shape, spec, steps=3):
+    """(latents, maps, grid) of two pictures."""
     solver = SOLVERS["ddim"]
     terms = prompt_terms.to_terms({"base": model}, [TermSpec(PROMPT, 3.0)])
     grid = solver.grid(model.denoiser.spec.schedule, steps)
-    found = draw_latents(
+    out = draw_latents(
         *(solver, shape, {"base": model.denoiser}, terms, grid, KEY, jnp.arange(2)),
-        attention=look,
+        attention=spec,
     )
-    return (*found, grid) if look else found.latents
+    return (*out, grid)
 
 
 @pytest.fixture(scope="module")
-def seen(model, shape):
-    return drawn(model, shape, attention_maps.make_map_spec(model.denoiser, shape))
+def default(model, shape):
+    """(latents, maps) with the default spec."""
+    spec = attention_maps.make_map_spec(model.denoiser, shape)
+    return sampled(model, shape, spec)[:2]
 
 
-def test_looking_does_not_change_the_picture(model, shape, seen):
-    # Another program for the same sums.
-    np.testing.assert_allclose(drawn(model, shape, None), seen[0], atol=1e-4)
+@pytest.fixture(scope="module")
+def maps(default):
+    return default[1]
 
 
-def test_a_map_is_a_mean_of_probabilities(seen):
-    maps = seen[1]
+def test_capturing_maps_does_not_change_the_picture(model, shape, default):
+    # Two programs with sums in different orders.
+    latents = sampled(model, shape, None)[0]
+    np.testing.assert_allclose(latents, default[0], atol=1e-4)
+
+
+def test_a_map_is_a_mean_of_probabilities(maps):
     assert maps.shape == (2, 2, 8, 8, 32)
     np.testing.assert_allclose(maps.sum(-1), 1, atol=1e-5)
     assert (maps >= 0).all()
 
 
 def test_the_first_step_alone_is_the_map_of_its_own_forward_pass(model, shape):
-    look = attention_maps.make_map_spec(model.denoiser, shape, steps=(0.0, 0.34))
-    _, maps, grid = drawn(model, shape, look)
+    spec = attention_maps.make_map_spec(model.denoiser, shape, steps=(0.0, 0.34))
+    _, maps, grid = sampled(model, shape, spec)
     x = grid.start * start_noise(jax.random.fold_in(KEY, 0), jnp.arange(2), shape)
     prompt = prompt_terms.to_prompt(model, PROMPT)
     prompt = prompt._replace(text=jnp.repeat(prompt.text, 2, axis=0))
@@ -72,35 +80,34 @@ def test_the_first_step_alone_is_the_map_of_its_own_forward_pass(model, shape):
         if probs.shape[2] == 64 and not site.startswith("mid")
     ]
     assert len(chosen) == 3
-    want = np.mean(chosen, axis=0).reshape(2, 8, 8, -1)
-    np.testing.assert_allclose(maps[1], want, atol=1e-5)
+    expected = np.mean(chosen, axis=0).reshape(2, 8, 8, -1)
+    np.testing.assert_allclose(maps[1], expected, atol=1e-5)
 
 
-def test_a_words_map_is_its_tokens_mean(model, seen):
+def test_a_words_map_is_its_tokens_mean(model, maps):
     at = positions(model.tokenizer, PROMPT, "top hat")
     assert len(at) == 2
-    found = attention_maps.of_word(seen[1][1], at)
-    np.testing.assert_allclose(found, seen[1][1][..., list(at)].mean(-1))
+    own = attention_maps.of_word(maps[1], at)
+    np.testing.assert_allclose(own, maps[1][..., list(at)].mean(-1))
 
 
-def test_the_dog_is_looked_for_below_the_hat(model, seen):
+def test_the_dog_s_map_is_below_the_hat_s(model, maps):
     rows = np.arange(8)[None, :, None]
 
     def height(word):
-        own = np.asarray(
-            attention_maps.of_word(seen[1][1], positions(model.tokenizer, PROMPT, word))
-        )
+        at = positions(model.tokenizer, PROMPT, word)
+        own = np.asarray(attention_maps.of_word(maps[1], at))
         return (own * rows).sum((1, 2)) / own.sum((1, 2))
 
     assert (height("dog") > height("hat")).all()
 
 
-def test_a_side_or_place_that_is_not_there_is_refused(model, shape):
-    with pytest.raises(ValueError, match=r"side 16: 4, 8\."):
+def test_an_unknown_side_or_place_is_an_error(model, shape):
+    with pytest.raises(ValueError, match=r"side 16; expected one of 4, 8\."):
         attention_maps.make_map_spec(model.denoiser, shape, side=16)
     with pytest.raises(ValueError, match="down, mid, up"):
         attention_maps.make_map_spec(model.denoiser, shape, places=("left",))
-    with pytest.raises(ValueError, match="no range of shares"):
+    with pytest.raises(ValueError, match="two shares in"):
         attention_maps.make_map_spec(model.denoiser, shape, steps=(0.5, 0.5))
     assert attention_maps.make_map_spec(model.denoiser, shape, side=4).side == (4, 4)
 

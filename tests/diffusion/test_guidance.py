@@ -131,7 +131,7 @@ def test_terms_of_one_model_share_one_call(setting, monkeypatch):
 
 def test_an_unknown_model_and_an_empty_list_are_refused(setting):
     denoisers, (null, _, _), _, _ = setting
-    with pytest.raises(KeyError, match="there are: base"):
+    with pytest.raises(KeyError, match="expected one of base"):
         guide(denoisers, [Term(null, jnp.float32(1.0), "fase")])
     with pytest.raises(ValueError, match="at least one"):
         guide(denoisers, [])

@@ -35,8 +35,8 @@ def grid(tiny_spec):
 
 
 def terms(prompts, *chosen):
-    wanted = [Term(prompts[k], jnp.float32(2.0)) for k in chosen]
-    return tuple(complete(wanted, prompts[0]))
+    conditional = [Term(prompts[k], jnp.float32(2.0)) for k in chosen]
+    return tuple(complete(conditional, prompts[0]))
 
 
 def follow(cross=1.0, within=1.0, scale=1.0):
@@ -145,7 +145,7 @@ def test_each_term_borrows_from_the_sources_same_term(tiny, prompts):
 
 
 def test_a_pair_is_infusion_with_a_trajectory_of_its_own(tiny, prompts):
-    """On one latent it is what a denoiser with a reference says."""
+    """On one latent it predicts what a denoiser with a reference predicts."""
     other = jax.tree.map(lambda leaf: 0.9 * leaf, tiny.params)
     custom = tiny.replace(params=other, controls=(Borrow(source=FROZEN),))
     marked = prompts[1]._replace(concept_mask=jnp.ones((1, 1, N), bool))
@@ -206,13 +206,13 @@ def test_solvers_that_draw_draw_the_same_for_all(tiny, prompts, tiny_spec, monke
 
 
 def blend(threshold=0.3, start=0, words=(2,), subtract=()):
-    def marks(tokens):
+    def mask(tokens):
         return jnp.zeros((2, 2, N)).at[:, 1, jnp.array(tokens, int)].set(1)
 
     return Blend(
-        marks(words),
+        mask(words),
         jnp.full(2, threshold),
-        marks(subtract),
+        mask(subtract),
         jnp.float32(0.3),
         jnp.int32(start),
     )
@@ -233,7 +233,7 @@ def test_a_blend_everywhere_or_after_the_last_step_changes_nothing(tiny, grid, p
 
 
 def maps(spot, other=None):
-    """Cross-attention of 4x4 places: the word's tokens look at one place each."""
+    """Cross-attention of 4x4 places: each of the word's tokens attends to one place."""
     probs = np.full((1, 2, 16, N), 1e-3, np.float32)
     probs[:, :, spot, 2] = 1
     if other is not None:
@@ -246,9 +246,9 @@ def maps(spot, other=None):
 def test_the_mask_is_both_words_places_and_their_neighbours():
     post, carry = p2p.make_post(blend(), (4, 4), 1)
     x = jnp.stack([jnp.zeros((8, 8, 1)), jnp.ones((8, 8, 1))])
-    seen = {0: maps(0), 1: maps(15)}  # the source's corner, the edit's corner
+    captured = {0: maps(0), 1: maps(15)}  # the source's corner, the edit's corner
     post = jax.jit(post)
-    out, carry = post(jnp.array(0), x, seen, carry)
+    out, carry = post(jnp.array(0), x, captured, carry)
     expected = np.zeros((8, 8))
     expected[:4, :4] = expected[4:, 4:] = 1  # 2x2 places of 4x4, on 8x8 latents
     np.testing.assert_array_equal(out[1, ..., 0], expected)
@@ -296,9 +296,9 @@ def test_resolutions_are_shares_of_the_side_down_to_what_there_is(emoji):
 def test_pairs_that_do_not_match_are_refused(tiny, prompts):
     models = {"base": tiny}
     source = Stream(terms(prompts, 1))
-    with pytest.raises(ValueError, match="2 terms; an edit has 3"):
+    with pytest.raises(ValueError, match="2 terms; a stream has 3"):
         paired.pair(models, [source, Stream(terms(prompts, 2, 3), (None,) * 3)])
-    with pytest.raises(ValueError, match="follows none"):
+    with pytest.raises(ValueError, match="must be empty"):
         paired.pair(models, [Stream(terms(prompts, 1), (None, follow()))])
-    with pytest.raises(KeyError, match="there are: v"):
+    with pytest.raises(KeyError, match="expected one of v"):
         paired.pair({"v": tiny}, [source])
