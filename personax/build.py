@@ -1,4 +1,4 @@
-"""The command that prepares a data set: `python -m personax.build ffhq --from DIR`."""
+"""Prepare a data set: `python -m personax.build ffhq --from DIR`."""
 
 import pathlib
 import tempfile
@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from personax.cli import command
+from personax.core.stopwatch import Stopwatch
 
 FLAGS = flags.FLAGS
 NAMES = ("ffhq", "afhqv2")
@@ -16,31 +17,34 @@ NAMES = ("ffhq", "afhqv2")
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
     flags.DEFINE_string("from", None, "The downloaded folder or zip.")
-    flags.DEFINE_string("data_dir", None, "Where to; default: ~/tensorflow_datasets.")
+    flags.DEFINE_string("data_dir", None, "Default: ~/tensorflow_datasets.")
     flags.mark_flag_as_required("from")
 
 
 def main(argv: Sequence[str]) -> None:
-    watch = command.Stopwatch()
+    watch = Stopwatch()
     with watch("build"), command.exit_on_user_error():
         if len(argv) != 2:
-            raise ValueError(f"Name one data set of {', '.join(NAMES)}.")
+            raise ValueError(f"Give one data set: {' or '.join(NAMES)}.")
         builder = build(argv[1], FLAGS["from"].value, FLAGS.data_dir)
     for name, split in builder.info.splits.items():
         print(f"{name}: {split.num_examples} pictures")
-    where = f" --config.stream.data_dir {FLAGS.data_dir}" if FLAGS.data_dir else ""
-    print(f"{builder.data_path}; --config.stream.source tfds:{argv[1]}{where}")
+    option = f" --config.stream.data_dir {FLAGS.data_dir}" if FLAGS.data_dir else ""
+    print(f"{builder.data_path}; --config.stream.source tfds:{argv[1]}{option}")
     print(watch)
 
 
 def build(name: str, source: str, data_dir: str | None = None) -> Any:
-    """The prepared builder of "ffhq" or "afhqv2", from a folder or a zip, in place.
+    """The prepared TFDS builder of "ffhq" or "afhqv2", from a folder or a zip.
 
-    Pictures are kept as they are, in array_record; TensorFlow is not needed. Raises
-    ValueError or FileNotFoundError in one sentence.
+    The files of the pictures are copied unchanged into array_record, without
+    TensorFlow. Raises ValueError for an unknown data set or a missing dependency,
+    FileNotFoundError for a missing source.
     """
     if name not in NAMES:
-        raise ValueError(f"There is no builder {name!r}; there are {', '.join(NAMES)}.")
+        raise ValueError(
+            f"Unknown data set {name!r}; expected one of {', '.join(NAMES)}."
+        )
     path = pathlib.Path(source).expanduser().absolute()
     if not path.exists():
         raise FileNotFoundError(f"There is no folder or zip {source}.")
@@ -59,7 +63,7 @@ def build(name: str, source: str, data_dir: str | None = None) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         manual = path
         if path.is_file():
-            # A manual_dir is a folder; the builder takes a zip that is alone in one.
+            # manual_dir must be a folder; the builders read the only zip in it.
             manual = pathlib.Path(folder)
             (manual / f"{path.stem}.zip").symlink_to(path)
         builder.download_and_prepare(

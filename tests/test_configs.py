@@ -1,4 +1,4 @@
-"""Every config builds, is checked, and its step traces; each stands in the table."""
+"""Every config is valid, its step traces, and it is listed in the table."""
 
 import importlib
 import json
@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs import common
+from personax.core.config import plain
 from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
+from personax.training.config import TrainConfig, train_config
 from personax.training.setup import prepare
 from personax.training.state import create
 from personax.training.step import make_step
@@ -22,7 +25,7 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in SHA
 
 @pytest.fixture
 def build(tmp_path):
-    """A config by name, on the embedded base whatever it was written for."""
+    """A config by name, with the embedded base as its base."""
 
     def build(name):
         config = importlib.import_module(f"configs.{name}").get_config()
@@ -41,9 +44,9 @@ def build(tmp_path):
             config.concepts_list = str(path)
         config.corpus = config.corpus and "world:64"
         if config.stream.source.startswith(("tfds:", "cache:")):
-            config.stream.source = "scenes:64"  # what is no download
+            config.stream.source = "scenes:64"  # needs no download
         if config.method == "concept_centric":
-            config.method_args.null_norm = "token_mean"  # the other one draws first
+            config.method_args.null_norm = "token_mean"  # the other norm samples first
         config.mesh.shape.data = 1
         config.mesh.shape.fsdp = jax.device_count()
         rows = config.batch * (2 if config.prior.source else 1)
@@ -54,7 +57,7 @@ def build(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_accepted_and_its_step_traces(name, build):
+def test_a_config_is_valid_and_its_step_traces(name, build):
     config = build(name)
     run = prepare(config)
     rows = config.batch * config.accumulate * (2 if config.prior.source else 1)
@@ -80,12 +83,26 @@ def test_it_is_accepted_and_its_step_traces(name, build):
     assert "loss" in metrics
 
 
+@pytest.mark.quick
+def test_the_defaults_of_common_are_those_of_the_dataclasses():
+    values = common.get_config().to_dict()
+    assert plain(TrainConfig()) == values
+    assert train_config(values) == TrainConfig()
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("name", NAMES)
-def test_it_stands_in_the_table(name):
+def test_a_config_is_recorded_as_its_file_spells_it(name):
+    values = importlib.import_module(f"configs.{name}").get_config().to_dict()
+    assert plain(train_config(values)) == values
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_listed_in_the_table(name):
     assert f"`{name}`" in (FOLDER / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_docstring_gives_the_command(name):
+def test_the_docstring_gives_the_command(name):
     module = importlib.import_module(f"configs.{name}")
     assert f"--config configs/{name}.py" in module.__doc__

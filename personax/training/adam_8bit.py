@@ -1,4 +1,4 @@
-"""Adam whose moments take a byte a number (Dettmers et al. 2022)."""
+"""Adam with moments of 8 bits (Dettmers et al. 2022)."""
 
 from typing import Any, NamedTuple
 
@@ -9,15 +9,15 @@ from jaxtyping import Array, Float, Int, Int8, UInt8
 
 from personax.core.typing import Key
 
-# Leaves with fewer numbers stay as they are: they are little memory and mostly biases.
+# Smaller leaves, mostly biases, keep moments in float32.
 LEAST = 4096
-_POWER = 4  # codes are further apart the larger they are
+_POWER = 4  # of the codes, which are spaced wider the larger they are
 
 
 class Moment(NamedTuple):
-    """The moments of all leaves: codes in the leaves' own shapes, a scale per row.
+    """The moments of all leaves: codes in the leaves' shapes, and a scale per row.
 
-    A leaf that is not coded has its float32 numbers as codes, and a scale of 0.
+    A small leaf has its float32 moments as codes, and a scale of 0.
     """
 
     codes: Any
@@ -33,15 +33,15 @@ class Adam8bitState(NamedTuple):
 def scale_by_adam_8bit(
     b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, *, least: int = LEAST
 ) -> optax.GradientTransformation:
-    """Adam's direction, with moments in 8 bits between the steps.
+    """`optax.scale_by_adam` with moments in 8 bits between steps.
 
-    Of Dettmers et al. 2022 it has that each block has its own scale and that codes are
-    not equally far apart. Unlike them: a block is a row, the last axis, so that codes
-    are sharded as their parameter is; a code c of at most C stands for (c/C)^4 of the
-    row's largest, which needs no table; and rounding is by chance, up as often as the
-    number is nearer there, from the step's number. Rounded to the nearest, a second
-    moment would never fall: in one step it loses a thousandth, and codes are further
-    apart than that.
+    As in Dettmers et al. 2022, each block has its own scale, and codes are spaced
+    non-uniformly. Unlike there, a block is a row (the last axis), so that codes are
+    sharded like their parameter; a code c of at most C stands for (c/C)^4 of the row's
+    maximum, which needs no table; and rounding is stochastic, with keys from the number
+    of the step. Rounded to the nearest code, a second moment would never decrease: it
+    decays by a thousandth per step, and the spacing of codes is wider than that.
+    `least` is the size from which leaves are coded.
     """
 
     def init(params: Any) -> Adam8bitState:
@@ -63,8 +63,8 @@ def scale_by_adam_8bit(
             g = g.astype(jnp.float32)
             mu = b1 * decode(mc, ms) + (1 - b1) * g
             nu = b2 * decode(nc, ns) + (1 - b2) * jnp.square(g)
-            ahead = mu / (1 - b1**count), nu / (1 - b2**count)
-            updates.append(ahead[0] / (jnp.sqrt(ahead[1]) + eps))
+            unbiased = mu / (1 - b1**count), nu / (1 - b2**count)
+            updates.append(unbiased[0] / (jnp.sqrt(unbiased[1]) + eps))
             own = jax.random.split(jax.random.fold_in(key, i))
             mus.append(_encode(mu, own[0], least, signed=True))
             nus.append(_encode(nu, own[1], least, signed=False))
@@ -80,9 +80,10 @@ Codes = Int8[Array, "..."] | UInt8[Array, "..."] | Float[Array, "..."]
 def encode(
     x: Float[Array, "... r"], key: Key | None, *, signed: bool
 ) -> tuple[Codes, Float[Array, "... 1"]]:
-    """(codes, the largest magnitude of each row); without a key to the nearest below.
+    """(codes, the maximum magnitude of each row).
 
-    With one, the mean of what the codes stand for is x.
+    With a key rounding is stochastic, and the expected decoded value is x; without one
+    it is down, in magnitude.
     """
     most = 127 if signed else 255
     scale = jnp.abs(x).max(axis=-1, keepdims=True)
@@ -99,7 +100,7 @@ def encode(
 
 
 def decode(codes: Codes, scale: Float[Array, "..."]) -> Float[Array, "..."]:
-    """What the codes stand for."""
+    """The values of codes."""
     if jnp.issubdtype(codes.dtype, jnp.floating):
         return codes
     most = 127 if codes.dtype == jnp.int8 else 255

@@ -1,7 +1,7 @@
 """The training loop: steps, hooks between them, and metrics fetched in batches."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,7 +10,6 @@ from personax.core.errors import RunFailedError
 from personax.core.progress import Progress
 from personax.core.typing import Metrics
 from personax.methods.losses import Batch
-from personax.training.batches import Source
 from personax.training.state import TrainState
 
 
@@ -34,13 +33,20 @@ class Hook(NamedTuple):
     run: Callable[[int, TrainState], None]
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """Anything that gives the batch of a step, such as a `Source`."""
+
+    def batch(self, step: int) -> Batch: ...
+
+
 Records = Sequence[tuple[int, Mapping[str, Any]]]  # (completed steps, its metrics)
 
 
 def fit(
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     state: TrainState,
-    source: Source,
+    source: Batches,
     hooks: Sequence[Hook] = (),
     *,
     steps: int,

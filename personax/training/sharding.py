@@ -1,4 +1,4 @@
-"""Where arrays lie: a ("data", "fsdp") mesh, and rules from paths to shardings."""
+"""The ("data", "fsdp") mesh, and shardings of parameters by rules on their paths."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -22,17 +22,16 @@ REPLICATE: Rules = ((".*", "replicate"),)
 def make_mesh(
     data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """All devices as `data` times `fsdp`; -1 takes what the other axis leaves.
+    """A mesh of all devices as `data` times `fsdp`; -1 takes what the other leaves.
 
-    Of two, "fsdp" takes the devices of a TPU slice and "data" the slices. The batch is
-    split over both axes, parameters that a rule shards over "fsdp" alone. Of several
-    slices each holds whole rows of "data". Raises ValueError where the devices do not
-    come out even.
+    With two -1, "fsdp" takes the devices of a TPU slice and "data" the slices. Batches
+    are split over both axes, sharded parameters over "fsdp" alone. A row of "data" does
+    not cross slices. Raises ValueError for a shape that does not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     slices = 1
-    # GPUs may have such a number, of their host: between those parameters may travel.
+    # On GPUs the index is that of the host, which parameters may cross.
     if devices[0].platform != "gpu":
         slices = len({getattr(device, "slice_index", 0) for device in devices})
     shape = [slices if data == fsdp == -1 else data, fsdp]
@@ -46,11 +45,11 @@ def make_mesh(
     names, types = ("data", "fsdp"), (AxisType.Auto,) * 2
     if slices == 1:
         return jax.make_mesh(shape, names, axis_types=types, devices=devices)
-    # Between TPU slices the way is long: only a batch is split over them.
+    # The network between TPU slices is slow: only batches are split over them.
     if shape[0] % slices:
         raise ValueError(
             f"A mesh of data={shape[0]}, fsdp={fsdp} does not fit {slices} slices: "
-            "data must divide by them."
+            "data must be a multiple of them."
         )
     inside = (shape[0] // slices, shape[1])
     return Mesh(
@@ -61,20 +60,20 @@ def make_mesh(
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis over every device."""
+    """The sharding of batches: the first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """The replicated sharding: a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """The tree on the devices of one sharding or of a tree of them.
+    """The tree with one sharding, or with a tree of them.
 
-    Of several processes each must hold the whole tree, and gives its devices their
-    part; of arrays that lie on all devices already, the devices exchange it.
+    Each process must hold the whole tree, of which its devices get their part; arrays
+    that are already distributed are resharded.
     """
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
@@ -84,7 +83,7 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """The tree as whole numpy arrays, in every process; all must ask."""
+    """The tree as whole numpy arrays on every process; all processes must call it."""
     return jax.tree.map(_fetch, tree)
 
 
@@ -93,30 +92,32 @@ def by_rules(
 ) -> Callable[[str, tuple[int, ...]], NamedSharding]:
     """`(path, shape) -> sharding` by the first rule that matches the whole path.
 
-    "shard" splits the largest axis that divides by the mesh's "fsdp"; a leaf without
-    one stays whole. Raises ValueError for an unknown rule, and for a path that no rule
-    matches.
+    "shard" splits the largest axis that is divisible by the mesh's "fsdp"; a leaf
+    without one is replicated. Raises ValueError for an unknown rule, and for a path
+    that no rule matches.
     """
-    for _, what in rules:
-        if what not in ("replicate", "shard"):
-            raise ValueError(f"A sharding rule says {what!r}: replicate or shard.")
+    for _, rule in rules:
+        if rule not in ("replicate", "shard"):
+            raise ValueError(
+                f"Unknown sharding rule {rule!r}; expected replicate or shard."
+            )
     size = mesh.shape["fsdp"]
 
     def sharding(path: str, shape: tuple[int, ...]) -> NamedSharding:
-        what = next((w for regex, w in rules if re.fullmatch(regex, path)), None)
-        if what is None:
+        rule = next((r for regex, r in rules if re.fullmatch(regex, path)), None)
+        if rule is None:
             raise ValueError(f"No sharding rule matches {path}; end them with '.*'.")
-        even = [axis for axis, n in enumerate(shape) if n % size == 0 and n >= size]
-        if what == "replicate" or not even:
+        axes = [axis for axis, n in enumerate(shape) if n % size == 0 and n >= size]
+        if rule == "replicate" or not axes:
             return everywhere(mesh)
-        largest = max(even, key=lambda axis: shape[axis])
+        largest = max(axes, key=lambda axis: shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
 
     return sharding
 
 
 def check_rules(rules: Rules, paths: Iterable[str]) -> None:
-    """ValueError for a rule that no path matches: a mistyped one would do nothing."""
+    """Raise ValueError for a rule that matches no path, such as a mistyped one."""
     paths = list(paths)
     for regex, _ in rules:
         if not any(re.fullmatch(regex, path) for path in paths):
@@ -127,7 +128,7 @@ def check_rules(rules: Rules, paths: Iterable[str]) -> None:
 
 
 def of_tree(tree: Any, mesh: Mesh, rules: Rules) -> Any:
-    """The sharding of every leaf; of theta the paths are "weights/unet/…"."""
+    """The sharding of every leaf; the paths of theta are "weights/unet/…"."""
     sharding = by_rules(mesh, rules)
     return jax.tree.map_with_path(
         lambda path, leaf: sharding(_path(path), leaf.shape), tree
@@ -135,21 +136,22 @@ def of_tree(tree: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def paths_of(tree: Any) -> list[str]:
-    """The paths that rules speak of, "unet/conv_in/kernel"."""
+    """The paths that rules match, such as "unet/conv_in/kernel"."""
     return [_path(path) for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def of_state(
     state: TrainState, tx: optax.GradientTransformation, mesh: Mesh, rules: Rules
 ) -> TrainState:
-    """The state's shardings: moments and averages lie as their parameters do.
+    """The shardings of a state: moments and averages have those of their parameters.
 
-    A moment of another shape, a row's scale or a factor, is small, and whole on each.
+    A moment of another shape, such as a row's scale or a factor, is small, and
+    replicated.
     """
     theta, whole = of_tree(state.theta, mesh, rules), everywhere(mesh)
     opt = optax.tree_map_params(
         tx,
-        lambda own, lies, leaf: lies if own.shape == leaf.shape else whole,
+        lambda moment, own, leaf: own if moment.shape == leaf.shape else whole,
         state.opt,
         theta,
         state.theta,

@@ -1,4 +1,4 @@
-"""Real processes that are killed: the run goes on as if nothing had been."""
+"""Real processes that are killed or stopped, and resume bitwise."""
 
 import functools
 import os
@@ -30,7 +30,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts the command in a work directory; its output goes to files beside it."""
+    """Start the command with a work directory; its output goes to files beside it."""
     cache = tmp_path_factory.mktemp("xla")
     environment = {
         **os.environ,
@@ -59,10 +59,10 @@ def start(tmp_path_factory):
 
 
 def finish(process, workdir):
-    """(status, stdout, stderr) of a process that is left to end."""
+    """(status, stdout, stderr) once the process has ended."""
     status = process.wait(timeout=300)
-    said = [workdir.with_suffix(ending).read_text() for ending in (".out", ".err")]
-    return status, *said
+    output = [workdir.with_suffix(ending).read_text() for ending in (".out", ".err")]
+    return status, *output
 
 
 def complete(start, workdir, *arguments):
@@ -72,10 +72,10 @@ def complete(start, workdir, *arguments):
 
 
 def stop_when(process, due, number=signal.SIGKILL):
-    """Sends the signal as soon as `due()`; the process must not have ended before."""
+    """Send the signal as soon as `due()`, which must be before the process ends."""
     limit = time.monotonic() + 300
     while not due():
-        assert process.poll() is None, "it ended before it was due to be killed"
+        assert process.poll() is None, "the process ended before the signal"
         assert time.monotonic() < limit
         time.sleep(0.001)
     process.send_signal(number)
@@ -87,13 +87,13 @@ def lines(workdir):
 
 
 def saved(workdir):
-    """The names in the checkpoints' folder, unfinished ones too."""
+    """The names in the folder of checkpoints, with unfinished ones."""
     folder = workdir / "checkpoints"
     return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
 def assert_same(workdir, other, steps=STEPS):
-    """Every number that was logged, and every one that was trained."""
+    """Compare the metrics and the trained theta, bitwise."""
     logged = read_metrics(workdir)
     assert [line["step"] for line in logged if "loss" in line] == [*range(1, steps + 1)]
     assert logged == read_metrics(other)
@@ -108,7 +108,7 @@ def assert_same(workdir, other, steps=STEPS):
 
 @pytest.fixture(scope="module")
 def whole(start, tmp_path_factory):
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     complete(start, workdir)
     return workdir
@@ -143,9 +143,7 @@ KILLS = [
 ]
 
 
-def test_a_run_that_is_killed_at_any_moment_ends_bitwise_the_same(
-    start, whole, tmp_path
-):
+def test_a_run_that_is_killed_at_any_moment_resumes_bitwise(start, whole, tmp_path):
     workdir = tmp_path / "run"
     for due in KILLS:
         before = saved(workdir)
@@ -158,7 +156,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_bitwise_the_same(
         sheet.load()
 
 
-def test_so_does_one_with_everything_that_draws_or_averages(start, tmp_path):
+def test_a_killed_run_with_augmentation_and_priors_resumes_bitwise(start, tmp_path):
     everything = [
         "--config.validation.every=0",
         "--config.data.augment=huggingface",
@@ -169,7 +167,7 @@ def test_so_does_one_with_everything_that_draws_or_averages(start, tmp_path):
         "--config.ema_decay=0.9",
         "--config.accumulate=2",
     ]
-    # Pieces of a step are a loop, which runs ten times as long less optimised.
+    # Microbatches are a loop, which is ten times slower with fewer optimisations.
     start = functools.partial(start, xla="")
     other = tmp_path / "other"
     complete(start, other, *everything)
@@ -181,7 +179,7 @@ def test_so_does_one_with_everything_that_draws_or_averages(start, tmp_path):
     assert_same(workdir, other)
 
 
-def test_sigterm_saves_and_says_at_which_step(start, whole, tmp_path):
+def test_sigterm_saves_a_checkpoint_and_prints_its_step(start, whole, tmp_path):
     workdir = tmp_path / "run"
     process = start(workdir)
     stop_when(process, lambda: lines(workdir) >= 4, signal.SIGTERM)
@@ -194,7 +192,7 @@ def test_sigterm_saves_and_says_at_which_step(start, whole, tmp_path):
     assert_same(workdir, whole)
 
 
-def test_a_finished_run_says_so_and_trains_nothing(start, whole):
+def test_a_finished_run_is_not_trained_again(start, whole):
     before = {path: path.stat().st_mtime_ns for path in whole.glob("*/*")}
     out = complete(start, whole)
     assert f"is finished after {STEPS} steps" in out
@@ -202,20 +200,20 @@ def test_a_finished_run_says_so_and_trains_nothing(start, whole):
     assert before == {path: path.stat().st_mtime_ns for path in whole.glob("*/*")}
 
 
-def test_another_config_is_refused_and_nothing_is_lost(start, whole):
+def test_another_config_is_an_error_and_changes_nothing(start, whole):
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     process = start(whole, "--config.optimizer.learning_rate=1e-3")
     status, _, err = finish(process, whole)
     assert status == 2
-    (sentence,) = [line for line in err.splitlines() if line.startswith("personax:")]
-    assert "optimizer.learning_rate was 0.0004 and is 0.001" in sentence
+    (line,) = [line for line in err.splitlines() if line.startswith("personax:")]
+    assert "optimizer.learning_rate was 0.0004 and is 0.001" in line
     assert "Traceback" not in err
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(start, tmp_path):
+def test_a_diverged_run_fails_and_names_the_last_good_checkpoint(start, tmp_path):
     workdir = tmp_path / "run"
-    # The first step of a warm-up has the rate 0, so that there is a good checkpoint.
+    # The first step of a warmup has the rate 0, so its checkpoint is finite.
     process = start(
         workdir,
         "--config.optimizer.learning_rate=1e35",
@@ -226,7 +224,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(start, tmp
     status, _, err = finish(process, workdir)
     assert status == 1
     assert "Traceback" not in err
-    (sentence,) = [line for line in err.splitlines() if line.startswith("personax:")]
-    assert f"the last good checkpoint is 1 in {workdir / 'checkpoints'}" in sentence
+    (line,) = [line for line in err.splitlines() if line.startswith("personax:")]
+    assert f"the last good checkpoint is 1 in {workdir / 'checkpoints'}" in line
     assert saved(workdir) == {"1"}
     assert not (workdir / "concept").exists()

@@ -1,4 +1,4 @@
-"""The command that teaches: what it leaves behind, and how it refuses."""
+"""The training command: what it writes, and its errors."""
 
 import importlib
 import json
@@ -13,8 +13,9 @@ from PIL import Image
 from personax.cli import command
 from personax.cli.config_from_yaml import get_config
 from personax.loading import load_base
+from personax.training.config import train_config
 from personax.training.setup import prepare
-from personax.training.workdir import plain
+from personax.training.workdir import record
 from personax.training.writer import read_metrics
 from tests.commands.test_commands import check_refusal, run
 from tests.refusing import refused
@@ -34,28 +35,28 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """(the work directory that three steps leave, what they printed)."""
+    """(the work directory of a run of three steps, its output)."""
     folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    done = run(
+    result = run(
         "personax.train",
         "--config=configs/quickstart.py",
         f"--workdir={folder}",
         *SHORT,
     )
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
 
 
-def test_it_says_what_it_trains_and_where_the_result_is(quickstart):
+def test_the_output_lists_the_parameters_and_the_results(quickstart):
     folder, printed = quickstart
-    assert re.search(r"training weights: [\d,]+ numbers in 14 leaves", printed)
-    assert "training tokens: 128 numbers in 1 leaves" in printed
+    assert re.search(r"training weights: [\d,]+ parameters in 14 arrays", printed)
+    assert "training tokens: 128 parameters in 1 arrays" in printed
     size = (folder / "concept" / "theta.safetensors").stat().st_size
     assert f"concept in {folder}/concept ({size:,} bytes), pictures in" in printed
     assert re.search(r"load .* s, encode .* s, draw .* s, train .* s", printed)
 
 
-def test_it_leaves_the_concept(quickstart):
+def test_a_run_writes_the_concept(quickstart):
     folder, _ = quickstart
     about = json.loads((folder / "concept" / "concept.json").read_text())
     assert about["step"] == 3
@@ -67,18 +68,18 @@ def test_it_leaves_the_concept(quickstart):
     assert (folder / "concept" / "theta.safetensors").is_file()
 
 
-def test_it_leaves_what_it_ran_with(quickstart):
+def test_a_run_records_its_config_data_and_versions(quickstart):
     folder, _ = quickstart
-    record = json.loads((folder / "run.json").read_text())
-    assert record["data"]["base"] == load_base("emoji").fingerprint
-    assert set(record["data"]) == {"base", "pictures 0"}
-    assert record["versions"]["jax"] == jax.__version__
+    info = json.loads((folder / "run.json").read_text())
+    assert info["data"]["base"] == load_base("emoji").fingerprint
+    assert set(info["data"]) == {"base", "pictures 0"}
+    assert info["versions"]["jax"] == jax.__version__
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config == record["config"]
+    assert config == info["config"]
     assert (config["steps"], config["batch"], config["seed"]) == (3, 2, 0)
 
 
-def test_it_leaves_a_line_of_metrics_for_each_step(quickstart):
+def test_a_run_writes_a_line_of_metrics_for_each_step(quickstart):
     lines = read_metrics(quickstart[0])
     losses = [line for line in lines if "loss" in line]
     assert [line["step"] for line in losses] == [1, 2, 3]
@@ -93,7 +94,7 @@ def test_it_leaves_a_line_of_metrics_for_each_step(quickstart):
     assert [line["step"] for line in checks] == [0, 2]
 
 
-def test_it_leaves_sheets_at_the_start_on_the_way_and_at_the_end(quickstart):
+def test_a_run_draws_sheets_at_the_start_at_intervals_and_at_the_end(quickstart):
     folder, _ = quickstart
     names = sorted(file.name for file in (folder / "samples").iterdir())
     assert names == ["step_000000.png", "step_000002.png"]
@@ -102,7 +103,7 @@ def test_it_leaves_sheets_at_the_start_on_the_way_and_at_the_end(quickstart):
             assert min(sheet.size) > 300
 
 
-def test_it_leaves_checkpoints_and_tensorboard_s_events(quickstart):
+def test_a_run_writes_checkpoints_and_tensorboard_events(quickstart):
     folder, _ = quickstart
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["3"]
     (events,) = (folder / "tensorboard").iterdir()
@@ -111,14 +112,14 @@ def test_it_leaves_checkpoints_and_tensorboard_s_events(quickstart):
     assert all(tag.encode() in written for tag in tags)
 
 
-def test_its_own_config_passes_back_and_is_recognised_as_finished(quickstart):
+def test_its_own_config_file_is_recognised_as_finished(quickstart):
     folder, _ = quickstart
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = run(
+    result = run(
         "personax.train", f"--config={folder / 'config.yaml'}", f"--workdir={folder}"
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{folder} is finished after 3 steps: {folder}/concept\n"
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{folder} is finished after 3 steps: {folder}/concept\n"
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert before == after
 
@@ -129,39 +130,40 @@ def test_its_own_config_passes_back_and_is_recognised_as_finished(quickstart):
         (["--config.stepz=3"], 'Did you mean "steps"'),
         (["--config.batch=many"], "many"),
         (["--config.concept.images=/nowhere"], "'/nowhere' is neither a folder nor"),
+        (["--config.batch=0"], "batch=0: expected a value >= 1"),
     ],
 )
-def test_the_command_refuses_in_one_sentence(arguments, sentence, tmp_path):
+def test_the_command_fails_with_one_line(arguments, sentence, tmp_path):
     folder = tmp_path / "run"
-    done = run(
+    result = run(
         "personax.train",
         "--config=configs/quickstart.py",
         f"--workdir={folder}",
         *arguments,
     )
-    check_refusal(done, sentence)
+    check_refusal(result, sentence)
     assert not folder.exists()
 
 
-def test_a_config_that_does_not_exist_is_refused(tmp_path):
-    done = run(
+def test_a_missing_config_is_an_error(tmp_path):
+    result = run(
         "personax.train", "--config=configs/quikstart.py", f"--workdir={tmp_path}"
     )
-    check_refusal(done, "configs/quikstart.py")
+    check_refusal(result, "configs/quikstart.py")
 
 
 @pytest.fixture
 def refusal(monkeypatch, capsys, emoji):
-    """What is said about the quickstart's config with some values changed."""
+    """The error of the quickstart's config with some values changed."""
     real = load_base
 
     def cached(source, **options):
-        # Reading the base takes longer than all that follows.
+        # Loading the base takes longer than the rest.
         return emoji if source == "emoji" else real(source, **options)
 
     monkeypatch.setattr("personax.training.setup.load_base", cached)
 
-    def print_on_host0(changes):
+    def error_of(changes):
         config = importlib.import_module("configs.quickstart").get_config()
         for key, value in changes.items():
             *inner, last = key.split(".")
@@ -171,7 +173,7 @@ def refusal(monkeypatch, capsys, emoji):
             place[last] = value
         return refused(capsys, command.exit_on_user_error()(prepare), config)
 
-    return print_on_host0
+    return error_of
 
 
 @pytest.mark.parametrize(
@@ -191,28 +193,37 @@ def refusal(monkeypatch, capsys, emoji):
         ),
         ({"concept.initial": "zzzzz"}, "no entry 'zzzzz'"),
         ({"concepts_list": "/nowhere.json"}, "/nowhere.json"),
-        ({"preview.prompts": ("a <v7> dog",)}, "<v7> in 'a <v7> dog'"),
-        ({"data.augment": "papr"}, "no augmentation 'papr'; there are none, paper"),
-        ({"data.crop": "center"}, "no crop 'center'"),
-        ({"data.caption_dropout": 2.0}, "caption_dropout is 2.0"),
+        (
+            {"preview.prompts": ("a <v7> dog",)},
+            "<v7> in 'a <v7> dog'",
+        ),
+        ({"data.augment": "papr"}, "data.augment='papr': expected one of none, paper"),
+        ({"data.crop": "center"}, "data.crop='center': expected one of centre"),
+        ({"data.caption_dropout": 2.0}, "data.caption_dropout=2.0: expected"),
         ({"data.augment": "paper", "data.shrink": (0.1, 0.5)}, "no whole latent cell"),
-        ({"prior.source": "laion"}, "no regularisation source 'laion'"),
-        ({"prior.source": "folder"}, "A folder regularisation set needs images"),
+        ({"prior.source": "laion"}, "prior.source='laion': expected one of gener"),
+        (
+            {"prior.source": "folder"},
+            "A folder regularisation set needs concept",
+        ),
         (
             {"prior.source": "world", "concept.class_word": "sofa"},
             "emoji world has no class 'sofa'",
         ),
-        ({"optimizer.name": "adam"}, "No optimiser 'adam'; there are: adamw"),
+        ({"optimizer.name": "adam"}, "optimizer.name='adam': expected one of adamw"),
         ({"optimizer.learning_rates.token": 1e-3}, "no part 'token'; nearest: tokens"),
-        ({"optimizer.schedule": "cos"}, "No schedule 'cos'"),
-        ({"optimizer.warmup": 250}, "leaves nothing of 250 steps"),
-        ({"optimizer.learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"optimizer.schedule": "cos"}, "expected one of constant, linear, cosine"),
+        ({"optimizer.warmup": 250}, "warmup=250: expected less than the 250 steps"),
+        (
+            {"optimizer.learning_rate": 0.0},
+            "learning_rate=0.0: expected a value > 0",
+        ),
         ({"dtype": "float8"}, "float32, bfloat16, float16"),
         ({"size": 30}, "30"),
-        ({"seed": -1}, "seed is -1"),
-        ({"steps": 0}, "steps is 0; it must be at least 1"),
-        ({"preview.steps": 0}, "preview.steps is 0; it must be at least 1"),
-        ({"batch": 3}, "A batch of 6 examples does not divide by the 8 devices"),
+        ({"seed": -1}, "seed=-1: expected a value >= 0"),
+        ({"steps": 0}, "steps=0: expected a value >= 1"),
+        ({"preview.steps": 0}, "preview.steps=0: expected a value >= 1"),
+        ({"batch": 3}, "A batch of 6 examples is not divisible by the 8"),
         ({"mesh.shape.fsdp": 3}, "does not fit 8 devices"),
         ({"mesh.theta_rules": ((".*", "split"),)}, "replicate or shard"),
         (
@@ -226,7 +237,7 @@ def refusal(monkeypatch, capsys, emoji):
         ({"validation.images": "dgo"}, "neither a folder nor a bundled subject"),
     ],
 )
-def test_a_config_is_refused_before_any_computation(refusal, changes, sentence):
+def test_an_invalid_config_fails_before_any_computation(refusal, changes, sentence):
     assert sentence in refusal(changes)
 
 
@@ -234,25 +245,25 @@ def test_a_config_is_refused_before_any_computation(refusal, changes, sentence):
     ("changes", "sentence"),
     [
         ({"source": "people"}, "no set 'people' of pictures; there are portraits:peop"),
-        ({"captions": "mine"}, "no captions 'mine'; there are: prompt, own, none"),
-        ({"crop": "center"}, "no crop 'center'"),
+        ({"captions": "mine"}, "captions='mine': expected one of prompt, own, none"),
+        ({"crop": "center"}, "stream.crop='center': expected one of centre"),
         ({"source": "cache:/nowhere"}, "/nowhere holds no cache.json"),
         (
             {"prior.source": "world"},
-            "no regularisation set beside it: --config.prior.s",
+            "stream.source and prior.source are mutually excl",
         ),
         (
             {"data.flip": True},
-            "data.flip is for few pictures; a stream has",
+            "data.flip applies to few pictures; a stream has",
         ),
-        ({"data.augment": "paper"}, "data.augment is for few pictures"),
-        ({"data.caption_dropout": 2.0}, "caption_dropout is 2.0"),
+        ({"data.augment": "paper"}, "data.augment applies to few pictures"),
+        ({"data.caption_dropout": 2.0}, "data.caption_dropout=2.0: expected"),
         ({"validation.images": "cat"}, "holds out validation.count of its own"),
         ({"validation.count": 50}, "Of 50 pictures 50 cannot be held out"),
-        ({"batch": 3}, "A batch of 3 examples does not divide by the 8 devices"),
+        ({"batch": 3}, "A batch of 3 examples is not divisible by the 8"),
     ],
 )
-def test_a_stream_is_refused_before_any_computation(refusal, changes, sentence):
+def test_an_invalid_stream_fails_before_any_computation(refusal, changes, sentence):
     stream = {"source": "portraits:people:50", "prior.source": "", "batch": 8}
     inner = ("source", "captions", "crop")
     changed = {**stream, **changes}
@@ -261,15 +272,15 @@ def test_a_stream_is_refused_before_any_computation(refusal, changes, sentence):
     )
 
 
-def test_a_stream_teaches_one_concept(refusal, tmp_path):
+def test_a_stream_trains_one_concept(refusal, tmp_path):
     file = tmp_path / "concepts.json"
     file.write_text(json.dumps([{}, {"placeholder": "<v2>", "class_word": "cat"}]))
     changes = {"concepts_list": str(file), "prior.source": "", "batch": 8}
-    said = refusal({**changes, "stream.source": "portraits:people:50"})
-    assert "A stream teaches one concept" in said
+    error = refusal({**changes, "stream.source": "portraits:people:50"})
+    assert "A stream trains one concept" in error
 
 
-def test_pictures_that_are_none_or_tiny_are_refused_by_name(refusal, tmp_path):
+def test_unreadable_and_tiny_pictures_are_an_error_that_names_them(refusal, tmp_path):
     changes = {"concept.images": str(tmp_path)}
     assert f"{tmp_path} holds no picture" in refusal(changes)
     (tmp_path / "a.png").write_text("no picture")
@@ -288,11 +299,11 @@ def test_two_concepts_of_a_list_cannot_share_a_placeholder(refusal, tmp_path):
     ("text", "sentence"),
     [
         ("a: [", "is not valid YAML"),
-        ("- 1", "not the config of a run"),
-        ("base: x", "not the config of a run"),
+        ("- 1", "is not the config of a run"),
+        ("base: x", "is not the config of a run"),
     ],
 )
-def test_a_yaml_file_that_is_no_config_is_refused(text, sentence, tmp_path):
+def test_an_invalid_yaml_config_is_an_error(text, sentence, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         get_config(str(tmp_path / "config.yaml"))
@@ -302,5 +313,5 @@ def test_a_yaml_file_gives_back_every_value(tmp_path):
     config = importlib.import_module("configs.quickstart").get_config()
     config.data.shrink, config.optimizer.learning_rate = (0.4, 1.0), 1e-5
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(plain(config.to_dict())))
+    path.write_text(yaml.safe_dump(record(train_config(config))))
     assert get_config(str(path)) == config

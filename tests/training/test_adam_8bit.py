@@ -1,4 +1,4 @@
-"""Adam with moments of a byte each: what it forgets, and what it must not."""
+"""Adam with 8-bit moments: the error of codes, and the result of training."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def normal(*shape, seed=0):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_a_code_is_off_by_less_than_the_gap_between_two_codes(signed):
+def test_the_error_of_a_code_is_less_than_the_gap_between_codes(signed):
     x = normal(8, 512) if signed else jnp.square(normal(8, 512))
     codes, scale = encode(x, jax.random.key(1), signed=signed)
     assert codes.dtype == (jnp.int8 if signed else jnp.uint8)
@@ -29,20 +29,20 @@ def test_a_code_is_off_by_less_than_the_gap_between_two_codes(signed):
     share = np.abs(np.asarray(x)) / np.asarray(scale)
     code = np.floor(most * share**0.25)
     gap = ((code + 1) / most) ** 4 - (code / most) ** 4
-    off = np.abs(np.asarray(decode(codes, scale) - x)) / np.asarray(scale)
-    assert (off <= gap + 1e-6).all()
-    assert off.max() > 1e-3
+    error = np.abs(np.asarray(decode(codes, scale) - x)) / np.asarray(scale)
+    assert (error <= gap + 1e-6).all()
+    assert error.max() > 1e-3
 
 
-def test_rounding_is_right_on_average():
+def test_rounding_is_unbiased():
     x = normal(1, 64)
     keys = jax.random.split(jax.random.key(1), 4000)
     drawn = jax.vmap(lambda key: decode(*encode(x, key, signed=True)))(keys)
-    spread = np.asarray(drawn.std(axis=0)) / np.sqrt(len(keys))
-    assert (np.abs(drawn.mean(axis=0) - x) <= 5 * spread + 1e-6).all()
+    deviation = np.asarray(drawn.std(axis=0)) / np.sqrt(len(keys))
+    assert (np.abs(drawn.mean(axis=0) - x) <= 5 * deviation + 1e-6).all()
 
 
-def test_a_second_moment_falls_when_gradients_do():
+def test_a_second_moment_decays_without_gradients():
     theta = {"w": jnp.zeros((8, 512))}
     tx = scale_by_adam_8bit(b2=0.99)
     step = jax.jit(lambda g, state: tx.update(g, state)[1])
@@ -50,18 +50,18 @@ def test_a_second_moment_falls_when_gradients_do():
     for scale in (1.0,) * 20 + (0.0,) * 200:
         state = step({"w": scale * jnp.ones((8, 512))}, state)
     nu = decode(state.nu.codes["w"], state.nu.scales["w"])
-    want = (1 - 0.99**20) * 0.99**200
-    assert float(nu.mean()) == pytest.approx(want, rel=0.05)
+    expected = (1 - 0.99**20) * 0.99**200
+    assert float(nu.mean()) == pytest.approx(expected, rel=0.05)
 
 
-def test_it_learns_what_adam_learns():
-    wanted, x = normal(512, 16), normal(64, 512, seed=1) / 23
+def test_training_follows_adam():
+    target, x = normal(512, 16), normal(64, 512, seed=1) / 23
 
     def train(tx):
         theta = jnp.zeros((512, 16))
 
         def loss(theta):
-            return jnp.square(x @ (theta - wanted)).mean()
+            return jnp.square(x @ (theta - target)).mean()
 
         def step(loop, _):
             theta, state = loop
@@ -77,22 +77,22 @@ def test_it_learns_what_adam_learns():
     assert state[0].mu.codes.dtype == jnp.int8
     assert losses[-1] < 0.02 * losses[0]
     np.testing.assert_allclose(losses[:100], exact[:100], rtol=0.05)
-    off = jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs)
-    assert 0 < off < 0.1
+    error = jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs)
+    assert 0 < error < 0.1
 
 
-def test_small_leaves_are_adam_s_to_the_last_bit():
+def test_small_leaves_have_the_updates_of_adam():
     theta = {"bias": normal(16)}
     ours, theirs = scale_by_adam_8bit(), optax.scale_by_adam()
     mine, other = ours.init(theta), theirs.init(theta)
     for seed in range(3):
         gradient = {"bias": normal(16, seed=seed)}
-        got, mine = jax.jit(ours.update)(gradient, mine)
-        want, other = jax.jit(theirs.update)(gradient, other)
-    np.testing.assert_allclose(got["bias"], want["bias"], rtol=1e-6)
+        update, mine = jax.jit(ours.update)(gradient, mine)
+        expected, other = jax.jit(theirs.update)(gradient, other)
+    np.testing.assert_allclose(update["bias"], expected["bias"], rtol=1e-6)
 
 
-def test_two_bytes_a_number_and_it_lies_as_its_parameter_does():
+def test_moments_take_two_bytes_per_parameter_and_are_sharded_like_it():
     theta = {"weights": {"kernel": normal(3, 3, 64, 64), "bias": normal(64)}}
     tx = make_optimizer(optax.constant_schedule(1e-3), theta, name="adamw_8bit")
     opt = tx.init(theta)

@@ -1,4 +1,4 @@
-"""Learning rates over the steps, and an optimiser with a rate for each part."""
+"""Learning rate schedules, and optimisers with a rate for each part."""
 
 import math
 
@@ -40,10 +40,10 @@ def test_a_schedule_is_its_formula(schedule, share, warmup):
     rate = make_schedule(0.5, schedule=schedule, warmup=warmup, steps=20)
     for step in range(21):
         if step < warmup:
-            wanted = 0.5 * step / warmup
+            expected = 0.5 * step / warmup
         else:
-            wanted = 0.5 * share((step - warmup) / (20 - warmup))
-        assert float(rate(step)) == pytest.approx(wanted, abs=1e-7), step
+            expected = 0.5 * share((step - warmup) / (20 - warmup))
+        assert float(rate(step)) == pytest.approx(expected, abs=1e-7), step
 
 
 def test_an_unknown_schedule_is_an_error():
@@ -76,7 +76,7 @@ def test_a_factor_is_exactly_the_ratio_of_the_updates(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_optimiser_goes_down(name):
+def test_every_optimiser_reduces_the_loss(name):
     rate = make_schedule(1e-2, steps=50)
     tx = make_optimizer(rate, THETA, name=name)
 

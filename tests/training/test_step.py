@@ -1,10 +1,11 @@
-"""The step: in pieces and on eight devices as whole; restored as never stopped."""
+"""The step: in microbatches, on eight devices, and restored from checkpoints."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from personax.training.source import Source
 
 from personax import methods
 from personax.core.tree import flat
@@ -12,7 +13,6 @@ from personax.methods.losses import Batch
 from personax.networks.vae import Posterior
 from personax.training import sharding
 from personax.training.checkpoint import Checkpoints
-from personax.training.source import Source
 from personax.training.state import create
 from personax.training.step import make_step
 from personax.training.validation import make_validation
@@ -93,7 +93,7 @@ def assert_close(ours, want, atol):
         np.testing.assert_allclose(ours[path], leaf, rtol=0, atol=atol, err_msg=path)
 
 
-def test_a_batch_in_pieces_gives_the_step_of_the_whole(
+def test_microbatches_give_the_step_of_the_whole_batch(
     method, fresh, base, batch, whole
 ):
     in_pieces = make_step(method, TX, accumulate=4, ema_decay=DECAY)
@@ -137,7 +137,7 @@ def test_ten_steps_on_eight_devices_equal_ten_on_one(
         assert bool(split) == bool(shape)
 
 
-def test_the_average_is_the_recurrence_with_its_warm_up(step, fresh, base, batch):
+def test_the_average_is_the_recurrence_with_its_warmup(step, fresh, base, batch):
     state = fresh(ema=True)
     average = jax.tree.map(np.array, state.theta)
     for i in range(3):
@@ -152,7 +152,7 @@ def test_the_average_is_the_recurrence_with_its_warm_up(step, fresh, base, batch
     assert_close(state.ema, average, 1e-6)
 
 
-def test_the_average_ends_at_the_decay_asked_for(step, fresh, base, batch):
+def test_the_decay_of_the_average_is_bounded_by_the_option(step, fresh, base, batch):
     state = fresh(ema=True)
     before = jax.tree.map(np.array, state.theta)
     state, _ = step(state.replace(step=jnp.int32(10_000)), base, batch)
@@ -162,7 +162,7 @@ def test_the_average_ends_at_the_decay_asked_for(step, fresh, base, batch):
     assert_close(state.ema, average, 1e-6)
 
 
-def test_a_restored_run_goes_on_bit_for_bit(step, fresh, base, batch, tmp_path):
+def test_a_restored_run_continues_bitwise(step, fresh, base, batch, tmp_path):
     state = fresh(ema=True)
     with Checkpoints(tmp_path) as checkpoints:
         for i in range(4):
@@ -183,7 +183,7 @@ def test_a_restored_run_goes_on_bit_for_bit(step, fresh, base, batch, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_state_goes_on_upon_another_mesh(fresh, tmp_path):
+def test_a_state_is_restored_onto_another_mesh(fresh, tmp_path):
     rules, state = ((".*", "shard"),), fresh(ema=True)
     for i, shape in enumerate(({"data": 2, "fsdp": 4}, {"data": 4, "fsdp": 2}, {})):
         places = sharding.of_state(state, TX, sharding.make_mesh(**shape), rules)
@@ -195,7 +195,7 @@ def test_a_state_goes_on_upon_another_mesh(fresh, tmp_path):
         assert_close(found.theta, state.theta, 0)
 
 
-def test_a_source_s_place_is_kept_beside_the_state(fresh, tmp_path):
+def test_the_state_of_the_source_is_saved_too(fresh, tmp_path):
     told = []
     source = Source(
         lambda step: None,
@@ -211,7 +211,7 @@ def test_a_source_s_place_is_kept_beside_the_state(fresh, tmp_path):
     assert told == [({"next": 7}, 3)]
 
 
-def test_a_checkpoint_from_before_there_were_sources_is_restored(fresh, tmp_path):
+def test_a_checkpoint_without_a_source_is_restored(fresh, tmp_path):
     state, told = fresh(), []
     plain = {"step": state.step, "theta": state.theta, "opt": state.opt}
     plain["key"] = jax.random.key_data(state.key)
@@ -235,7 +235,7 @@ def test_only_the_newest_checkpoints_are_kept(fresh, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"2", "3"}
 
 
-def test_without_a_checkpoint_the_state_is_the_one_given(fresh, tmp_path):
+def test_without_a_checkpoint_the_given_state_is_returned(fresh, tmp_path):
     state = fresh()
     with Checkpoints(tmp_path / "none") as checkpoints:
         assert checkpoints.newest() is None

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted once, and what handled them before does so again."""
+"""SIGTERM and Ctrl-C request a stop, and the previous handlers are restored."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.fixture(autouse=True)
-def heard():
-    """The signals that the handlers from before got, which raise none here."""
+def received():
+    """The signals that reach the previous handlers, which ignore them here."""
     numbers = []
     own = {n: signal.signal(n, lambda n, _: numbers.append(n)) for n in SIGNALS}
     yield numbers
@@ -22,33 +22,33 @@ def heard():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_noted_and_held_back(number, heard):
+def test_the_first_signal_requests_a_stop_and_is_not_passed_on(number, received):
     with stop_requested() as stopping:
         assert not stopping()
         os.kill(os.getpid(), number)
         assert stopping()
         assert stopping()
-    assert heard == []
+    assert received == []
 
 
-def test_a_process_on_its_own_agrees_with_itself(heard):
+def test_a_single_process_stops_on_its_own_signal(received):
     with stop_agreed() as stopping:
         assert not stopping(3)
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopping(3)
-    assert heard == []
+    assert received == []
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_second_one_is_not_held_back(number, heard):
+def test_a_second_signal_reaches_the_previous_handler(number, received):
     with stop_requested():
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)
-    assert heard == [number]
+    assert received == [number]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_handlers_are_restored(fails, heard):
+def test_the_handlers_are_restored(fails, received):
     before = [signal.getsignal(number) for number in SIGNALS]
     try:
         with stop_requested():
@@ -60,4 +60,4 @@ def test_the_handlers_are_restored(fails, heard):
         pass
     assert [signal.getsignal(number) for number in SIGNALS] == before
     os.kill(os.getpid(), signal.SIGTERM)
-    assert heard == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
