@@ -32,7 +32,7 @@ _PUBLISHED = {
 }
 
 
-class Lesson(NamedTuple):
+class ConceptSpec(NamedTuple):
     """A concept and its training data."""
 
     concept: Concept
@@ -70,22 +70,22 @@ def concept_configs(
     ]
 
 
-def lessons(
+def make_specs(
     configs: Sequence[ConceptConfig], tokenizer: Tokenizer, *, adds_words: bool
-) -> tuple[list[Lesson], Tokenizer]:
+) -> tuple[list[ConceptSpec], Tokenizer]:
     """The concepts of `configs`, and the tokenizer with their placeholders.
 
     With `adds_words` a placeholder gets ids of its own, otherwise it is an alias of its
     initial tokens. Raises ValueError for words that do not fit each other or the
     vocabulary.
     """
-    resolved: list[Lesson] = []
+    resolved: list[ConceptSpec] = []
     for config in configs:
         taken = {i for other in resolved for i in other.concept.initial}
-        lesson, tokenizer = _lesson(config, tokenizer, adds_words, taken)
-        resolved.append(lesson)
-    for lesson in resolved:
-        check_prompts(tokenizer, lesson.captions)
+        spec, tokenizer = _make_spec(config, tokenizer, adds_words, taken)
+        resolved.append(spec)
+    for spec in resolved:
+        check_prompts(tokenizer, spec.captions)
     return resolved, tokenizer
 
 
@@ -142,12 +142,12 @@ def _with_initial(concept: ConceptConfig, i: int) -> ConceptConfig:
     return dataclasses.replace(concept, initial=tokens[min(i, len(tokens) - 1)])
 
 
-def _lesson(
+def _make_spec(
     config: ConceptConfig,
     tokenizer: Tokenizer,
     adds_words: bool,
     taken: Set[int | None],
-) -> tuple[Lesson, Tokenizer]:
+) -> tuple[ConceptSpec, Tokenizer]:
     placeholder, class_word = config.placeholder or "", config.class_word
     if not class_word:
         raise ValueError("A concept needs a class_word, such as dog.")
@@ -170,7 +170,7 @@ def _lesson(
         else:
             tokenizer = add_alias(tokenizer, placeholder, initial)
         ids = tokenizer.placeholders[-1].ids
-    lesson = Lesson(
+    spec = ConceptSpec(
         Concept(placeholder, class_word, ids, initial, phrase),
         images=config.images,
         captions=captions,
@@ -178,7 +178,7 @@ def _lesson(
         prior_images=config.prior_images,
         masks=config.masks,
     )
-    return lesson, tokenizer
+    return spec, tokenizer
 
 
 def _initial(

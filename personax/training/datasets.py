@@ -24,7 +24,7 @@ from personax.data.stream import (
     Stream,
 )
 from personax.loading import Base
-from personax.training.concept_text import Lesson
+from personax.training.concept_text import ConceptSpec
 from personax.training.config import DataConfig, StreamConfig, TrainConfig
 from personax.training.sharding import over_batch
 
@@ -37,7 +37,7 @@ def make_dataset(
     base: Base,
     size: tuple[int, int],
     mesh: Mesh,
-    lessons: Sequence[Lesson],
+    specs: Sequence[ConceptSpec],
 ) -> Dataset:
     """The dataset of a config: a large set, or the pictures of its concepts.
 
@@ -46,7 +46,7 @@ def make_dataset(
     fit.
     """
     if not config.stream.source:
-        return _few_shot(config, base, size, lessons)
+        return _few_shot(config, base, size, specs)
     default = DataConfig()
     few = [
         name
@@ -63,14 +63,14 @@ def make_dataset(
             "stream.source and prior.source are mutually exclusive; set "
             '--config.prior.source "".'
         )
-    if len(lessons) > 1:
+    if len(specs) > 1:
         raise ValueError("A stream trains one concept; concepts_list has more.")
     if config.validation.every and config.validation.images:
         raise ValueError(
             "A stream holds out validation.count of its own pictures; leave "
             "validation.images empty."
         )
-    concept = lessons[0].concept
+    concept = specs[0].concept
     return open_stream(
         config.stream,
         encoders=Encoders(
@@ -84,7 +84,7 @@ def make_dataset(
         mesh=mesh,
         seed=config.seed,
         policy=CaptionPolicy(
-            lessons[0].captions,
+            specs[0].captions,
             config.data.caption_dropout,
             concept.phrase,
             concept.class_word,
@@ -135,10 +135,10 @@ def _few_shot(
     config: TrainConfig,
     base: Base,
     size: tuple[int, int],
-    lessons: Sequence[Lesson],
+    specs: Sequence[ConceptSpec],
 ) -> FewShot:
     return FewShot(
-        tuple(_examples(lesson) for lesson in lessons),
+        tuple(_examples(spec) for spec in specs),
         size=size,
         factor=base.spec.vae.factor,
         batch=config.batch * config.accumulate,
@@ -148,13 +148,13 @@ def _few_shot(
     )
 
 
-def _examples(lesson: Lesson) -> tuple[Example, ...]:
-    pictures, concept = concepts.pictures(lesson.images), lesson.concept
+def _examples(spec: ConceptSpec) -> tuple[Example, ...]:
+    pictures, concept = concepts.pictures(spec.images), spec.concept
     masks: Sequence[images.Mask | None] = [None] * len(pictures)
-    if lesson.masks:
-        masks = concepts.masks(lesson.masks, lesson.images)
+    if spec.masks:
+        masks = concepts.masks(spec.masks, spec.images)
     return tuple(
-        Example(pixels, lesson.captions, concept.phrase, concept.class_word, mask)
+        Example(pixels, spec.captions, concept.phrase, concept.class_word, mask)
         for pixels, mask in zip(pictures, masks, strict=True)
     )
 

@@ -22,8 +22,8 @@ def make_source(run: Run) -> tuple[Source, list[Batch]]:
     Creates the regularisation sets that are missing, and encodes what stays the same.
     """
     priors = [
-        prior_set(prior, run.base, run.plain, lesson.concept.class_word, run.size)
-        for prior, lesson in zip(run.priors, run.lessons, strict=True)
+        prior_set(prior, run.base, run.plain, spec.concept.class_word, run.size)
+        for prior, spec in zip(run.priors, run.specs, strict=True)
     ]
     dataset, held_out, batches = with_priors(run.dataset, priors), run.validation, []
     if held_out is not None:

@@ -23,10 +23,10 @@ from personax.networks.compute import Compute
 from personax.networks.tokenizer import Tokenizer, tokenize
 from personax.training import sharding
 from personax.training.concept_text import (
-    Lesson,
+    ConceptSpec,
     check_prompts,
     concept_configs,
-    lessons,
+    make_specs,
 )
 from personax.training.config import TrainConfig, train_config
 from personax.training.datasets import make_dataset, make_validation
@@ -44,7 +44,7 @@ class Run(NamedTuple):
     plain: Model  # the base with the concepts of `config.before`
     tokenizer: Tokenizer  # with the placeholders of the run's concepts
     method: Method
-    lessons: list[Lesson]
+    specs: list[ConceptSpec]
     dataset: Dataset  # without regularisation sets
     validation: Dataset | None
     priors: list[Prior]
@@ -56,7 +56,7 @@ class Run(NamedTuple):
 
     @property
     def concepts(self) -> list[Concept]:
-        return [lesson.concept for lesson in self.lessons]
+        return [spec.concept for spec in self.specs]
 
     @property
     def known(self) -> tuple[Concept, ...]:
@@ -98,7 +98,7 @@ def prepare(
     base, plain = _load(config, mesh, like)
     size = (config.size, config.size) if config.size else base.spec.size
     base.spec.latent_shape(*size)
-    specs, tokenizer = lessons(
+    specs, tokenizer = make_specs(
         concept_configs(config.concept, config.concepts_list),
         plain.tokenizer,
         adds_words=method.adds_words,
@@ -127,7 +127,7 @@ def prepare(
         plain=plain._replace(denoiser=ready),
         tokenizer=tokenizer,
         method=method,
-        lessons=specs,
+        specs=specs,
         dataset=dataset,
         validation=make_validation(config, dataset),
         priors=priors,
@@ -177,7 +177,7 @@ def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Mode
     return base, with_concepts(plain, base, config.before)
 
 
-def _prior(config: TrainConfig, spec: Lesson) -> Prior:
+def _prior(config: TrainConfig, spec: ConceptSpec) -> Prior:
     prior = Prior(
         **dataclasses.asdict(config.prior),
         prompt=spec.prior_prompt,

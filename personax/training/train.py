@@ -120,7 +120,7 @@ def save_concept(run: Run, folder: pathlib.Path, state: TrainState) -> None:
         before=[pathlib.Path(path) for path in run.config.before],
         prepared=prepared,
         step=int(state.step),
-        prompts=[list(lesson.captions) for lesson in run.lessons],
+        prompts=[list(spec.captions) for spec in run.specs],
         config=workdir.record(run.config),
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from personax.core.config import parse
 from personax.networks.tokenizer import ids_of, vocabulary_id
-from personax.training.concept_text import check_prompts, concept_configs, lessons
+from personax.training.concept_text import check_prompts, concept_configs, make_specs
 from personax.training.config import ConceptConfig
 
 pytestmark = pytest.mark.quick
@@ -49,12 +49,12 @@ def listed(tmp_path):
 
 def learn(tokenizer, *changes, adds_words=True):
     configs = [config(ENTRY | each) for each in changes]
-    return lessons(configs, tokenizer, adds_words=adds_words)
+    return make_specs(configs, tokenizer, adds_words=adds_words)
 
 
 def one(tokenizer, adds_words=True, **changes):
-    (lesson,), _ = learn(tokenizer, changes, adds_words=adds_words)
-    return lesson
+    (spec,), _ = learn(tokenizer, changes, adds_words=adds_words)
+    return spec
 
 
 def rare_file(tmp_path, tokenizer):
@@ -65,32 +65,32 @@ def rare_file(tmp_path, tokenizer):
 
 
 def test_a_trained_word_gets_ids_of_its_own(tokenizer):
-    (lesson,), extended = learn(tokenizer, {})
+    (spec,), extended = learn(tokenizer, {})
     row = vocabulary_id(tokenizer, "fores")
-    assert lesson.concept == (
+    assert spec.concept == (
         "<v1>",
         "dog",
         (tokenizer.size,),
         (row,),
         "<v1> dog",
     )
-    assert lesson.captions == ("a photo of a <v1> dog",)
-    assert lesson.prior_prompt == "a photo of a dog"
+    assert spec.captions == ("a photo of a <v1> dog",)
+    assert spec.prior_prompt == "a photo of a dog"
     assert ids_of(extended, "<v1>") == (tokenizer.size,)
     assert tokenizer.placeholders == ()
 
 
 def test_an_untrained_word_is_an_alias_of_its_initial_token(tokenizer):
-    (lesson,), extended = learn(tokenizer, {}, adds_words=False)
+    (spec,), extended = learn(tokenizer, {}, adds_words=False)
     row = vocabulary_id(tokenizer, "fores")
-    assert lesson.concept.ids == lesson.concept.initial == (row,)
+    assert spec.concept.ids == spec.concept.initial == (row,)
     assert ids_of(extended, "<v1> dog") == (row, *ids_of(tokenizer, "dog"))
 
 
 def test_without_a_placeholder_the_class_word_is_the_concept(tokenizer):
-    (lesson,), extended = learn(tokenizer, {"placeholder": ""})
-    assert lesson.concept == ("", "dog", (), (), "dog")
-    assert lesson.captions == ("a photo of a dog",)
+    (spec,), extended = learn(tokenizer, {"placeholder": ""})
+    assert spec.concept == ("", "dog", (), (), "dog")
+    assert spec.captions == ("a photo of a dog",)
     assert extended == tokenizer
 
 
@@ -134,16 +134,16 @@ def test_two_concepts_start_from_different_rare_tokens(tokenizer, tmp_path, adds
     file, rare = rare_file(tmp_path, tokenizer)
     changes = [{"initial": f"rare:{file}", "placeholder": f"<v{i}>"} for i in (1, 2, 3)]
     found, _ = learn(tokenizer, *changes[:2], adds_words=adds_words)
-    assert [lesson.concept.initial for lesson in found] == [(i,) for i in rare]
+    assert [spec.concept.initial for spec in found] == [(i,) for i in rare]
     with pytest.raises(ValueError, match=r"All of the 2 rare tokens of .*captions"):
         learn(tokenizer, *changes, adds_words=adds_words)
 
 
 def test_a_set_of_templates_gives_a_caption_per_template(tokenizer):
-    lesson = one(tokenizer, prompt="style", phrase="{placeholder}")
-    assert lesson.concept.phrase == "<v1>"
-    assert Counter(caption.count("<v1>") for caption in lesson.captions) == {1: 19}
-    assert lesson.prior_prompt == "a painting in the style of dog"
+    spec = one(tokenizer, prompt="style", phrase="{placeholder}")
+    assert spec.concept.phrase == "<v1>"
+    assert Counter(caption.count("<v1>") for caption in spec.captions) == {1: 19}
+    assert spec.prior_prompt == "a painting in the style of dog"
 
 
 def test_a_prompt_may_name_another_concept(tokenizer):
@@ -153,7 +153,7 @@ def test_a_prompt_may_name_another_concept(tokenizer):
         {"placeholder": "<v2>", "class_word": "cat"},
     )
     assert found[0].captions == ("a <v1> dog beside <v2>",)
-    assert [lesson.concept.ids[0] - tokenizer.size for lesson in found] == [0, 1]
+    assert [spec.concept.ids[0] - tokenizer.size for spec in found] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_published_list_has_its_words_in_its_prompts(listed, tokenizer):
         ],
         ENTRY | {"initial": "fores+rpla"},
     )
-    (one, two), extended = lessons(configs, tokenizer, adds_words=True)
+    (one, two), extended = make_specs(configs, tokenizer, adds_words=True)
     assert (one.concept.placeholder, one.concept.class_word) == ("<new1>", "dog")
     assert (two.concept.placeholder, two.concept.class_word) == ("<new2>", "teddy bear")
     assert two.concept.phrase == "<new2> teddy bear"
