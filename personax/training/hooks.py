@@ -26,11 +26,14 @@ def validation_hook(run: Run, batches: Sequence[Batch], writer: Writer) -> Hook:
     denoiser, key = run.plain.denoiser, jax.random.key(run.config.seed)
     validate, every = make_validation(run.method), run.config.validation.every
 
+    def due(step: int) -> bool:
+        return every is not None and bool(batches) and step % every == 0
+
     def log(step: int, state: TrainState) -> None:
         loss = validate(state.trained, denoiser, batches, key)
         writer.scalars(step, {"validation/loss": loss})
 
-    return Hook(lambda step: bool(batches and every) and step % every == 0, log)
+    return Hook(due, log)
 
 
 def make_gallery(run: Run) -> Gallery | None:
@@ -67,6 +70,7 @@ def preview_hook(
         return gallery is not None and regular and step < config.steps
 
     def draw(step: int, state: TrainState) -> None:
+        assert gallery is not None  # see `due`
         title = f"{config.method}, step {step}"
         pixels = preview.sheet(gallery, run.bind(state.trained), title)
         if is_host0():

@@ -85,7 +85,7 @@ def test_a_set_in_another_format_is_refused(faces, tmp_path):
 
 def test_what_cannot_be_built_or_read_is_refused(tmp_path, monkeypatch):
     save(tmp_path / "in" / "a.png", 0)
-    with pytest.raises(ValueError, match="data set 'ffqh'; expected one of ffhq, afhqv2"):
+    with pytest.raises(ValueError, match="'ffqh'; expected one of ffhq, afhqv2"):
         build("ffqh", str(tmp_path / "in"))
     with pytest.raises(FileNotFoundError, match="no folder or zip /nowhere"):
         build("ffhq", "/nowhere")
