@@ -6,14 +6,13 @@ from typing import Any, TypeVar
 from absl import flags
 
 from personax.cli import command
-from personax.sampling.editing import EditOptions
 from personax.sampling.grammar import (
     parse_factor,
     parse_numbers,
     parse_window,
     parse_windows,
 )
-from personax.sampling.options import ModelOptions
+from personax.sampling.options import EditOptions, ModelOptions
 
 Value = TypeVar("Value")
 

@@ -118,19 +118,19 @@ def pair(
     """
     _check(denoisers, streams)
     follows = {
-        (p, j): each
+        (p, j): follow
         for p, stream in enumerate(streams)
-        for j, each in enumerate(stream.follows)
-        if each is not None
+        for j, follow in enumerate(stream.follows)
+        if follow is not None
     }
     followed = sorted({j for _, j in follows})
     all_terms = [
-        (p, j) for p, each in enumerate(streams) for j in range(len(each.terms))
+        (p, j) for p, stream in enumerate(streams) for j in range(len(stream.terms))
     ]
     independent = [place for place in all_terms if place not in follows]
     independent = [(p, j) for p, j in independent if p or j not in followed]
     captures = (*_captures(follows.values()), *keep)
-    hints = [[hint_of(denoisers, term) for term in each.terms] for each in streams]
+    hints = [[hint_of(denoisers, term) for term in s.terms] for s in streams]
 
     def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         latents = x.reshape(len(streams), -1, *x.shape[1:])
@@ -196,7 +196,7 @@ def _check(denoisers: Mapping[str, Denoiser], streams: Sequence[Stream]) -> None
 def _captures(follows: Collection[Follow]) -> Iterator[Capture]:
     """The controls that capture what the followers take over."""
     yield Capture(kind="cross")
-    limits = [each.most for each in follows if each.self_amount is not None]
+    limits = [f.most for f in follows if f.self_amount is not None]
     if limits:
         yield Capture(kind="self", most=0 if 0 in limits else max(limits))
 

@@ -4,9 +4,10 @@ import pathlib
 
 from personax.core import images
 from personax.core.files import write_json
-from personax.sampling.editing import Edit, Edited, EditOptions, describe_streams
+from personax.sampling.editing import Edit, Edited, describe_streams
 from personax.sampling.inversion import reconstruction_psnr
 from personax.sampling.metadata import picture_metadata
+from personax.sampling.options import EditOptions
 
 
 def write_edit(

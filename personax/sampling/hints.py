@@ -53,11 +53,11 @@ def read_hints(
         pixels = images.fit(images.read_image(file), size)
         if options.preprocess == "canny":
             edges = canny(images.to_uint8(pixels))
-            shown = edges[..., None].astype(np.float32) / 255
+            hint = edges[..., None].astype(np.float32) / 255
         else:
-            shown = (pixels + 1) / 2
+            hint = (pixels + 1) / 2
         strength = parse_weight(options.strengths.get(name, "1"))
-        hints[name] = ModelHint(jnp.asarray(shown)[None], strength)
+        hints[name] = ModelHint(jnp.asarray(hint)[None], strength)
     return hints
 
 

@@ -1,4 +1,4 @@
-"""What a picture's PNG metadata says beside its prompt, under the names in use."""
+"""PNG metadata of a picture beside its prompt, under the names that tools use."""
 
 from collections.abc import Sequence
 from typing import Any

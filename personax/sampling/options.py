@@ -1,9 +1,10 @@
-"""What to load and how to sample, as typed options."""
+"""What to load, how to sample and how to edit, as typed options."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from personax.diffusion.alignment import DEFAULT, Kind, Window
 from personax.loading import EMBEDDED
 
 SPACINGS = ("leading", "trailing", "linspace", "karras")
@@ -63,3 +64,43 @@ class SamplingOptions:
                 f"Unknown spacing {self.spacing!r}; expected one of "
                 f"{', '.join(SPACINGS)}."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class EditOptions:
+    """The prompts, how the edits follow the source, and how to sample.
+
+    `factors` is {word: factor of its attention}; `cross` {word or DEFAULT: window} and
+    `within` are the steps with the source's cross- and self-attention. `blend` and
+    `subtract` are the words of the local blend, `threshold` is the source's and the
+    edits'. `image` is a real picture to edit.
+    """
+
+    prompt: str
+    edits: tuple[str, ...]
+    kind: Kind = "auto"
+    factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    cross: Mapping[str, Window] = dataclasses.field(
+        default_factory=lambda: {DEFAULT: 0.8}
+    )
+    within: Window = 0.4
+    self_limit: float = 0.5
+    blend: tuple[str, ...] = ()
+    subtract: tuple[str, ...] = ()
+    threshold: tuple[float, float] = (0.3, 0.3)
+    subtract_threshold: float = 0.3
+    blend_start: float = 0.2
+    compat: bool = False
+    image: str | None = None
+    inversion: Literal["null_text", "ddim"] = "null_text"
+    guidance: float = 3.0
+    steps: int = 50
+    num_images: int = 4
+    batch: int = 4
+    seed: int = 0
+
+    def __post_init__(self):
+        if not all(0 <= number <= 1 for number in self.threshold):
+            raise ValueError(f"The blend threshold {self.threshold} is not in [0, 1].")
+        if self.subtract and not self.blend:
+            raise ValueError("--subtract needs --blend, whose mask it reduces.")

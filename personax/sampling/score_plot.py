@@ -1,4 +1,4 @@
-"""Scores over weights as a picture: a heat map of two weights, a line of one."""
+"""Plots of scores over guidance weights: a heat map of two weights, a line of one."""
 
 import importlib.util
 import pathlib
@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 
 def check_matplotlib() -> None:
-    """ValueError where matplotlib is not installed, before anything is computed."""
+    """Raise ValueError if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError(
-            "The heat map is drawn by matplotlib, which is not installed: "
-            "pip install 'personax[plot]'."
+            "The heat map needs matplotlib, which is not installed: pip install "
+            "'personax[plot]'."
         )
 
 
@@ -25,10 +25,10 @@ def write_heat_map(
     rows: tuple[str, Sequence[float]],
     columns: tuple[str, Sequence[float]],
 ) -> None:
-    """A PNG with a panel for each score; `rows` and `columns` are (label, weights).
+    """A PNG with a panel per score; `rows` and `columns` are (label, weights).
 
-    The best cell is ringed. NaN, which was not scored, stays white. With one row it is
-    a line over the columns.
+    The best cell is ringed and NaN is white. With one row a panel is a line over the
+    columns.
     """
     from matplotlib.figure import Figure
 
@@ -45,7 +45,7 @@ def write_heat_map(
         mesh = panel.pcolormesh(
             columns[1], rows[1], np.ma.masked_invalid(values), shading="nearest"
         )
-        panel.invert_yaxis()  # as on the sheet of pictures
+        panel.invert_yaxis()  # as in the sheet of pictures
         figure.colorbar(mesh, ax=panel)
         _ring_best(panel, values, rows[1], columns[1])
     path.parent.mkdir(parents=True, exist_ok=True)
