@@ -94,9 +94,9 @@ def test_sample_shows_where_words_look(tmp_path):
         f"--out={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "attention.npz") as found:
-        assert list(found) == ["top hat", "dog"]
-        for maps in found.values():
+    with np.load(tmp_path / "attention.npz") as arrays:
+        assert list(arrays) == ["top hat", "dog"]
+        for maps in arrays.values():
             assert maps.shape == (3, 8, 8)
             assert 0 < maps.max() < 1
     with Image.open(tmp_path / "attention.png") as sheet:

@@ -77,14 +77,14 @@ def test_a_sheet_of_prompts_and_weights_from_two_models(disk, tmp_path):
     assert record["settings"]["Models"] == f"face={disk / 'face'}"
     drawn = pictures(tmp_path)
     assert len(record["samples"]) == len(drawn) == 2 * 2 * 2
-    asked = [sample["terms"] for sample in record["samples"]]
-    said = [terms[0]["prompt"] for terms in asked]
-    assert said == ["a dog"] * 4 + ["a cat at night"] * 4
-    assert [terms[0]["weight"] for terms in asked[:4]] == [0, 0, 100, 100]
-    assert asked[0][1] == {"prompt": "", "weight": "1>0", "model": "face"}
-    # Without weight a prompt says nothing, and both draw the same. A random network
-    # hears it so little that the other weight is large, and that beside another model
-    # as the unconditional one it would be drowned.
+    terms = [sample["terms"] for sample in record["samples"]]
+    prompts = [first["prompt"] for first, _ in terms]
+    assert prompts == ["a dog"] * 4 + ["a cat at night"] * 4
+    assert [first["weight"] for first, _ in terms[:4]] == [0, 0, 100, 100]
+    assert terms[0][1] == {"prompt": "", "weight": "1>0", "model": "face"}
+    # With weight 0 a prompt has no effect, and both draw the same. A random network
+    # reacts so little that the other weight is large; the unconditional term of another
+    # model would hide the effect.
     np.testing.assert_array_equal(drawn[0], drawn[4])
     assert np.abs(drawn[2].astype(int) - drawn[6]).max() > 2
     with Image.open(tmp_path / "0002.png") as image:

@@ -44,7 +44,7 @@ def test_another_form_is_refused(text):
 
 
 def lines(folder):
-    """What the journal says."""
+    """The journal's records."""
     text = (folder / "cells.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
@@ -153,13 +153,13 @@ def test_the_command_scores_every_cell_and_shows_them(disk, tmp_path):
     ]
     done = run("personax.search", *arguments)
     assert done.returncode == 0, done.stderr
-    found = lines(tmp_path)
-    assert [line["weights"] for line in found] == [
+    results = lines(tmp_path)
+    assert [line["weights"] for line in results] == [
         [a, b] for a in (0, 0.5, 1) for b in (0, 2)
     ]
-    assert all(set(line["scores"]) == {"text", "image"} for line in found)
+    assert all(set(line["scores"]) == {"text", "image"} for line in results)
     best = json.loads((tmp_path / "best.json").read_text())
-    top = max(found, key=lambda line: line["scores"]["image"])
+    top = max(results, key=lambda line: line["scores"]["image"])
     assert best["image"]["weights"] == top["weights"]
     assert best["image"]["terms"][0] == f"face@{top['weights'][0]:g}:"
     assert "best by all: --term" in done.stdout
@@ -190,5 +190,5 @@ def test_what_cannot_be_searched_is_refused(
 
 def test_without_matplotlib_it_says_how_to_get_it(disk, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    said = refused(capsys, make_call(search, monkeypatch), "--axis=0..1:a dog")
-    assert "pip install 'personax[plot]'" in said
+    line = refused(capsys, make_call(search, monkeypatch), "--axis=0..1:a dog")
+    assert "pip install 'personax[plot]'" in line

@@ -33,7 +33,7 @@ IDS = jnp.array(
         [62, 5, 6, 63, 63, 63, 63, 63, 63, 63, 63, 63],
     ]
 )
-MARKS = (IDS == 7)[None]
+MASK = (IDS == 7)[None]
 T = jnp.array([10.0, 500.0, 990.0])
 BATCH = {"x": jax.random.normal(jax.random.key(5), (3, 8, 8, 4)), "t": T}
 
@@ -52,8 +52,9 @@ class Rows:
         return jnp.where(concept_mask[self.concept_offset][..., None], row[:, None], x)
 
     def after(self, states, concept_mask, t, layer):
-        said = states + self.nudge[None, None]
-        return jnp.where(concept_mask[self.concept_offset][..., None], said, states)
+        nudged = states + self.nudge[None, None]
+        mask = concept_mask[self.concept_offset][..., None]
+        return jnp.where(mask, nudged, states)
 
 
 def rows(layers, seed=0, **settings):
@@ -68,9 +69,9 @@ def small():
 
 
 @jax.jit
-def said(denoiser, marks, t):
+def text_at(denoiser, mask, t):
     """The texts of the three prompts."""
-    prompt = encode(denoiser, IDS, marks)
+    prompt = encode(denoiser, IDS, mask)
     assert prompt.text is None
     return encode_at(denoiser, prompt, t).text
 
@@ -81,13 +82,13 @@ def with_words(denoiser, *words):
 
 
 @jax.jit
-def table_row(denoiser, row, ids, marks):
-    """What the encoder says where the marked word is a row of the table itself."""
+def table_row(denoiser, row, ids, mask):
+    """The text encoder's output with the masked tokens as a row of the table."""
     table = flat(denoiser.params)[TABLE]
     grown = jnp.concatenate([table, row[None]])
     params = overwrite(denoiser.params, {TABLE: grown}, resize=True)
     return encode(
-        denoiser.replace(params=params), jnp.where(marks, table.shape[0], ids)
+        denoiser.replace(params=params), jnp.where(mask, table.shape[0], ids)
     ).text
 
 
@@ -95,12 +96,12 @@ def test_each_layer_and_time_reads_what_a_row_of_the_table_would_say(tiny):
     layers = len(cross_sites(tiny.params["unet"]))
     words = rows(layers)
     denoiser = with_words(tiny, words)
-    text = said(denoiser, MARKS, T)
+    text = text_at(denoiser, MASK, T)
     assert text.shape == (layers, 3, 12, 24)
     for layer in range(layers):
         for b in range(3):
             row = words.table[layer, int(T[b] >= 500)]
-            want = table_row(tiny, row, IDS[b : b + 1], MARKS[0, b : b + 1])
+            want = table_row(tiny, row, IDS[b : b + 1], MASK[0, b : b + 1])
             np.testing.assert_allclose(text[layer, b], want[0], atol=1e-5)
     assert np.abs(text[0, 0] - text[1, 0]).max() > 0.1
 
@@ -108,14 +109,14 @@ def test_each_layer_and_time_reads_what_a_row_of_the_table_would_say(tiny):
 def test_words_that_change_with_time_alone_are_read_once_for_all_layers(tiny):
     words = rows(1, by_layer=False)
     denoiser = with_words(tiny, words)
-    text = said(denoiser, MARKS, T)
+    text = text_at(denoiser, MASK, T)
     assert text.shape == (3, 12, 24)
     for b in range(3):
         row = words.table[0, int(T[b] >= 500)]
-        want = table_row(tiny, row, IDS[b : b + 1], MARKS[0, b : b + 1])
+        want = table_row(tiny, row, IDS[b : b + 1], MASK[0, b : b + 1])
         np.testing.assert_allclose(text[b], want[0], atol=1e-5)
     # One time for all rows, as the sampler has it.
-    same = said(denoiser, MARKS, jnp.float32(990))
+    same = text_at(denoiser, MASK, jnp.float32(990))
     np.testing.assert_allclose(same[1], text[1], atol=1e-6)
     assert np.abs(same[0] - text[0]).max() > 0.1
 
@@ -124,7 +125,7 @@ def test_a_prompt_without_marks_is_read_as_ever(tiny):
     denoiser = with_words(tiny, rows(len(cross_sites(tiny.params["unet"]))))
     plain = encode(tiny, IDS).text
     np.testing.assert_array_equal(encode(denoiser, IDS).text, plain)
-    text = said(denoiser, MARKS & False, T)
+    text = text_at(denoiser, MASK & False, T)
     for layer in text:
         np.testing.assert_allclose(layer, plain, atol=1e-5)
 
@@ -133,27 +134,27 @@ def test_what_comes_after_the_encoder_is_said_at_the_marks_alone(tiny):
     words = rows(1, by_layer=False)
     quiet = with_words(tiny, words)
     loud = with_words(tiny, words.replace(nudge=jnp.ones(24)))
-    before, after = said(quiet, MARKS, T), said(loud, MARKS, T)
-    want = before + MARKS[0][..., None].astype(jnp.float32)
+    before, after = text_at(quiet, MASK, T), text_at(loud, MASK, T)
+    want = before + MASK[0][..., None].astype(jnp.float32)
     np.testing.assert_allclose(after, want, atol=1e-5)
 
 
 def test_each_concept_speaks_at_its_own_marks(tiny):
-    marks = jnp.stack([IDS == 7, IDS == 5])
+    mask = jnp.stack([IDS == 7, IDS == 5])
     words = rows(1, by_layer=False), rows(1, seed=1, by_layer=False, concept_offset=1)
     ours = with_words(tiny, *words)
-    text = said(ours, marks, T)
+    text = text_at(ours, mask, T)
     x = jax.random.normal(jax.random.key(0), (3, 12, 24))
     late = (T >= 500).astype(int)
     seven, five = (each.table[0, late][:, None] for each in words)
-    want = jnp.where(marks[0][..., None], seven, x)
-    want = jnp.where(marks[1][..., None], five, want)
+    want = jnp.where(mask[0][..., None], seven, x)
+    want = jnp.where(mask[1][..., None], five, want)
     for each in words:
-        x = each.embed(x, marks, T, jnp.zeros(3, int))
+        x = each.embed(x, mask, T, jnp.zeros(3, int))
     np.testing.assert_array_equal(x, want)
     # Marked with one alone, the other word stays what the vocabulary has.
     alone = with_words(tiny, words[0])
-    other = said(alone, marks, T)
+    other = text_at(alone, mask, T)
     np.testing.assert_allclose(text[1], other[1], atol=1e-6)  # has no 5
     assert np.abs(text[0] - other[0]).max() > 0.1
 
@@ -163,24 +164,24 @@ def test_each_site_reads_its_own_text(tiny):
     denoiser = with_words(tiny, rows(len(names)))
 
     @jax.jit
-    def run(denoiser, marks):
-        seen = {}
+    def run(denoiser, mask):
+        texts = {}
 
         def spy(site, context):
             def edit(k, v, text):
-                seen[site.name] = text
+                texts[site.name] = text
                 return k, v
 
             return Edit(kv=edit) if site.kind == "cross" else Edit()
 
-        prompt = encode(denoiser, IDS, marks)
+        prompt = encode(denoiser, IDS, mask)
         network(denoiser, **BATCH, prompt=prompt, controls=(spy,))
-        return seen
+        return texts
 
-    seen, text = run(denoiser, MARKS), said(denoiser, MARKS, T)
-    assert set(seen) == set(names)
+    texts, text = run(denoiser, MASK), text_at(denoiser, MASK, T)
+    assert set(texts) == set(names)
     for i, name in enumerate(names):
-        np.testing.assert_allclose(seen[name], text[i], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(texts[name], text[i], atol=1e-6, err_msg=name)
 
 
 def test_recomputation_changes_neither_prediction_nor_gradient(small):
@@ -192,17 +193,19 @@ def test_recomputation_changes_neither_prediction_nor_gradient(small):
 
         def loss(table):
             own = with_words(denoiser, words.replace(table=table))
-            out, _ = network(own, **BATCH, prompt=encode(own, IDS, MARKS))
+            out, _ = network(own, **BATCH, prompt=encode(own, IDS, MASK))
             return jnp.square(out).mean()
 
         return jax.jit(jax.value_and_grad(loss))(words.table)
 
-    want, wanted = run("none")
-    assert (np.abs(wanted).max(axis=(1, 2)) > 1e-5).all()  # every layer's row
+    want, expected_gradient = run("none")
+    assert (
+        np.abs(expected_gradient).max(axis=(1, 2)) > 1e-5
+    ).all()  # every layer's row
     for level in ("layer", "block"):
         ours, gradient = run(level)
         np.testing.assert_allclose(ours, want, rtol=1e-5)
-        np.testing.assert_allclose(gradient, wanted, atol=1e-6)
+        np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
 
 @pytest.mark.parametrize("by_layer", [True, False])
@@ -210,7 +213,7 @@ def test_guidance_reads_one_row_for_all_images(small, by_layer):
     names = cross_sites(small.params["unet"])
     words = rows(len(names) if by_layer else 1, by_layer=by_layer)
     denoiser = with_words(small, words)
-    prompt = encode(denoiser, IDS[:1], MARKS[:, :1])
+    prompt = encode(denoiser, IDS[:1], MASK[:, :1])
     null = encode(denoiser, IDS[2:])
     t = jnp.float32(700)
     eps = guide({"base": denoiser}, cfg(prompt, null, jnp.float32(3)))
@@ -226,7 +229,7 @@ def test_guidance_reads_one_row_for_all_images(small, by_layer):
 
     # Each site's text by hand, as a row of the table would be read.
     each = jnp.broadcast_to(words.table[:, 1], (len(names), 24))
-    texts = [table_row(small, row, IDS[:1], MARKS[0, :1]) for row in each]
+    texts = [table_row(small, row, IDS[:1], MASK[0, :1]) for row in each]
     spoken = alone(dict(zip(names, texts, strict=True)))
     plain = alone(dict.fromkeys(names, null.text))
     np.testing.assert_allclose(ours, plain + 3 * (spoken - plain), atol=1e-4)
@@ -235,5 +238,5 @@ def test_guidance_reads_one_row_for_all_images(small, by_layer):
 
 def test_a_prompt_that_was_read_is_not_read_again(tiny):
     denoiser = with_words(tiny, rows(1, by_layer=False))
-    prompt = Prompt(encode(tiny, IDS).text, MARKS)
+    prompt = Prompt(encode(tiny, IDS).text, MASK)
     assert encode_at(denoiser, prompt, T) is prompt

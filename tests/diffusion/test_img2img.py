@@ -31,8 +31,8 @@ def z0():
 
 def test_a_picture_begins_at_the_rates_of_the_first_row(z0):
     grid = SOLVERS["ddim"].grid(SCHEDULE, 10).tail(4)
-    found = begin(Picture(z0), grid, noise())
-    np.testing.assert_allclose(found, grid.signal[0] * z0 + grid.noise[0] * noise())
+    out = begin(Picture(z0), grid, noise())
+    np.testing.assert_allclose(out, grid.signal[0] * z0 + grid.noise[0] * noise())
 
 
 def test_without_a_picture_or_its_noise_it_begins_as_ever(z0):
@@ -54,12 +54,12 @@ def test_what_is_not_repainted_is_the_picture_and_the_rest_is_not(name, z0):
         x = begin(picture, grid, noise())
         return sample(network, solver, grid, x, keys, post)
 
-    found, free = draw(keep(picture, grid, noise())), draw(None)
-    kept = jnp.broadcast_to(z0[:, 2:], found[:, 2:].shape)
-    np.testing.assert_array_equal(found[:, 2:], kept)
+    out, free = draw(keep(picture, grid, noise())), draw(None)
+    kept = jnp.broadcast_to(z0[:, 2:], out[:, 2:].shape)
+    np.testing.assert_array_equal(out[:, 2:], kept)
     assert np.abs(free[:, 2:] - kept).min() > 0
     # The network here sees each place alone, so what is repainted is drawn as ever.
-    np.testing.assert_allclose(found[:, :2], free[:, :2], rtol=1e-5)
+    np.testing.assert_allclose(out[:, :2], free[:, :2], rtol=1e-5)
 
 
 def test_after_each_row_what_is_kept_has_the_noise_of_its_level(z0):
@@ -67,10 +67,10 @@ def test_after_each_row_what_is_kept_has_the_noise_of_its_level(z0):
     post = keep(Picture(z0, REPAINT), grid, noise())
     x = jnp.zeros_like(noise())
     for i in range(4):
-        found, _ = post(i, x, {}, None)
+        out, _ = post(i, x, {}, None)
         known = grid.signal[i + 1] * z0 + grid.noise[i + 1] * noise()
-        np.testing.assert_allclose(found[:, 2:], known[:, 2:], atol=1e-5)
-        np.testing.assert_array_equal(found[:, :2], 0)
+        np.testing.assert_allclose(out[:, 2:], known[:, 2:], atol=1e-5)
+        np.testing.assert_array_equal(out[:, :2], 0)
 
 
 def test_both_edits_are_made_and_the_carry_is_the_first_s(z0):

@@ -98,15 +98,15 @@ def test_each_step_is_the_published_loop(tiny, grid, prompt_pair, path):
 
     terms = cfg(prompt, null, jnp.float32(GUIDANCE))
     optimise = jax.jit(null_text_inversion.optimise)
-    found = optimise({"base": tiny}, terms, grid, path)
-    assert found.text.shape == (STEPS, IMAGES, 12, 24)
-    np.testing.assert_array_equal(found.updates[:, 0], counts)
-    np.testing.assert_allclose(found.text[:, :1], jnp.stack(texts), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(found.loss[:, 0], losses, rtol=1e-2)
-    assert jnp.abs(found.text[-1, 0] - null.text[0]).max() > 0.05
+    result = optimise({"base": tiny}, terms, grid, path)
+    assert result.text.shape == (STEPS, IMAGES, 12, 24)
+    np.testing.assert_array_equal(result.updates[:, 0], counts)
+    np.testing.assert_allclose(result.text[:, :1], jnp.stack(texts), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(result.loss[:, 0], losses, rtol=1e-2)
+    assert jnp.abs(result.text[-1, 0] - null.text[0]).max() > 0.05
     # Another picture is apart.
     swapped = optimise({"base": tiny}, terms, grid, path[:, ::-1])
-    np.testing.assert_allclose(found.loss[:, 0], swapped.loss[:, 1], rtol=1e-2)
+    np.testing.assert_allclose(result.loss[:, 0], swapped.loss[:, 1], rtol=1e-2)
 
 
 def test_it_stops_where_nothing_is_to_be_gained(tiny, grid, prompt_pair):
@@ -120,11 +120,11 @@ def test_it_stops_where_nothing_is_to_be_gained(tiny, grid, prompt_pair):
         noise = eps(tiny, path[-1], row.t, prompt.text)
         z = (path[-1] - row.noise * noise) / row.signal
         path.append(row.next_signal * z + row.next_noise * noise)
-    found = jax.jit(null_text_inversion.optimise)(
+    result = jax.jit(null_text_inversion.optimise)(
         {"base": tiny}, terms, grid, jnp.stack(path)
     )
-    np.testing.assert_array_equal(found.updates, 1)
-    np.testing.assert_array_less(found.loss, 1e-5)
+    np.testing.assert_array_equal(result.updates, 1)
+    np.testing.assert_array_less(result.loss, 1e-5)
 
 
 def test_a_rendered_scene_returns_within_half_a_decibel(emoji):

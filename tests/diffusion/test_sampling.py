@@ -30,17 +30,17 @@ def test_start_noise_is_keyed_by_image():
 
 def test_eps_fn_sees_every_row_in_order():
     grid = SOLVERS["heun"].grid(SCHEDULE, 3)
-    seen = []
+    rows = []
 
     def eps_fn(x, t, i):
         jax.debug.callback(
-            lambda *row: seen.append(tuple(map(float, row))), i, t, ordered=True
+            lambda *row: rows.append(tuple(map(float, row))), i, t, ordered=True
         )
         return network(x, t, i)
 
     sample(eps_fn, SOLVERS["heun"], grid, start()).block_until_ready()
     jax.effects_barrier()
-    assert seen == [(i, float(t)) for i, t in enumerate(grid.t)]
+    assert rows == [(i, float(t)) for i, t in enumerate(grid.t)]
 
 
 def test_post_edits_x_with_the_maps_and_threads_its_carry():

@@ -178,9 +178,9 @@ def test_an_offset_beyond_the_last_time_is_refused():
 
 
 @functools.partial(jax.jit, static_argnames="name")
-def one_row(name, x, state, row, seen, mean, std, i):
-    """A row of the solver on the Gaussian N(mean, std²), x seen at these rates."""
-    signal, noise = seen
+def one_row(name, x, state, row, rates, mean, std, i):
+    """A row of the solver on the Gaussian N(mean, std²), with x at these rates."""
+    signal, noise = rates
     v = signal**2 * std**2 + noise**2
     eps = noise * (x - signal * mean) / v
     own = jax.vmap(jax.random.fold_in, (0, None))(keys(), i)
@@ -193,10 +193,10 @@ def walk_rows(name, grid, x, mean, std):
     state = ALL[name].init(x)
     for i in range(len(grid.t)):
         row = rows_of(grid.replace(start=1.0), i)
-        seen = (row.signal, row.noise)
+        rates = (row.signal, row.noise)
         if again[i]:
-            seen = (row.next_signal, row.next_noise)
-        x, state = one_row(name, x, state, row, seen, mean, std, i)
+            rates = (row.next_signal, row.next_noise)
+        x, state = one_row(name, x, state, row, rates, mean, std, i)
     return x
 
 
@@ -211,9 +211,9 @@ def test_a_tail_begins_like_the_solver_itself(name):
         assert grid.noise[0] == levels[25 - steps]
         assert steps_of(grid).max() == steps - 1
         x = grid.signal[0] * z0 + grid.noise[0] * start()[::-1]
-        found = walk_rows(name, grid, x, z0, 0.0)
+        end = walk_rows(name, grid, x, z0, 0.0)
         remaining = float(grid.next_noise[-1])  # noise at the schedule's end
-        assert np.abs(found - grid.next_signal[-1] * z0).max() < 4 * remaining + 1e-3
+        assert np.abs(end - grid.next_signal[-1] * z0).max() < 4 * remaining + 1e-3
 
 
 @pytest.mark.parametrize("name", ["ddim", "heun", "plms", "dpmpp_2m"])
@@ -221,8 +221,8 @@ def test_a_tail_keeps_its_solver_s_order(name):
     def distance(steps):
         grid = SOLVERS[name].grid(SMOOTH, steps).tail(steps // 2)
         grid = rows_of(grid, slice(-1))
-        found = walk_rows(name, grid, start(), jnp.float32(MEAN), STD)
-        return np.abs(found - flow(start(), grid)).max()
+        end = walk_rows(name, grid, start(), jnp.float32(MEAN), STD)
+        return np.abs(end - flow(start(), grid)).max()
 
     assert distance(40) / distance(80) > (1.6 if name == "ddim" else 3.0)
 

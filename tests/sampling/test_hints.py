@@ -40,13 +40,13 @@ def test_a_hint_is_the_picture_or_its_edges_at_the_drawing_s_size(photo):
 
 
 def test_the_terms_of_a_model_get_its_hint_and_strength(photo):
-    shown = hints(photo, strengths={"edges": "2[0,0.5]"})
+    named = hints(photo, strengths={"edges": "2[0,0.5]"})
     grid = SOLVERS["heun"].grid(ScheduleConfig(), 2)
     prompt = Prompt(jnp.zeros((1, 4, 8)))
     terms = [Term(prompt, jnp.float32(1.0), name) for name in ("base", "edges")]
-    base, edges = add_hints(terms, shown, grid)
+    base, edges = add_hints(terms, named, grid)
     assert base.hint is None
     assert base.strength is None
-    assert edges.hint is shown["edges"].pixels
+    assert edges.hint is named["edges"].pixels
     np.testing.assert_array_equal(edges.strength, [2, 0, 0])
     assert edges.weight == 1
