@@ -1,4 +1,4 @@
-"""The search over weights: its axes and cells, the best, what the command writes."""
+"""The search over weights: its results, the best of them, and the command's files."""
 
 import json
 
@@ -9,7 +9,6 @@ from PIL import Image
 from personax import search
 from personax.loading import load_clip
 from personax.metrics.scores import make_scores
-from personax.sampling.grammar import parse_axis
 from personax.sampling.guidance_search import Axis, find_best, resume
 from personax.sampling.guidance_search import search as run_search
 from personax.sampling.score_plot import write_heat_map
@@ -20,27 +19,6 @@ from tests.small_models import write_concept, write_small
 
 AXES = [Axis("a dog", "base", (0.0, 1.0)), Axis("", "face", (0.5, 1.0, 1.5))]
 SCORES = {"bright": lambda pictures: np.mean(pictures), "dark": lambda _: 0.5}
-
-
-@pytest.mark.parametrize(
-    ("text", "axis"),
-    [
-        ("face@0.5..1.5:", Axis("", "face", (0.5, 0.75, 1.0, 1.25, 1.5))),
-        ("-1..1/1:at 10:30", Axis("at 10:30", "base", (-1.0, 0.0, 1.0))),
-        ("0..1/0.4:a", Axis("a", "base", (0.0, 0.4, 0.8))),
-        ("2..2:a", Axis("a", "base", (2.0,))),
-    ],
-)
-def test_an_axis_has_every_weight_from_one_to_the_other(text, axis):
-    assert parse_axis(text) == axis
-
-
-@pytest.mark.parametrize(
-    "text", ["a dog", "3:a dog", "3..1:a", "0..1/0:a", "0..inf:a", "0..x:a", "@0..1:a"]
-)
-def test_another_form_is_refused(text):
-    with pytest.raises(ValueError, match=r"FROM\.\.TO"):
-        parse_axis(text)
 
 
 def lines(folder):
