@@ -6,18 +6,28 @@ from personax import methods
 from personax.concepts import artifact
 
 
-def save_untaught(folder, emoji, concept, name, change=lambda theta: theta):
+def save_untaught(
+    folder,
+    emoji,
+    concept,
+    name,
+    change=lambda theta: theta,
+    *,
+    prepared=None,
+    **arguments,
+):
     """Theta as the method starts it, or as `change` makes it, saved in `folder`."""
-    method = methods.make(name)
+    method = methods.make(name, **arguments)
     theta = change(methods.init(method, jax.random.key(0), emoji.params, [concept]))
     artifact.save(
         folder,
         theta,
         [concept],
         method=name,
-        method_args={},
+        method_args=arguments,
         base=emoji.name,
         fingerprint=emoji.fingerprint,
+        prepared=prepared or {},
         step=0,
     )
     return theta

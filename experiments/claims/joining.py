@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.lesson import lesson
 from benchmarks.portrait_runs import trained
+from personax.concepts.merge import merge, read_captions
 from personax.data import emoji
 from personax.loading import Base
-from personax.merge import merge, read_captions
 
 
 def joint(

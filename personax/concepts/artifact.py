@@ -1,6 +1,5 @@
 """A trained concept on disk: theta.safetensors and concept.json, nothing pickled."""
 
-import hashlib
 import json
 import pathlib
 import shutil
@@ -17,6 +16,7 @@ import personax
 from personax import methods
 from personax.concepts.low_rank import expand
 from personax.concepts.quantize import restore
+from personax.core.files import atomic_folder, digest_file, write_json
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import flat
 from personax.core.typing import Params, Theta
@@ -26,11 +26,11 @@ FORMAT = "personax.concept/1"
 
 
 class Artifact(NamedTuple):
-    """What a concept's folder holds."""
+    """The content of a concept's folder."""
 
     method: Method
     theta: Theta
-    prepared: Mapping[str, Any]  # what its parts saved beside theta, {name: arrays}
+    prepared: Mapping[str, Any]  # {name: arrays} that its parts save; see `Part.saves`
     concepts: tuple[Concept, ...]
     about: Mapping[str, Any]  # concept.json
 
@@ -48,21 +48,13 @@ def save(
     prepared: Mapping[str, Any] = {},
     **about: Any,
 ) -> None:
-    """Write the folder in one piece; `about` (step, prompts, config, …) must be JSON.
+    """Write a concept's folder atomically, replacing a concept that exists there.
 
-    `before` are the concepts that it was trained on top of: they go along, as copies.
-    `prepared` is what `methods.saved` gives; it lies in prepared.safetensors.
-    A concept that is there is replaced; ValueError where something else is.
+    `before` are the concepts that it was trained on top of, which are copied into the
+    folder. `prepared` is the result of `methods.saved`. `about` (step, prompts, config,
+    …) must be JSON. Raises ValueError if `folder` exists and is not a concept.
     """
     check_replaceable(folder)
-    unfinished = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write_tensors(unfinished / "theta.safetensors", _named(theta))
-    if prepared:
-        write_tensors(unfinished / "prepared.safetensors", _named(prepared))
-    for i, earlier in enumerate(before):
-        shutil.copytree(earlier, unfinished / "before" / str(i))
     record = {
         "format": FORMAT,
         "personax": personax.__version__,
@@ -73,84 +65,85 @@ def save(
         "concepts": [concept._asdict() for concept in concepts],
         **about,
     }
-    (unfinished / "concept.json").write_text(json.dumps(record, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with atomic_folder(folder) as temporary:
+        write_tensors(temporary / "theta.safetensors", _leaves(theta))
+        if prepared:
+            write_tensors(temporary / "prepared.safetensors", _leaves(prepared))
+        for i, path in enumerate(before):
+            shutil.copytree(path, temporary / "before" / str(i))
+        write_json(temporary / "concept.json", record)
 
 
 def check_replaceable(folder: pathlib.Path) -> None:
-    """ValueError where something is that is no concept, and so not to be lost."""
+    """ValueError if `folder` exists and is not a concept."""
     if folder.exists() and not (folder / "concept.json").is_file():
         raise ValueError(f"{folder} exists and is no concept; choose another folder.")
 
 
 def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
-    """The concept in `folder`, checked against the base that it is to be bound to.
+    """The concept in `folder`, checked against the parameters of its base.
 
-    Raises FileNotFoundError and ValueError, in one sentence, for a folder that is none,
-    a foreign or truncated file, another base, or leaves that the method does not have.
+    Raises FileNotFoundError or ValueError for a folder without a concept, a foreign or
+    truncated file, another base, or leaves that do not match the method's.
     """
     about = _read_json(folder)
     if about["fingerprint"] != fingerprint:
         raise ValueError(
-            f"{folder} was trained on the base {about['base']!r}, and the base given "
-            f"has other weights; pass that base with --base."
+            f"{folder} was trained on the base {about['base']!r}, whose weights differ "
+            f"from this base's; pass that base with --base."
         )
     concepts = tuple(_concept(values) for values in about["concepts"])
     method = methods.make(about["method"], **about["method_args"])
     expected = jax.eval_shape(
         lambda: methods.init(method, jax.random.key(0), params, concepts)
     )
-    # What personax.compress wrote stands for whole kernels, in full precision.
     leaves = expand(restore(_read_leaves(folder / "theta.safetensors")), params)
     theta = _fill(folder, expected, leaves)
-    return Artifact(method, theta, _prepared(folder, method), concepts, about)
+    return Artifact(method, theta, _read_prepared(folder, method), concepts, about)
 
 
 def origin(folder: pathlib.Path) -> tuple[str, str]:
-    """(the base that a concept was trained on, as it was asked for, its fingerprint).
+    """(the `--base` that a concept was trained on, that base's fingerprint).
 
-    Raises FileNotFoundError or ValueError for a folder that holds no concept.
+    Raises FileNotFoundError or ValueError for a folder without a concept.
     """
     about = _read_json(folder)
     return about["base"], about["fingerprint"]
 
 
 def digest(folder: pathlib.Path) -> str:
-    """What changes when what was trained does."""
-    leaves = folder / "theta.safetensors"
-    return hashlib.sha256(leaves.read_bytes()).hexdigest()[:16]
+    """The digest of a concept's theta."""
+    return digest_file(folder / "theta.safetensors")
 
 
 def earlier(folder: pathlib.Path) -> list[pathlib.Path]:
     """The folders of the concepts that this one was trained on top of, in order."""
-    inside = folder / "before"
-    found = inside.iterdir() if inside.is_dir() else ()
-    return sorted(found, key=lambda path: int(path.name))
+    before = folder / "before"
+    copies = before.iterdir() if before.is_dir() else ()
+    return sorted(copies, key=lambda path: int(path.name))
 
 
-def _named(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """{part/path: leaf} of {part: its tree}."""
+def _leaves(trees: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """{NAME/PATH: leaf} of {NAME: tree}."""
     return {
-        f"{part}/{path}": np.asarray(leaf)
-        for part, tree in parts.items()
+        f"{name}/{path}": np.asarray(leaf)
+        for name, tree in trees.items()
         for path, leaf in flat(tree).items()
     }
 
 
-def _prepared(folder: pathlib.Path, method: Method) -> dict[str, Any]:
-    """What the method's parts saved beside theta, {name: {path: array}}."""
-    names = [part.saves for part in method.parts.values() if part.saves]
-    if not names:
+def _read_prepared(folder: pathlib.Path, method: Method) -> dict[str, Any]:
+    """{name: {path: array}} of what the method's parts save beside theta."""
+    if not method.saves:
         return {}
-    found: dict[str, Any] = {name: {} for name in names}
+    prepared: dict[str, Any] = {name: {} for name in method.saves}
     path = folder / "prepared.safetensors"
     for leaf, array in _read_leaves(path).items():
         name, _, inner = leaf.partition("/")
-        found.setdefault(name, {})[inner] = jnp.asarray(array)
-    if found.keys() != set(names) or not all(found.values()):
-        raise ValueError(f"{path} does not hold {', '.join(names)}, and nothing else.")
-    return found
+        prepared.setdefault(name, {})[inner] = jnp.asarray(array)
+    if prepared.keys() != set(method.saves) or not all(prepared.values()):
+        raise ValueError(f"{path} must hold {', '.join(method.saves)} and no more.")
+    return prepared
 
 
 def _concept(values: Mapping[str, Any]) -> Concept:
@@ -165,9 +158,9 @@ def _read_json(folder: pathlib.Path) -> dict[str, Any]:
         hint = f" Did you mean {inside}?" if (inside / "concept.json").is_file() else ""
         raise FileNotFoundError(f"{folder} holds no concept.json.{hint}")
     try:
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}.")
+        raise ValueError(f"{path} is not valid JSON: {error}.")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"{path} is not a {FORMAT} file.")
     return about
@@ -179,26 +172,26 @@ def _read_leaves(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no safetensors file: {error}.")
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}.")
 
 
 def _fill(
     folder: pathlib.Path, expected: Theta, leaves: Mapping[str, np.ndarray]
 ) -> Theta:
-    """`expected`, whose leaves are shapes, with the arrays of the file in it."""
+    """`expected`, a tree of shapes, with the stored arrays as its leaves."""
     paths, structure = jax.tree.flatten_with_path(expected)
-    want = {
+    shapes = {
         jax.tree_util.keystr(path, simple=True, separator="/"): shape.shape
         for path, shape in paths
     }
-    wrong = [
+    mismatched = [
         name
-        for name in want.keys() | leaves.keys()
-        if want.get(name) != getattr(leaves.get(name), "shape", None)
+        for name in shapes.keys() | leaves.keys()
+        if shapes.get(name) != getattr(leaves.get(name), "shape", None)
     ]
-    if wrong:
+    if mismatched:
         raise ValueError(
-            f"{folder} does not hold what its method trains: {len(wrong)} leaves are "
-            f"missing, extra or of another shape, first {min(wrong)}."
+            f"{folder} does not match what its method trains: {len(mismatched)} leaves "
+            f"are missing, unexpected or of another shape, first {min(mismatched)}."
         )
-    return jax.tree.unflatten(structure, [jnp.asarray(leaves[name]) for name in want])
+    return jax.tree.unflatten(structure, [jnp.asarray(leaves[name]) for name in shapes])

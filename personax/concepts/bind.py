@@ -1,4 +1,4 @@
-"""What a guidance term speaks to: a denoiser, and a tokenizer that knows its words."""
+"""Models: a base with concepts bound, and a tokenizer that knows their placeholders."""
 
 import dataclasses
 import pathlib
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from personax import methods
 from personax.concepts import artifact
+from personax.concepts.artifact import Artifact
 from personax.core.tree import flat, nest
 from personax.core.typing import Params
 from personax.diffusion.denoiser import CONTROLNET, Denoiser, with_controlnet
@@ -16,8 +17,7 @@ from personax.diffusion.spec import Spec
 from personax.loading import Base, load_controlnet
 from personax.loading.place import Shardings
 from personax.methods import Concept
-from personax.methods.parts.folded_null_text import reads_text
-from personax.methods.parts.prepared import keep
+from personax.methods.parts.prepared import put_prepared
 from personax.methods.parts.tokens import TABLE
 from personax.networks.compute import Compute
 from personax.networks.controlnet import ControlNetConfig
@@ -31,38 +31,38 @@ from personax.networks.tokenizer import (
 
 
 class Model(NamedTuple):
-    """A base, or concepts bound to it."""
+    """A base, or a base with concepts bound to it."""
 
     denoiser: Denoiser
     tokenizer: Tokenizer
-    concepts: tuple[Concept, ...] = ()  # row k of a prompt's `where` marks the k-th
+    concepts: tuple[Concept, ...] = ()  # row k of a prompt's concept mask is the k-th
 
 
 def from_base(base: Base, compute: Compute = Compute()) -> Model:
-    """The base as it is; its autoencoder stays with the base."""
+    """The base as a model, without its autoencoder."""
     spec = dataclasses.replace(base.spec, compute=compute)
     params = {name: base.params[name] for name in ("unet", "text_encoder")}
     return Model(Denoiser(params, spec=spec), base.tokenizer)
 
 
 def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
-    """The model that knows the concepts in these folders, all at once.
+    """The model with the concepts in these folders bound together.
 
-    Each was trained on the base alone, so what they change in a parameter adds up: W +
-    (W_1 - W) + (W_2 - W). A source "<v2>=FOLDER" gives the concept's placeholder
-    another name. See `artifact.load` for errors; ValueError for two concepts of one
-    name.
+    Each was trained on the base alone, so their changes of a parameter are summed: W +
+    (W_1 - W) + (W_2 - W). A source "<v2>=FOLDER" renames the concept's placeholder.
+
+    Raises ValueError for concepts with the same placeholder and for concepts whose
+    parts are exclusive; see `Part`, and `artifact.load` for more errors.
     """
     plain, total = model.denoiser, model.denoiser
+    chains: list[list[Artifact]] = []
     for source in sources:
-        # The parameters as they were trained on, what acts on them as it is so far: a
-        # part may have to get along with the ones before it.
+        # The base's parameters, because changes are summed; controls and words of the
+        # earlier concepts, because some parts combine with those.
         own = total.replace(params=plain.params, concept_offset=len(model.concepts))
-        bound = _bind(model._replace(denoiser=own), base, source)
-        _check_text(source, total, bound.denoiser, alone=len(sources) == 1)
-        _check_controlnet(source, plain, total, bound.denoiser)
-        if bound.denoiser.reference is not None:
-            _check_handles(source, bound.concepts)
+        bound, chain = _bind(model._replace(denoiser=own), base, source)
+        chains.append(chain)
+        _check_exclusive(source, chains, bound.concepts)
         total = _add(total, plain, bound.denoiser)
         model = bound._replace(denoiser=total)
     return model
@@ -78,17 +78,17 @@ def with_control(
     variant: str | None = None,
     allow_pickle: bool = False,
 ) -> Model:
-    """The model with the ControlNet at `source`, which its terms' hints then steer.
+    """The model with the ControlNet at `source`, for terms with hints.
 
-    `source` is a concept that the method controlnet has trained on this base, or what
+    `source` is a concept trained on this base by the method controlnet, or what
     `load_controlnet` reads, with its arguments; see there and `artifact.load` for
-    errors. ValueError for a ControlNet that does not fit the base.
+    errors. Raises ValueError for a ControlNet that does not fit the base.
     """
     if (pathlib.Path(source) / "concept.json").is_file():
-        # Bound to the base alone: the model may have become another network.
+        # Bound to the plain base: the model's parameters may differ from it.
         trained = with_concepts(from_base(base), base, [source]).denoiser
         if CONTROLNET not in trained.params:
-            raise ValueError(f"{source} is a concept, but no ControlNet.")
+            raise ValueError(f"{source} is a concept without a ControlNet.")
         params, config = trained.params[CONTROLNET], trained.spec.controlnet
     else:
         loaded = load_controlnet(
@@ -105,12 +105,12 @@ def with_control(
 
 
 def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
-    """The tokenizer with every concept's placeholder: for new rows, or an alias."""
+    """The tokenizer with every concept's placeholder: new ids, or an alias."""
     for concept in concepts:
         if not concept.placeholder:
             continue
         if not concept.ids:
-            # A concept that is called by its class was given a name of its own.
+            # A concept without a placeholder that was renamed: its class word's alias.
             ids = ids_of(tokenizer, concept.class_word)
             tokenizer = add_alias(tokenizer, concept.placeholder, ids)
         elif max(concept.ids) < tokenizer.size:
@@ -121,18 +121,37 @@ def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
     return tokenizer
 
 
-def _bind(model: Model, base: Base, source: str) -> Model:
-    """The model with one concept, and with those that it was trained on top of."""
+def named(source: str) -> tuple[str, pathlib.Path]:
+    """("<v2>", FOLDER) of "<v2>=FOLDER", ("", FOLDER) of "FOLDER".
+
+    A folder that exists may have a "=" in its name.
+    """
+    name, equals, folder = source.partition("=")
+    if not equals or pathlib.Path(source).exists():
+        return "", pathlib.Path(source)
+    return name, pathlib.Path(folder)
+
+
+def _bind(model: Model, base: Base, source: str) -> tuple[Model, list[Artifact]]:
+    """The model with the concept in a folder and those it was trained on top of.
+
+    Also returns what was loaded, in the order in which it is bound.
+    """
     name, path = named(source)
     loaded = artifact.load(path, model.denoiser.params, base.fingerprint)
     concepts = loaded.concepts
     if name:
         if len(concepts) != 1:
-            raise ValueError(f"{path} holds {len(concepts)} concepts; none is renamed.")
+            raise ValueError(
+                f"{path} holds {len(concepts)} concepts; only one can be renamed."
+            )
         phrase = concepts[0].phrase.replace(concepts[0].handle, name)
         concepts = (concepts[0]._replace(placeholder=name, phrase=phrase),)
+        loaded = loaded._replace(concepts=concepts)
+    chain = []
     for earlier in artifact.earlier(path):
-        model = _bind(model, base, str(earlier))
+        model, loaded_earlier = _bind(model, base, str(earlier))
+        chain += loaded_earlier
     try:
         tokenizer = with_words(model.tokenizer, concepts)
     except ValueError as error:
@@ -140,37 +159,45 @@ def _bind(model: Model, base: Base, source: str) -> Model:
             f"{path}: {error} Give it another name: --concept '<v2>={path}'."
         )
     denoiser = model.denoiser
-    for saved, arrays in loaded.prepared.items():
-        denoiser = keep(denoiser, saved, arrays)
+    for entry, arrays in loaded.prepared.items():
+        denoiser = put_prepared(denoiser, entry, arrays)
     denoiser = methods.prepare(loaded.method, denoiser)
     bound = methods.bind(loaded.method, denoiser, loaded.theta)
-    spoken = (*model.concepts, *concepts)
-    return Model(bound.replace(concept_offset=len(spoken)), tokenizer, spoken)
+    all_concepts = (*model.concepts, *concepts)
+    bound = bound.replace(concept_offset=len(all_concepts))
+    return Model(bound, tokenizer, all_concepts), [*chain, loaded]
 
 
-def _check_text(source: str, total: Denoiser, bound: Denoiser, *, alone: bool) -> None:
-    """ValueError for a model without text beside others: its parameters add up to none.
-
-    Where it is alone there is nothing to add to.
-    """
-    if not alone and not (reads_text(total.params) and reads_text(bound.params)):
-        raise ValueError(
-            f"{source}: one of these concepts reads no text and stands alone: give it "
-            "as a model of its own, --model NAME=DIR."
-        )
-
-
-def _check_controlnet(
-    source: str, plain: Denoiser, total: Denoiser, bound: Denoiser
+def _check_exclusive(
+    source: str, chains: Sequence[Sequence[Artifact]], concepts: Sequence[Concept]
 ) -> None:
-    """ValueError for a second ControlNet, which would take the first one's place."""
-    brought = CONTROLNET in bound.params and CONTROLNET not in plain.params
-    if brought and CONTROLNET in total.params:
-        raise ValueError(f"{source} is a second ControlNet; a model has one.")
+    """ValueError for concepts that a part declares exclusive; see `Part`.
+
+    `source` is the last one added; a chain is a concept with those below it.
+    """
+    loaded = [each for chain in chains for each in chain]
+    names = [name for each in loaded for name in each.method.parts]
+    handles = [concept.handle.lower() for concept in concepts]
+    for each in loaded:
+        own = [concept.handle.lower() for concept in each.concepts]
+        shared = [handle for handle in own if handles.count(handle) > 1]
+        for name, part in each.method.parts.items():
+            if part.exclusive == "word" and shared:
+                raise ValueError(
+                    f"{source}: another concept is called {shared[0]!r} as well. Give "
+                    f"it another name: --concept '<v2>={source}'."
+                )
+            if part.exclusive == "part" and names.count(name) > 1:
+                raise ValueError(f"{source} has a second {name}; a model has one.")
+            if part.exclusive == "model" and len(chains) > 1:
+                raise ValueError(
+                    f"{source}: a concept of {each.about['method']} cannot be combined "
+                    "with others; load it as a model of its own, --model NAME=DIR."
+                )
 
 
 def _check_fit(source: str, config: ControlNetConfig, spec: Spec) -> None:
-    """ValueError for a ControlNet whose residuals are not of the UNet's shapes."""
+    """ValueError for a ControlNet whose residuals do not have the UNet's shapes."""
     if config.factor != spec.vae.factor:
         raise ValueError(
             f"{source} reads hints at {config.factor} pixels per latent cell; the "
@@ -187,32 +214,12 @@ def _check_fit(source: str, config: ControlNetConfig, spec: Spec) -> None:
         )
 
 
-def _check_handles(source: str, concepts: Sequence[Concept]) -> None:
-    """ValueError for two residuals at one word, which would be drawn as their sum."""
-    handles = [concept.handle.lower() for concept in concepts]
-    for handle in handles:
-        if handles.count(handle) > 1:
-            raise ValueError(
-                f"{source}: another concept is called {handle!r} as well. Give it "
-                f"another name: --concept '<v2>={source}'."
-            )
-
-
-def named(source: str) -> tuple[str, pathlib.Path]:
-    """("<v2>", FOLDER) of "<v2>=FOLDER"; a folder's own name may have a "=" in it."""
-    name, equals, folder = source.partition("=")
-    if not equals or pathlib.Path(source).exists():
-        return "", pathlib.Path(source)
-    return name, pathlib.Path(folder)
-
-
 def _add(total: Denoiser, plain: Denoiser, bound: Denoiser) -> Denoiser:
-    """`bound`, with what it has changed about `plain` added to `total`'s parameters."""
+    """`bound` with its changes of `plain`'s parameters added to `total`'s."""
     params = _add_params(total.params, plain.params, bound.params)
     reference = bound.reference
     if reference is not None:
-        # The frozen stream has the weights of all concepts, and none of what a
-        # concept's residual does.
+        # The frozen stream has the weights of all concepts and no residuals.
         before, after = total, reference
         if total.reference is not None:
             before, after = total.reference, bound
@@ -222,15 +229,15 @@ def _add(total: Denoiser, plain: Denoiser, bound: Denoiser) -> Denoiser:
 
 
 def _add_params(total: Params, plain: Params, bound: Params) -> Params:
-    """`total` with what `bound` has changed about `plain`; new words come last."""
-    if not reads_text(bound):
-        return bound  # it is alone
+    """`total` plus the changes that `bound` made to `plain`; new tokens come last."""
+    if total is plain:
+        return bound
     before, after, sums = flat(plain), flat(bound), flat(total)
     own, words, table = (leaves.pop(TABLE) for leaves in (before, after, sums))
     for path, leaf in after.items():
         if leaf is before.get(path):
             continue
-        # What neither has is a network of its own, a ControlNet.
+        # Paths that neither has belong to a network of its own, a ControlNet.
         first = sums.get(path) is before.get(path)
         sums[path] = leaf if first else sums[path] + (leaf - before[path])
     if words is not own:

@@ -1,4 +1,4 @@
-"""The models that a command's terms may name: bases, and concepts with their bases."""
+"""The models that guidance terms may name: bases, and concepts with their bases."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,27 @@ from personax.diffusion.spec import Spec
 from personax.loading import Base, load_base
 from personax.networks.compute import Compute
 
+_CONTROL_OPTIONS = ("param_dtype", "sharding", "variant", "allow_pickle")
+
 
 class Loaded(NamedTuple):
-    """The base, and every model by the name that a term may give it."""
+    """The base, and every model by the name that terms use."""
 
     base: Base
     models: dict[str, Model]  # "base" first, with its concepts bound
-    marks: dict[str, str]  # {model: what changes when its weights do}
+    digests: dict[str, str]  # {model: a digest of its weights}
+
+
+class _LoadedModel(NamedTuple):
+    """A model, its base, and the folders of the concepts bound to it."""
+
+    model: Model
+    base: Base
+    folders: Sequence[pathlib.Path] = ()
+
+    def digest(self) -> str:
+        concepts = map(artifact.digest, self.folders)
+        return " ".join([self.base.fingerprint[:16], *concepts])
 
 
 def load_models(
@@ -33,42 +47,42 @@ def load_models(
 ) -> Loaded:
     """The base with its concepts bound, and the models of {name: source}.
 
-    A source is what `load_base` reads, or a concept's folder, which comes with the base
-    that it names. Equal weights are on device once, and two names of one base are one
-    model. `controls` are {name: ControlNet}, see `with_control`. `options` go to
-    `load_base`.
+    A source is what `load_base` reads, or a concept's folder, for which its own base is
+    loaded. Equal weights are on the device once, and two names of one base share a
+    model. `controls` are {name: ControlNet}, see `with_control`. `options` are
+    arguments of `load_base`.
 
-    Raises FileNotFoundError or ValueError in one sentence, also for a model whose
-    latents or schedule are not the base's.
+    Raises FileNotFoundError or ValueError for a source that cannot be read, and
+    ValueError for a model whose latents or schedule differ from the base's.
     """
     options = {"param_dtype": compute.dtype, **options}
     first = load_base(base, **options)
-    shelf = _Shelf([first], [from_base(first, compute)])
-    model = with_concepts(shelf.models[0], first, concepts)
+    plain = [_LoadedModel(from_base(first, compute), first)]
+    model = with_concepts(plain[0].model, first, concepts)
     folders = [named(concept)[1] for concept in concepts]
-    found = {"base": _Found(model, first, folders)}
+    loaded = {"base": _LoadedModel(model, first, folders)}
     for name, source in others.items():
         if name == "base" or any(mark in name for mark in "@:"):
             raise ValueError(
-                f"--model {name}={source}: a NAME is not base and has no @ and no "
-                "colon in it."
+                f"--model {name}={source}: a NAME must not be base and must not "
+                "contain @ or a colon."
             )
-        found[name] = _load(shelf, source, compute, options)
-        check_agreement(name, found[name].model.denoiser.spec, first.spec)
+        loaded[name] = _load(plain, source, compute, options)
+        check_agreement(name, loaded[name].model.denoiser.spec, first.spec)
     for name, source in controls.items():
-        if name not in found:
+        if name not in loaded:
             raise ValueError(
-                f"--control {name}={source}: there is no model {name!r}, only "
-                f"{', '.join(found)}."
+                f"--control {name}={source}: unknown model {name!r}; expected one of "
+                f"{', '.join(loaded)}."
             )
-        found[name] = _control(found[name], source, options)
-    models = {name: each.model for name, each in found.items()}
-    marks = {name: _mark(each) for name, each in found.items()}
-    return Loaded(first, models, marks)
+        loaded[name] = _with_control(loaded[name], source, options)
+    models = {name: each.model for name, each in loaded.items()}
+    digests = {name: each.digest() for name, each in loaded.items()}
+    return Loaded(first, models, digests)
 
 
 def check_agreement(name: str, spec: Spec, base: Spec) -> None:
-    """ValueError where a model's predictions cannot be added to the base's."""
+    """ValueError if a model's predictions cannot be combined with the base's."""
 
     def latents(spec: Spec) -> str:
         return (
@@ -78,82 +92,67 @@ def check_agreement(name: str, spec: Spec, base: Spec) -> None:
 
     if latents(spec) != latents(base):
         raise ValueError(
-            f"The model {name!r} has latents of {latents(spec)}; the base's are of "
-            f"{latents(base)}. All models share one latent space: see --base."
+            f"The model {name!r} has latents of {latents(spec)}; the base's have "
+            f"{latents(base)}. All models must share one latent space: see --base."
         )
     own, other = spec.schedule, base.schedule
     if own.prediction_type != other.prediction_type:
         raise ValueError(
             f"The model {name!r} predicts {own.prediction_type} and the base "
-            f"{other.prediction_type}; all models predict the same: see --base."
+            f"{other.prediction_type}; all models must predict the same: see --base."
         )
     bars = alphas_cumprod(own), alphas_cumprod(other)
     if bars[0].shape != bars[1].shape or not np.allclose(*bars, rtol=1e-6):
         raise ValueError(
             f"The model {name!r} was trained with another noise schedule than the "
-            "base; all models share one: see --base."
+            "base; all models must share one: see --base."
         )
 
 
-class _Shelf(NamedTuple):
-    """The bases that are loaded, and each as a model."""
-
-    bases: list[Base]
-    models: list[Model]
-
-
-class _Found(NamedTuple):
-    """A model, its base, and the folders of what was bound to that."""
-
-    model: Model
-    base: Base
-    folders: Sequence[pathlib.Path] = ()
-
-
 def _load(
-    shelf: _Shelf, source: str, compute: Compute, options: Mapping[str, Any]
-) -> _Found:
+    plain: list[_LoadedModel],
+    source: str,
+    compute: Compute,
+    options: Mapping[str, Any],
+) -> _LoadedModel:
+    """The model at `source`; its base is one of `plain` or is appended to it."""
     folder = pathlib.Path(source)
     if not (folder / "concept.json").is_file():
         if (folder / "concept" / "concept.json").is_file():
-            artifact.origin(folder)  # its error says where the concept is
-        place = _find(shelf, source, compute, options)
-        return _Found(shelf.models[place], shelf.bases[place])
-    name, fingerprint = artifact.origin(folder)
-    own = [base.fingerprint for base in shelf.bases]
-    if fingerprint in own:
-        place = own.index(fingerprint)
+            artifact.origin(folder)  # raises, with a hint
+        return _load_plain(plain, source, compute, options)
+    base_name, fingerprint = artifact.origin(folder)
+    same = [each for each in plain if each.base.fingerprint == fingerprint]
+    if same:
+        model, base, _ = same[0]
     else:
         try:
-            place = _find(shelf, name, compute, options)
+            model, base, _ = _load_plain(plain, base_name, compute, options)
         except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"{source} names its base {name!r}: {error}")
-    base = shelf.bases[place]
-    return _Found(with_concepts(shelf.models[place], base, [source]), base, [folder])
+            raise ValueError(f"{source} has the base {base_name!r}: {error}")
+    return _LoadedModel(with_concepts(model, base, [source]), base, [folder])
 
 
-def _control(found: _Found, source: str, options: Mapping[str, Any]) -> _Found:
-    wanted = ("param_dtype", "sharding", "variant", "allow_pickle")
-    options = {name: value for name, value in options.items() if name in wanted}
-    model = with_control(found.model, found.base, source, **options)
+def _load_plain(
+    plain: list[_LoadedModel],
+    source: str,
+    compute: Compute,
+    options: Mapping[str, Any],
+) -> _LoadedModel:
+    """A base as a model, appended to `plain` unless it is among them."""
+    base = load_base(source, known=[each.base for each in plain], **options)
+    for each in plain:
+        if (base.spec, base.fingerprint) == (each.base.spec, each.base.fingerprint):
+            return each
+    plain.append(_LoadedModel(from_base(base, compute), base))
+    return plain[-1]
+
+
+def _with_control(
+    loaded: _LoadedModel, source: str, options: Mapping[str, Any]
+) -> _LoadedModel:
+    options = {name: x for name, x in options.items() if name in _CONTROL_OPTIONS}
+    model = with_control(loaded.model, loaded.base, source, **options)
     folder = pathlib.Path(source)
     trained = [folder] if (folder / "concept.json").is_file() else []
-    return found._replace(model=model, folders=[*found.folders, *trained])
-
-
-def _mark(found: _Found) -> str:
-    digests = map(artifact.digest, found.folders)
-    return " ".join([found.base.fingerprint[:16], *digests])
-
-
-def _find(
-    shelf: _Shelf, source: str, compute: Compute, options: Mapping[str, Any]
-) -> int:
-    """Where a base stands on the shelf, read from its files if it is not there yet."""
-    base = load_base(source, known=shelf.bases, **options)
-    for place, other in enumerate(shelf.bases):
-        if (base.spec, base.fingerprint) == (other.spec, other.fingerprint):
-            return place
-    shelf.bases.append(base)
-    shelf.models.append(from_base(base, compute))
-    return len(shelf.bases) - 1
+    return loaded._replace(model=model, folders=[*loaded.folders, *trained])

@@ -1,4 +1,4 @@
-"""Trained numbers in fewer bits: float16, or int8 with a scale for each vector."""
+"""Quantization of theta: float16, or int8 with a scale for each vector."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,25 +6,23 @@ from typing import Any
 import numpy as np
 
 DTYPES = ("float16", "int8")
-_SCALE = ".scale"  # beside an int8 leaf: what its vectors are to be multiplied by
+_SCALE = ".scale"  # suffix of an int8 leaf's scales
 
 
-def quantise(leaves: Mapping[str, Any], dtype: str) -> dict[str, np.ndarray]:
+def quantize(leaves: Mapping[str, Any], dtype: str) -> dict[str, np.ndarray]:
     """{path: leaf} with every leaf in `dtype`, and for int8 {path.scale: scales}.
 
-    int8 is x / s rounded, s the largest |x| of each vector along the last axis over
-    127. Raises ValueError for another dtype, and for numbers too large for float16.
+    int8 is round(x / s) with s = max |x| / 127 of each vector along the last axis.
+    Raises ValueError for an unknown dtype and for values too large for float16.
     """
     if dtype not in DTYPES:
-        raise ValueError(
-            f"There is no dtype {dtype!r}; there are: {', '.join(DTYPES)}."
-        )
+        raise ValueError(f"Unknown dtype {dtype!r}; expected {' or '.join(DTYPES)}.")
     out = {}
     for path, leaf in leaves.items():
         x = np.asarray(leaf, np.float32)
         if dtype == "float16":
             if x.size and np.abs(x).max() > np.finfo(np.float16).max:
-                raise ValueError(f"{path} has numbers too large for float16.")
+                raise ValueError(f"{path} has values too large for float16.")
             out[path] = x.astype(np.float16)
             continue
         scale = (
@@ -37,7 +35,7 @@ def quantise(leaves: Mapping[str, Any], dtype: str) -> dict[str, np.ndarray]:
 
 
 def restore(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The float32 leaves that quantised ones stand for; others stay as they are.
+    """Quantized leaves as float32; other leaves are unchanged.
 
     Raises ValueError for an int8 leaf whose scales are missing or do not fit.
     """
@@ -47,9 +45,9 @@ def restore(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             continue
         if leaf.dtype == np.int8:
             scale = leaves.get(path + _SCALE)
-            wanted = (*leaf.shape[:-1], 1) if leaf.ndim else ()
-            if scale is None or scale.shape != wanted:
-                raise ValueError(f"{path} is int8 without the scales that fit it.")
+            expected = (*leaf.shape[:-1], 1) if leaf.ndim else ()
+            if scale is None or scale.shape != expected:
+                raise ValueError(f"{path} is int8 without matching scales.")
             leaf = leaf * scale
         elif leaf.dtype == np.float16:
             leaf = leaf.astype(np.float32)
@@ -57,8 +55,8 @@ def restore(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def error(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """The norm of what is lost over that of all that there was."""
+def relative_error(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """The norm of the differences of all leaves relative to their norm."""
     lost = sum(float(np.square(np.asarray(before[p]) - after[p]).sum()) for p in before)
-    all_of_it = sum(float(np.square(np.asarray(before[p])).sum()) for p in before)
-    return (lost / (all_of_it or 1.0)) ** 0.5
+    total = sum(float(np.square(np.asarray(before[p])).sum()) for p in before)
+    return (lost / (total or 1.0)) ** 0.5

@@ -1,4 +1,4 @@
-"""Gate: keys and values rewritten where a token's encoding is like a concept's."""
+"""Gate: keys and values edited where a token's encoding resembles a concept's."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from personax.core.typing import Keys, Text
 from personax.networks.attention import Context, Edit, Site
 
-# {site and projection, "…/attn2/to_k": a row of every concept, in the site's width}
+# {"SITE/to_k": one row per concept, in the site's width}
 Rows = Mapping[str, Float[Array, "k c"]]
 
 
@@ -19,12 +19,12 @@ class Gate:
     """h = W e - sum_j a_j W e*_j + sum_j g_j o*_j: Perfusion, Tewel et al. 2023.
 
     The a_j are the coordinates of a token's encoding e in the targets e*, in the metric
-    C^-1 that the `directions` C^-1 e* stand for: of one concept, sim / energy = e' C^-1
-    e* / e*' C^-1 e*. So what is left of e is orthogonal to every target, and of several
-    concepts each sees itself alone: at e*_i, a_i is 1 and the others are 0. The gate is
-    g_j = sigmoid((a_j - beta) / tau).
+    C^-1 given by the `directions` C^-1 e*: for one concept, sim / energy = e' C^-1 e* /
+    e*' C^-1 e*. The remainder of e is orthogonal to every target, and the concepts do
+    not interfere: at e*_i, a_i is 1 and the others are 0. The gate is g_j =
+    sigmoid((a_j - beta) / tau).
 
-    A target of zeros, which nothing is known of yet, changes nothing.
+    A target of zeros, before its first update, changes nothing.
     """
 
     targets: Float[Array, "k d"]
@@ -40,25 +40,27 @@ class Gate:
             return Edit()
 
         def edit(k: Keys, v: Keys, text: Text) -> tuple[Keys, Keys]:
-            shares, gates = self.read(text)
+            coordinates, gates = self.coordinates(text)
 
             def rewrite(x: Keys, name: str) -> Keys:
                 path = f"{site.name}/{name}"
-                change = gates @ self.new[path] - shares @ self.old[path]
+                change = gates @ self.new[path] - coordinates @ self.old[path]
                 return x + change.reshape(x.shape).astype(x.dtype)
 
             return rewrite(k, "to_k"), rewrite(v, "to_v")
 
         return Edit(kv=edit)
 
-    def read(self, text: Text) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"]]:
-        """(the coordinates of every token, how far they open each gate), float32."""
+    def coordinates(
+        self, text: Text
+    ) -> tuple[Float[Array, "b n k"], Float[Array, "b n k"]]:
+        """(the coordinates a of every token, its gates g), float32."""
         text = text.astype(jnp.float32)
-        shares = jnp.einsum("bnd,kd->bnk", text, self.readers)
+        a = jnp.einsum("bnd,kd->bnk", text, self.readers)
         beta, tau = self.beta[None, None], self.tau[None, None]
-        gates = jax.nn.sigmoid((shares - beta) / tau)
-        known = jnp.any(self.targets != 0, axis=1).astype(gates.dtype)
-        return shares, gates * known[None, None]
+        g = jax.nn.sigmoid((a - beta) / tau)
+        initialised = jnp.any(self.targets != 0, axis=1).astype(g.dtype)
+        return a, g * initialised[None, None]
 
 
 def make_gate(
@@ -69,24 +71,22 @@ def make_gate(
     beta: float,
     tau: float,
 ) -> Gate:
-    """The gate of concepts with the same threshold and temperature."""
+    """The gate of concepts with one threshold and temperature."""
     ones = jnp.ones(len(targets))
     readers = _readers(targets, directions)
     return Gate(targets, directions, readers, old, new, beta * ones, tau * ones)
 
 
 def join(gates: Sequence[Gate]) -> Gate:
-    """One gate of all their concepts, which then keep out of each other's way."""
-    if len(gates) == 1:
-        return gates[0]
-    both = jax.tree.map(lambda *rows: jnp.concatenate(rows), *gates)
-    return both.replace(readers=_readers(both.targets, both.directions))
+    """One gate of all their concepts, with joint coordinates."""
+    joined = jax.tree.map(lambda *rows: jnp.concatenate(rows), *gates)
+    return joined.replace(readers=_readers(joined.targets, joined.directions))
 
 
 def _readers(
     targets: Float[Array, "k d"], directions: Float[Array, "k d"]
 ) -> Float[Array, "k d"]:
-    """Rows whose products with any e are its coordinates a in the targets.
+    """Rows whose products with an encoding e are its coordinates a in the targets.
 
     With the Gram matrix G_ij = e*_i' C^-1 e*_j, e' C^-1 e*_i = sum_j G_ij a_j.
     """
@@ -94,6 +94,6 @@ def _readers(
         energy = jnp.sum(targets * directions)
         return directions / jnp.where(energy > 0, energy, 1)
     gram = targets @ directions.T
-    # Targets that are as good as the same share alike instead of blowing up, and ones
-    # of zeros are left out.
+    # The pseudo-inverse gives nearly equal targets equal shares instead of amplifying
+    # rounding errors, and excludes targets of zeros.
     return jnp.linalg.pinv(gram, rtol=1e-3, hermitian=True) @ directions

@@ -1,4 +1,4 @@
-"""Capture and Borrow: attention maps handed from one forward pass to another."""
+"""Capture and Borrow: attention maps passed from one forward pass to another."""
 
 from typing import Literal
 
@@ -14,34 +14,33 @@ Kind = Literal["self", "cross", "any"]
 
 @struct.dataclass
 class Capture:
-    """Keeps the probabilities of the sites of a kind with at most `most` pixels.
+    """Returns the attention probabilities of one kind of site.
 
-    A site's map is b*m*q*n numbers, so self-attention at the full side is seldom worth
-    its memory; 0 sets no limit. `places` are among down, mid and up.
+    Only sites with at most `max_pixels` pixels are captured, since a map has shape
+    "b m q n"; 0 sets no limit. `places` are some of down, mid and up.
     """
 
     kind: Kind = struct.field(pytree_node=False, default="cross")
-    most: int = struct.field(pytree_node=False, default=0)
+    max_pixels: int = struct.field(pytree_node=False, default=0)
     places: tuple[str, ...] = struct.field(
         pytree_node=False, default=("down", "mid", "up")
     )
 
     def __call__(self, site: Site, context: Context) -> Edit:
-        return Edit(keep=_chosen(self, site) and site.place in self.places)
+        return Edit(keep=_applies(self, site) and site.place in self.places)
 
 
 @struct.dataclass
 class Borrow:
-    """p <- p_source @ mapper + own * p, at the sites whose maps the source kept.
+    """p <- p_source @ mapper + own * p, at the sites captured in the source.
 
-    Column j of `mapper` ("n n") says what token j takes of the source's tokens, `own`
-    ("n") how much of its own probability it keeps. Without a mapper the source's
-    probabilities are taken `amount` times and the own ones 1 - `amount`; without either
-    they replace the own ones, which are then not even computed. With 1 - a on `own` and
-    a * M on `mapper` it is Prompt-to-Prompt's edit (Hertz et al. 2022, sec. 3), and
-    without them it is Infusion's first rule (Zeng et al. 2024, eq. 7).
+    Column j of `mapper` ("n n") holds the weights of the source's tokens for token j,
+    `own` ("n") the weight of its own probability. Without a mapper, p <- amount *
+    p_source + (1 - amount) * p; without either, p <- p_source, and p is not computed.
+    With own = 1 - a and mapper = a * M it is Prompt-to-Prompt's edit (Hertz et al.
+    2022, sec. 3); without them it is Infusion's first rule (Zeng et al. 2024, eq. 7).
 
-    Nothing happens where the context holds no maps of that source.
+    Does nothing if the context holds no maps of that source.
     """
 
     mapper: Float[Array, "n n"] | None = None
@@ -49,23 +48,23 @@ class Borrow:
     amount: Float[Array, ""] | None = None
     source: str = struct.field(pytree_node=False, default="frozen")
     kind: Kind = struct.field(pytree_node=False, default="cross")
-    most: int = struct.field(pytree_node=False, default=0)
+    max_pixels: int = struct.field(pytree_node=False, default=0)
 
     def __call__(self, site: Site, context: Context) -> Edit:
         source = context.maps.get(self.source, {}).get(site.name)
-        if source is None or not _chosen(self, site):
+        if source is None or not _applies(self, site):
             return Edit()
-        return Edit(probs=lambda probs: self._mixed(source, probs))
+        return Edit(probs=lambda probs: self._mix(source, probs))
 
-    def _mixed(self, source: Probs, probs: Probs) -> Probs:
+    def _mix(self, source: Probs, probs: Probs) -> Probs:
         if self.mapper is not None:
-            taken = jnp.einsum("bmqn,nj->bmqj", source, self.mapper)
-            return taken + self.own[None, None, None] * probs
+            mapped = jnp.einsum("bmqn,nj->bmqj", source, self.mapper)
+            return mapped + self.own[None, None, None] * probs
         if self.amount is not None:
             return self.amount * source + (1 - self.amount) * probs
         return source
 
 
-def _chosen(control: Capture | Borrow, site: Site) -> bool:
+def _applies(control: Capture | Borrow, site: Site) -> bool:
     kind = control.kind in ("any", site.kind)
-    return kind and (not control.most or site.pixels <= control.most)
+    return kind and (not control.max_pixels or site.pixels <= control.max_pixels)

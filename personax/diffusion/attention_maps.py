@@ -74,7 +74,7 @@ def make_map_spec(
 
 def capture(denoiser: Denoiser, spec: AttentionMapSpec) -> Denoiser:
     """The denoiser, returning its maps of the spec's size."""
-    control = Capture(most=spec.side[0] * spec.side[1], places=spec.places)
+    control = Capture(max_pixels=spec.side[0] * spec.side[1], places=spec.places)
     return denoiser.replace(controls=(*denoiser.controls, control))
 
 

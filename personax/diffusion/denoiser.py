@@ -67,6 +67,8 @@ class Denoiser:
 
     params: Params
     controls: tuple[Control, ...] = ()
+    # Controls that all concepts share, by name; they apply after `controls`.
+    shared_controls: Mapping[str, Control] = struct.field(default_factory=dict)
     words: tuple[TokenConditioner, ...] = ()
     reference: "Denoiser | None" = None
     prepared: Mapping[str, Any] = struct.field(default_factory=dict)
@@ -212,7 +214,7 @@ def network(
         x,
         t,
         text,
-        controls=(*denoiser.controls, *controls),
+        controls=(*denoiser.controls, *denoiser.shared_controls.values(), *controls),
         context=Context(concept_mask=prompt.concept_mask, maps=maps),
         residuals=residuals,
         compute=spec.compute,

@@ -86,7 +86,7 @@ def draw(
     if blend is None:
         return paired.draw(denoisers, streams, solver, grid, x, keys)
     side = blend_side(denoisers[streams[0].terms[0].denoiser].spec.unet, x.shape)
-    keep = (Capture(most=math.prod(side)),)
+    keep = (Capture(max_pixels=math.prod(side)),)
     post, carry = make_post(blend, side, x.shape[0])
     return paired.draw(
         denoisers, streams, solver, grid, x, keys, keep=keep, post=post, carry=carry

@@ -54,7 +54,7 @@ class Follow:
             return (cross,)
         amount = self.self_amount[i]
         most = self.most
-        return cross, Borrow(amount=amount, source=source, kind="self", most=most)
+        return cross, Borrow(amount=amount, source=source, kind="self", max_pixels=most)
 
 
 @struct.dataclass
@@ -198,7 +198,7 @@ def _captures(follows: Collection[Follow]) -> Iterator[Capture]:
     yield Capture(kind="cross")
     limits = [f.most for f in follows if f.self_amount is not None]
     if limits:
-        yield Capture(kind="self", most=0 if 0 in limits else max(limits))
+        yield Capture(kind="self", max_pixels=0 if 0 in limits else max(limits))
 
 
 class _Inputs(NamedTuple):

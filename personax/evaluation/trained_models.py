@@ -17,7 +17,7 @@ from personax.evaluation.protocol import (
 )
 from personax.evaluation.train_subjects import train_jobs
 from personax.loading import Base
-from personax.merge import merge, read_captions
+from personax.concepts.merge import merge, read_captions
 
 
 class Trainer(NamedTuple):

@@ -1,9 +1,7 @@
 """The methods by name; adding one is a line here."""
 
-import inspect
 from collections.abc import Callable
 
-from personax.methods import losses
 from personax.methods.class_diffusion import class_diffusion
 from personax.methods.concept_centric import concept_centric
 from personax.methods.controlnet import controlnet
@@ -19,6 +17,7 @@ from personax.methods.parts.base import (
     Method,
     Part,
     after,
+    argument_names,
     bind,
     init,
     prepare,
@@ -46,6 +45,10 @@ METHODS: dict[str, Callable[..., Method]] = {
     "controlnet": controlnet,
 }
 
+# {method: {former name of an argument: its name}}. Configs and saved concepts may use
+# either.
+RENAMED = {"dreambooth": {"fresh": "from_scratch"}}
+
 __all__ = [
     "METHODS",
     "Concept",
@@ -61,31 +64,24 @@ __all__ = [
 
 
 def make(name: str, **arguments) -> Method:
-    """The method of that name.
+    """The method `name` with these arguments, which may have their former names.
 
-    ValueError names the methods that exist, TypeError the arguments that one takes.
+    Raises ValueError for an unknown method and TypeError for an unknown argument.
     """
     if name not in METHODS:
-        raise ValueError(f"No method {name!r}; there are: {', '.join(METHODS)}.")
-    known = _arguments(METHODS[name])
-    unknown = [argument for argument in arguments if argument not in known]
+        raise ValueError(
+            f"Unknown method {name!r}; expected one of {', '.join(METHODS)}."
+        )
+    names = argument_names(METHODS[name])
+    for former, current in RENAMED.get(name, {}).items():
+        if former in arguments and current in arguments:
+            raise TypeError(f"The method {name} got {current!r} also as {former!r}.")
+        if former in arguments:
+            arguments[current] = arguments.pop(former)
+    unknown = [argument for argument in arguments if argument not in names]
     if unknown:
         raise TypeError(
-            f"The method {name} takes no {unknown[0]!r}; it takes: {', '.join(known)}."
+            f"The method {name} has no argument {unknown[0]!r}; expected one of "
+            f"{', '.join(names)}."
         )
     return METHODS[name](**arguments)
-
-
-# Where a recipe's `**name` goes.
-_PASSED_ON = {"custom": custom_diffusion, "denoising": losses.denoising}
-
-
-def _arguments(recipe: Callable[..., object]) -> list[str]:
-    """The names of a recipe's arguments, those that it passes on included."""
-    names = []
-    for parameter in inspect.signature(recipe).parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            names += _arguments(_PASSED_ON[parameter.name])
-        else:
-            names.append(parameter.name)
-    return names

@@ -1,10 +1,11 @@
-"""ClassDiffusion (Huang et al. 2024): Custom Diffusion that keeps its class's sense."""
+"""ClassDiffusion (Huang et al. 2024): Custom Diffusion with semantic preservation."""
 
 from personax.methods import losses
 from personax.methods.custom_diffusion import custom_diffusion
-from personax.methods.parts.base import Method
+from personax.methods.parts.base import Method, forwards
 
 
+@forwards(custom_diffusion)
 def class_diffusion(
     *,
     semantic_weight: float = 1.0,
@@ -16,10 +17,10 @@ def class_diffusion(
 ) -> Method:
     """Custom Diffusion's parts, and its loss plus the semantic preservation loss.
 
-    Eq. 1: L = L_recon + lambda L_sp, lambda 1. The arguments are those of
-    `losses.semantic_preservation`, of which the released code's are pool="modifier",
-    keep_position=False; `custom` are those of `custom_diffusion`. The released code
-    drops L_sp where there is a regularisation set; here it stays.
+    Eq. 1: L = L_recon + lambda L_sp, lambda = 1. The arguments are those of
+    `losses.semantic_preservation`; the released code uses pool="modifier" and
+    keep_position=False. `custom` are the arguments of `custom_diffusion`. The released
+    code drops L_sp when a regularisation set is used; here it is kept.
     """
     parts, recon = custom_diffusion(**custom)
     semantic = losses.semantic_preservation(

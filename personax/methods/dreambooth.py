@@ -1,27 +1,28 @@
-"""DreamBooth (Ruiz et al. 2022): the whole UNet, and a rare word left as it is."""
+"""DreamBooth (Ruiz et al. 2022): the whole UNet, with a rare word as identifier."""
 
 from personax.methods import losses
-from personax.methods.parts.base import Method
+from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.tokens import tokens
 from personax.methods.parts.weights import drawn, weights
 
 
+@forwards(losses.denoising)
 def dreambooth(
     *,
     train: str = "unet",
     text_encoder: bool = False,
     words: bool = False,
-    fresh: bool = False,
+    from_scratch: bool = False,
     **denoising,
 ) -> Method:
-    """Every UNet parameter, with `text_encoder` the text encoder's as well.
+    """Every UNet parameter; `text_encoder` adds the text encoder's.
 
-    Prior preservation (eq. 2) is a matter of the data: the config's `prior`. `words`
-    adds a new word that trains, which DreamBooth does not have. `fresh` starts from a
-    random draw: on a set with captions that is how a base is trained from scratch.
-    `denoising` are the options of `losses.denoising`.
+    Prior preservation (eq. 2) is configured with the data: the config's `prior`.
+    `words` adds a trained token, which DreamBooth does not have. `from_scratch` starts
+    from random parameters instead of the base's, which trains a base on a captioned
+    set. `denoising` are the options of `losses.denoising`.
     """
-    parts = {"weights": drawn(train) if fresh else weights(train)}
+    parts = {"weights": drawn(train) if from_scratch else weights(train)}
     if text_encoder:
         parts["text_encoder"] = weights("text_encoder/.*")
     if words:

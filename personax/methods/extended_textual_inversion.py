@@ -1,18 +1,18 @@
-"""Extended Textual Inversion (Voynov et al. 2023), P+: a word for each layer."""
+"""Extended Textual Inversion (Voynov et al. 2023), P+: an embedding per layer."""
 
 from collections.abc import Sequence
 
 from personax.methods import losses
-from personax.methods.parts.base import Method
+from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.conditioned_tokens import layered
 
 
+@forwards(losses.denoising)
 def extended_textual_inversion(*, speak: Sequence[int] = (), **denoising) -> Method:
-    """One row of the embedding table for each cross-attention layer: 16 in SD 1.5.
+    """One embedding of the concept for each cross-attention layer: 16 in SD 1.5.
 
-    Every layer reads the prompt with its own row in the concept's place. With `speak`
-    only those layers do, numbered in the order of the forward pass, and the others read
-    the word that V* started from: the coarse layers in the middle carry the shape, the
-    outer ones the style. `denoising` are the options of `losses.denoising`.
+    `speak` restricts it to some layers, numbered in the order of the forward pass; the
+    others read the word that V* started from. The coarse layers in the middle determine
+    shape, the outer ones style. `denoising` are the options of `losses.denoising`.
     """
     return Method({"words": layered(speak)}, losses.denoising(**denoising))

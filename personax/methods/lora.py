@@ -1,14 +1,14 @@
-"""DreamBooth by low-rank updates (Hu et al. 2021)."""
+"""DreamBooth with low-rank updates (Hu et al. 2021)."""
 
 from collections.abc import Sequence
 
 from personax.methods import losses
-from personax.methods.parts.base import Method
+from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.tokens import tokens
 from personax.methods.parts.weights import lora as low_rank
 from personax.methods.parts.weights import weights
 
-# The kernels of each kind; counts are SD 1.5's.
+# Patterns of the kernels of each kind; counts are SD 1.5's.
 TARGETS = {
     "attention": r"unet/.*/attn[12]/to_(q|k|v|out/0)/kernel",  # 128
     "feed_forward": r"unet/.*/ff/net/(0/proj|2)/kernel",  # 32
@@ -17,6 +17,7 @@ TARGETS = {
 }
 
 
+@forwards(losses.denoising)
 def lora(
     *,
     rank: int = 4,
@@ -25,16 +26,17 @@ def lora(
     words: bool = False,
     **denoising,
 ) -> Method:
-    """W + (alpha / rank) A B on the kernels of the `targets`; alpha is the rank.
+    """W + (alpha / rank) A B on the kernels of the `targets`; alpha = rank by default.
 
-    The targets' names are those of `TARGETS`. Rank 4 on every attention of SD 1.5 is
-    797,184 numbers, diffusers' example. `words` adds a new word that trains;
-    `denoising` are the options of `losses.denoising`.
+    `targets` are keys of `TARGETS`. Rank 4 on every attention layer of SD 1.5 has
+    797,184 parameters, as diffusers' example. `words` adds a trained token; `denoising`
+    are the options of `losses.denoising`.
     """
     unknown = [target for target in targets if target not in TARGETS]
     if unknown or not targets:
         raise ValueError(
-            f"The targets {tuple(targets)!r} are not all among: {', '.join(TARGETS)}."
+            f"Unknown targets {tuple(targets)!r}; expected some of "
+            f"{', '.join(TARGETS)}."
         )
     pattern = "|".join(TARGETS[target] for target in targets)
     parts = {"lora": weights(pattern, low_rank(rank, alpha))}

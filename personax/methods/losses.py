@@ -1,6 +1,6 @@
-"""Losses: a denoiser, a batch and a key per example to (scalar, metrics)."""
+"""Losses: functions of a denoiser, a batch and a key per example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,22 +26,21 @@ from personax.networks.vae import Posterior, draw, scale
 
 
 class Batch(NamedTuple):
-    """What a step trains on; what is None does not apply.
+    """A training batch; optional fields are None where they do not apply.
 
-    Row i belongs to one example, of the concept or of its regularisation set.
+    Row i is one example, of the concept or of its regularisation set.
     """
 
-    posterior: Posterior  # of the pictures: each visit draws its own latents
+    posterior: Posterior  # of the pictures; latents are sampled from it in every step
     ids: Ids  # the captions
-    text: Text | None = None  # the captions encoded, where the text is frozen
+    text: Text | None = None  # the encoded captions, if the text encoder is frozen
     weight: Float[Array, " b"] | None = None  # of each example's loss
-    mask: Float[Array, "b h w"] | None = None  # 1 where the loss counts
+    mask: Float[Array, "b h w"] | None = None  # weights of the loss over latent cells
     plain: Ids | None = None  # the captions without the placeholders
-    concept_mask: Bool[Array, "b k n"] | None = (
-        None  # their tokens that are concept k's
-    )
+    # The captions' tokens that belong to concept k.
+    concept_mask: Bool[Array, "b k n"] | None = None
     pairs: Int[Array, "k 2 n"] | None = None  # "a photo of a <v1> dog", "… of a dog"
-    hint: Float[Array, "b height width c"] | None = None  # what a ControlNet follows
+    hint: Float[Array, "b height width c"] | None = None  # a ControlNet's input
 
 
 Loss = Callable[[Denoiser, Batch, Key[Array, " b"]], tuple[Float[Array, ""], Metrics]]
@@ -51,7 +50,7 @@ MASK_NORMS = ("mean", "sum_over_mask", "squared")
 
 
 class Draws(NamedTuple):
-    """What chance decides about each example."""
+    """The random variables of each example."""
 
     x0: Latents
     eps: Latents
@@ -71,18 +70,16 @@ def denoising(
     from the batch it is DreamBooth's loss with prior preservation (Ruiz et al. 2022,
     eq. 2).
 
-    With a mask m, L_i is the mean over the valid latent cells, or with
-    `mask_norm="sum_over_mask"` what Custom Diffusion's released code computes: a sum
-    over the latents' channels over a sum over the mask's one, 4 times as much in SD
-    1.5; `mask_norm="squared"` is Infusion's release, the mean over all cells of the
-    square of m times the error. `min_snr` is gamma of Hang et al. 2023, eq. 5 (0: off);
-    unlike diffusers' DreamBooth script, which leaves the prior's examples out, it
-    weighs every one. `offset_noise` adds that many times one more draw per image and
-    channel to the noise (Guttenberg 2023).
+    With a mask m, L_i is the mean over the valid latent cells. With
+    `mask_norm="sum_over_mask"` it is what Custom Diffusion's released code computes,
+    the sum over the latents' channels divided by the sum over the mask's single
+    channel, 4 times as much in SD 1.5. `mask_norm="squared"` is Infusion's released
+    loss, the mean over all cells of (m error)^2. `min_snr` is gamma of Hang et al.
+    2023, eq. 5 (0: off); it applies to all examples, whereas diffusers' DreamBooth
+    script excludes the prior's. `offset_noise` is the scale of additional noise that is
+    constant over each image and channel (Guttenberg 2023).
     """
-    if mask_norm not in MASK_NORMS:
-        norms = ", ".join(MASK_NORMS)
-        raise ValueError(f"There is no mask_norm {mask_norm!r}; there are: {norms}.")
+    _check("mask_norm", mask_norm, MASK_NORMS)
 
     def loss(denoiser, batch, keys):
         spec = denoiser.spec
@@ -93,12 +90,12 @@ def denoising(
             denoiser, x, t.astype(jnp.float32), prompt, hint=hint_of(denoiser, batch)
         )
         target = schedule.target(spec.schedule, x0, eps, t)
-        each = _over_pixels(jnp.square(predicted - target), batch.mask, mask_norm)
+        losses = _over_pixels(jnp.square(predicted - target), batch.mask, mask_norm)
         if min_snr:
-            each = each * snr_weight(spec, t, min_snr)
+            losses = losses * snr_weight(spec, t, min_snr)
         if batch.weight is not None:
-            each = each * batch.weight
-        value = each.mean()
+            losses = losses * batch.weight
+        value = losses.mean()
         return value, {"loss": value}
 
     return loss
@@ -111,28 +108,25 @@ def semantic_preservation(
     reduce: str = "mean",
     prompt: str = "fixed",
 ) -> Loss:
-    """How far the words "a photo of a V* dog" have moved from "a photo of a dog".
+    """The cosine distance of "a photo of a V* dog" from "a photo of a dog".
 
-    Huang et al. 2024, eq. 10: the cosine distance of both phrases' features in the text
-    encoder, over concepts. Only the words train, so only they get a gradient.
+    Huang et al. 2024, eq. 10: the distance of both phrases' features in the text
+    encoder, over concepts. Only the placeholder's rows receive a gradient.
 
-    The paper takes the feature at the end of the text, sums over concepts and batch,
-    and calls the first phrase the training prompt. The released code takes a fixed
-    phrase and the mean, which are the defaults here. `prompt="caption"` compares the
-    batch's own captions with and without the placeholder. Two more things the release
-    does by accident: transformers' pooling picks the largest id, which is the
-    placeholder and not the end, so that the class word is never seen
+    The paper uses the feature at the end of the text, sums over concepts and batch, and
+    calls the first phrase the training prompt. The released code uses a fixed phrase
+    and the mean, which are the defaults here. `prompt="caption"` compares the batch's
+    own captions with and without the placeholder. Two options reproduce accidents of
+    the released code: transformers' pooling picks the largest id, which is the
+    placeholder and not the end of the text, so that the class word is never read
     (`pool="modifier"`); and the placeholder's position embedding is overwritten
     (`keep_position=False`).
     """
-    if pool not in ("eos", "modifier"):
-        raise ValueError(f"There is no pool {pool!r}; there are: eos, modifier.")
-    if reduce not in ("mean", "sum"):
-        raise ValueError(f"There is no reduce {reduce!r}; there are: mean, sum.")
-    if prompt not in ("fixed", "caption"):
-        raise ValueError(f"There is no prompt {prompt!r}; there are: fixed, caption.")
+    _check("pool", pool, ("eos", "modifier"))
+    _check("reduce", reduce, ("mean", "sum"))
+    _check("prompt", prompt, ("fixed", "caption"))
     if not keep_position and prompt == "caption":
-        raise ValueError('keep_position=False goes with prompt="fixed" alone.')
+        raise ValueError('keep_position=False requires prompt="fixed".')
 
     def loss(denoiser, batch, keys):
         if prompt == "fixed":
@@ -140,16 +134,16 @@ def semantic_preservation(
         else:
             concept, word = batch.ids, batch.plain
         features = _features(denoiser, concept, pool=pool, keep_position=keep_position)
-        # The class has no gradient: it is where the concept is to be, not the reverse.
+        # Only the concept moves towards its class, not the class towards the concept.
         anchor = jax.lax.stop_gradient(
             _features(denoiser, word, pool="eos", keep_position=True)
         )
         distance = 1 - _cosine(features, anchor)
-        # A caption of the regularisation set has no placeholder: it counts for nothing.
-        counts = (concept != word).any(axis=1).astype(distance.dtype)
-        value = jnp.sum(distance * counts)
+        # Captions of the regularisation set have no placeholder and are excluded.
+        included = (concept != word).any(axis=1).astype(distance.dtype)
+        value = jnp.sum(distance * included)
         if reduce == "mean":
-            value = value / jnp.maximum(counts.sum(), 1)
+            value = value / jnp.maximum(included.sum(), 1)
         return value, {"loss": value}
 
     return loss
@@ -158,7 +152,7 @@ def semantic_preservation(
 def total(**terms: tuple[float, Loss]) -> Loss:
     """The weighted sum of named losses, `total(denoising=(1, a), semantic=(1, b))`.
 
-    Each term's own value is among the metrics, as "loss/NAME".
+    The metrics contain each term's value as "loss/NAME".
     """
 
     def loss(denoiser, batch, keys):
@@ -179,7 +173,7 @@ def draws(
     *,
     offset_noise: float = 0.0,
 ) -> Draws:
-    """Latents, noise and times: each example's from its own key, whatever the batch."""
+    """Latents, noise and timesteps, each example's from its own key alone."""
     split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
     x0 = scale(spec.vae, draw(posterior, split[:, 0]))
     h, w, c = x0.shape[1:]
@@ -193,24 +187,24 @@ def draws(
 
 
 def prompt_of(denoiser: Denoiser, batch: Batch) -> Prompt:
-    """The batch's captions, encoded here where their text is not frozen."""
-    concept_mask = (
-        None if batch.concept_mask is None else jnp.moveaxis(batch.concept_mask, 1, 0)
-    )
+    """The batch's captions, encoded unless the batch holds their encodings."""
+    concept_mask = None
+    if batch.concept_mask is not None:
+        concept_mask = jnp.moveaxis(batch.concept_mask, 1, 0)
     if batch.text is None:
         return encode(denoiser, batch.ids, concept_mask)
     return Prompt(batch.text, concept_mask)
 
 
 def hint_of(denoiser: Denoiser, batch: Batch) -> Hint | None:
-    """The batch's hints, where there are some and a ControlNet to read them."""
+    """The batch's encoded hints; None without hints or without a ControlNet."""
     if batch.hint is None or CONTROLNET not in denoiser.params:
         return None
     return encode_hint(denoiser, batch.hint)
 
 
 def snr_weight(spec: Spec, t: Int[Array, " b"], gamma: float) -> Float[Array, " b"]:
-    """Hang et al. 2023, eq. 5: min(SNR, gamma) / SNR, for the velocity / (SNR + 1)."""
+    """Hang et al. 2023, eq. 5: min(SNR, gamma) / SNR; / (SNR + 1) for the velocity."""
     signal, noise = schedule.rates(spec.schedule, t)
     snr = jnp.square(signal / noise)
     velocity = spec.schedule.prediction_type == "v_prediction"
@@ -224,32 +218,38 @@ def _over_pixels(
         return squares.mean(axis=(1, 2, 3))
     if norm == "squared":
         return (squares * jnp.square(mask)[..., None]).mean(axis=(1, 2, 3))
-    summed = (squares * mask[..., None]).sum(axis=(1, 2, 3))
+    total = (squares * mask[..., None]).sum(axis=(1, 2, 3))
     channels = 1 if norm == "sum_over_mask" else squares.shape[-1]
-    # A mask that leaves nothing leaves no loss, and no NaN.
-    return summed / (channels * jnp.maximum(mask.sum(axis=(1, 2)), 1))
+    # An empty mask gives 0 instead of NaN.
+    return total / (channels * jnp.maximum(mask.sum(axis=(1, 2)), 1))
 
 
 def _features(
     denoiser: Denoiser, ids: Ids, *, pool: str, keep_position: bool
 ) -> Float[Array, "b d"]:
-    """The final-norm state at the end of the text, or at the placeholder."""
+    """The encoder's output at the end of the text, or at the placeholder."""
     spec, params = denoiser.spec, denoiser.params
-    at = jnp.argmax(ids, axis=1)  # placeholders have the largest ids
+    index = jnp.argmax(ids, axis=1)  # placeholders have the largest ids
     if not keep_position:
-        # The encoder adds the position; taking it from the row beforehand leaves the
-        # bare word in that place.
+        # Subtracted beforehand, since the encoder adds it.
         table = flat(params)[TABLE]
         positions = flat(params)[TABLE.replace("token_embedding", "position_embedding")]
-        rows = jnp.take_along_axis(ids, at[:, None], axis=1)[:, 0]
-        bare = table.at[rows].add(-positions[at].astype(table.dtype))
-        params = overwrite(params, {TABLE: bare})
+        rows = jnp.take_along_axis(ids, index[:, None], axis=1)[:, 0]
+        table = table.at[rows].add(-positions[index].astype(table.dtype))
+        params = overwrite(params, {TABLE: table})
     states = clip_text(
         params["text_encoder"], spec.text_encoder, ids, compute=spec.compute
     )
     if pool == "modifier":
-        return jnp.take_along_axis(states, at[:, None, None], axis=1)[:, 0]
+        return jnp.take_along_axis(states, index[:, None, None], axis=1)[:, 0]
     return pool_text(spec.text_encoder, ids, states)
+
+
+def _check(name: str, value: str, options: Sequence[str]) -> None:
+    if value not in options:
+        raise ValueError(
+            f"Unknown {name} {value!r}; expected one of {', '.join(options)}."
+        )
 
 
 def _cosine(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, " b"]:

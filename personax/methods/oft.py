@@ -1,60 +1,59 @@
-"""OFT and COFT (Qiu et al. 2023): attention kernels turned, their angles kept."""
+"""OFT and COFT (Qiu et al. 2023): orthogonal rotations of attention kernels."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from personax.core.typing import Key, Theta
+from personax.core.typing import Key
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
 from personax.methods.lora import TARGETS
 from personax.methods.losses import Batch
-from personax.methods.parts.base import Method
+from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.weights import Form, Leaf, weights
 
 Blocks = Float[Array, "r s s"]
 
 
+@forwards(losses.denoising)
 def oft(*, blocks: int = 4, eps: float = 0.0, **denoising) -> Method:
-    """R W on the queries, keys, values and outputs of every attention.
+    """R W on the queries, keys, values and outputs of every attention layer.
 
-    R is block-diagonal and orthogonal, and acts on what a kernel reads; 4 blocks are
-    23,304,192 numbers on SD 1.5. With `eps` it is COFT: after each step every R is
-    brought back to |R - I| <= eps, the Frobenius norm of the whole R. That is sure
-    where |Q| <= eps / 2, and up to eps^3 the same.
+    R is orthogonal and block-diagonal and acts on a kernel's inputs; 4 blocks are
+    23,304,192 parameters on SD 1.5. With `eps` > 0 it is COFT: after each step every R
+    is projected to |R - I| <= eps in the Frobenius norm of the whole R. The projection
+    enforces |Q| <= eps / 2, which implies it and is equivalent up to eps^3.
 
-    The released code bounds X in the place of R - I, which is twice as much, and each
-    block by itself at eps / sqrt(blocks). `denoising` are the options of
-    `losses.denoising`.
+    The released code bounds X instead of R - I, which is twice as loose, and each block
+    separately by eps / sqrt(blocks). `denoising` are the options of `losses.denoising`.
     """
     if blocks < 1:
         raise ValueError(f"blocks is {blocks}; it must be at least 1.")
     if eps < 0:
-        raise ValueError(f"eps is {eps}; it must not be negative, and 0 sets no bound.")
+        raise ValueError(f"eps is {eps}; it must not be negative; 0 sets no bound.")
     part = weights(TARGETS["attention"], rotation(blocks))
 
-    def after(base: Denoiser, theta: Theta, batch: Batch) -> Theta:
-        bounded = {path: bound(X, eps) for path, X in theta["oft"].items()}
-        return {**theta, "oft": bounded}
+    def after(
+        denoiser: Denoiser, theta: dict[str, Blocks], batch: Batch
+    ) -> dict[str, Blocks]:
+        return {path: bound(X, eps) for path, X in theta.items()}
 
     parts = {"oft": part._replace(after=after) if eps else part}
     return Method(parts, losses.denoising(**denoising))
 
 
 def rotation(blocks: int) -> Form:
-    """R W, where R = diag(R_1 … R_r) is orthogonal, on the inputs of a linear kernel.
+    """R W with R = diag(R_1 … R_r) orthogonal, acting on a linear kernel's inputs.
 
-    Theta is X "r s s" with s = inputs / r, 0 at the start. The angles and the lengths
-    of a kernel's columns, which are its neurons, stay as they are.
+    Theta is X "r s s" with s = inputs / r, 0 at the start. The lengths of a kernel's
+    columns (its neurons) and the angles between them are preserved.
     """
 
     def init(key: Key, leaf: Leaf) -> Blocks:
         inputs = leaf.shape[0]
         if inputs % blocks:
-            raise ValueError(
-                f"{inputs} inputs are not divided by {blocks} blocks; take a divisor."
-            )
+            raise ValueError(f"{inputs} inputs are not divisible into {blocks} blocks.")
         side = inputs // blocks
         return jnp.zeros((blocks, side, side), jnp.float32)
 
@@ -76,26 +75,26 @@ def cayley(X: Blocks) -> Blocks:
 def _inverse(Q: Blocks) -> Blocks:
     """(I - Q)^-1 of skew Q, by Newton's iteration Y <- Y (2 - (I - Q) Y).
 
-    Products alone: the factorisations that `solve` calls are slow on TPUs, and a
-    hundred at once have locked up a two-core CPU's threads.
+    Only matrix products: the factorisations behind `solve` are slow on TPUs, and a
+    hundred at once have deadlocked the threads of a two-core CPU.
     """
     I = jnp.eye(Q.shape[-1])[None]  # noqa: E741
     # The eigenvalues of Q are pairs +-is, so s^2 <= |Q|^2 / 2, and those of (I - Q)'
-    # (I - Q) lie from 1 to 1 + s^2: the best start is over the middle of that range.
-    widest = jnp.square(Q).sum(axis=(1, 2), keepdims=True) / 2
-    start = (I + Q) / (1 + widest / 2)
+    # (I - Q) lie in [1, 1 + s^2]: the best start divides by the middle of that range.
+    largest = jnp.square(Q).sum(axis=(1, 2), keepdims=True) / 2
+    start = (I + Q) / (1 + largest / 2)
 
     def error(Y: Blocks) -> Blocks:
         return I - (Y - Q @ Y)
 
-    def far(Y: Blocks) -> Bool[Array, ""]:
+    def unconverged(Y: Blocks) -> Bool[Array, ""]:
         return (jnp.square(error(Y)).sum(axis=(1, 2)) > 1e-6).any()
 
     def newton(Y: Blocks) -> Blocks:
         return Y + Y @ error(Y)
 
-    # Each step squares the error, so one more takes 1e-3 to rounding.
-    return newton(lax.while_loop(far, newton, start))
+    # Each step squares the error, so one more step takes 1e-3 to rounding error.
+    return newton(lax.while_loop(unconverged, newton, start))
 
 
 def _inverse_fwd(Q: Blocks) -> tuple[Blocks, Blocks]:
@@ -112,13 +111,14 @@ _inverse.defvjp(_inverse_fwd, _inverse_bwd)
 
 
 def bound(X: Blocks, eps: float) -> Blocks:
-    """X, shrunk where its R might be further than `eps` from the identity.
+    """X, scaled down where its R may be further than `eps` from the identity.
 
-    R - I = 2 Q (I - Q)^-1, and (I - Q)^-1 of a skew Q makes nothing longer.
+    R - I = 2 Q (I - Q)^-1, and the norm of (I - Q)^-1 is at most 1 for a skew Q.
     """
     distance = 2 * jnp.linalg.norm(skew(X))
     return X * (eps / jnp.maximum(distance, eps))
 
 
 def skew(X: Blocks) -> Blocks:
+    """The skew-symmetric part of X."""
     return (X - jnp.swapaxes(X, 1, 2)) / 2

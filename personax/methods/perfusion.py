@@ -1,4 +1,4 @@
-"""Perfusion (Tewel et al. 2023): gated rank-one edits of K and V, the keys locked."""
+"""Perfusion (Tewel et al. 2023): gated rank-one edits of K and V with locked keys."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,16 @@ from personax.core.typing import Ids, Key, Params, Theta
 from personax.diffusion.denoiser import Denoiser, encode
 from personax.methods import losses
 from personax.methods.losses import Batch
-from personax.methods.parts.base import Concept, Method, Part
-from personax.methods.parts.prepared import keep, kept
+from personax.methods.parts.base import Concept, Method, Part, forwards
+from personax.methods.parts.prepared import get_prepared, put_prepared
 from personax.methods.parts.tokens import tokens
 from personax.networks.clip_text import pool_text
 
 PREPARED = "inverse_covariance"
+GATE = "gate"  # the control's name in `Denoiser.shared_controls`
 
 
+@forwards(losses.denoising)
 def perfusion(
     *,
     beta: float = 0.75,
@@ -32,49 +34,48 @@ def perfusion(
     ridge: float = 1e-4,
     **denoising,
 ) -> Method:
-    """A new word whose value is trained and whose key is its class's, where gated.
+    """A new token with trained values and its class word's keys, applied by a gate.
 
-    h = W (e - e* sim / energy) + g o*, see `Gate`: per layer o*_V trains, starting from
-    the class word's value, and o*_K is the class word's key. On SD 1.5 these are 12,480
-    numbers and 768 of the word. e* is the moving average of the word's own encoding,
-    `decay` its rate, updated at the end of a step: until the first one has ended, the
-    method is the base. e*, C^-1 e* and the class word's encoding lie beside what
-    trains, 768 numbers each.
+    h = W (e - e* sim / energy) + g o*, see `Gate`. Per layer o*_V is trained, starting
+    from the class word's value, and o*_K is the class word's key: on SD 1.5 12,480
+    parameters, and 768 of the token. e* is the moving average of the token's encoding
+    with rate `decay`, updated after each step; until the first update the method equals
+    the base. e*, C^-1 e* and the class word's encoding, of width 768 each, are stored
+    with theta.
 
-    `beta` and `tau` hold in the loss, `inference_beta` and `inference_tau` elsewhere;
-    `gated` gives a bound denoiser others. The covariance C comes from a corpus of
-    captions, to which `ridge` times its mean eigenvalue is added. Weight decay would
-    wear e* down: train without. `denoising` are the options of `losses.denoising`; its
-    masks are the paper's soft segmentation.
+    `beta` and `tau` are used in the loss, `inference_beta` and `inference_tau`
+    otherwise; see `with_gate`. C is the covariance of a corpus of captions, plus
+    `ridge` times its mean eigenvalue. Train without weight decay, which would shrink
+    e*. `denoising` are the options of `losses.denoising`; its masks are the paper's
+    soft segmentation.
     """
     if tau <= 0 or inference_tau <= 0:
         raise ValueError("tau and inference_tau must be above 0.")
     denoise = losses.denoising(**denoising)
 
     def loss(denoiser, batch, keys):
-        return denoise(gated(denoiser, beta, tau), batch, keys)
+        return denoise(with_gate(denoiser, beta, tau), batch, keys)
 
     edit = _edit(inference_beta, inference_tau, decay, ridge)
     return Method({"tokens": tokens(), "edit": edit}, loss)
 
 
-def gated(denoiser: Denoiser, beta: float, tau: float) -> Denoiser:
-    """The denoiser with other thresholds and temperatures of every concept's gate."""
+def with_gate(denoiser: Denoiser, beta: float, tau: float) -> Denoiser:
+    """A bound denoiser with this threshold and temperature for every concept."""
+    gate = denoiser.shared_controls[GATE]
+    ones = jnp.ones_like(gate.beta)
+    return _replace_gate(denoiser, gate.replace(beta=beta * ones, tau=tau * ones))
 
-    def change(control):
-        if not isinstance(control, Gate):
-            return control
-        like = jnp.ones_like(control.beta)
-        return control.replace(beta=beta * like, tau=tau * like)
 
-    return denoiser.replace(controls=tuple(map(change, denoiser.controls)))
+def _replace_gate(denoiser: Denoiser, gate: Gate) -> Denoiser:
+    return denoiser.replace(shared_controls={**denoiser.shared_controls, GATE: gate})
 
 
 def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:
     """{"target": e*, "direction": C^-1 e*, "word": the class word's encoding: "k d",
     and per site "unet/…/attn2/to_v": o*_V - W_V word: "k c"}; zeros at the start.
 
-    With several of them bound, their gates become one.
+    The gates of concepts that are bound together are joined.
     """
 
     def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
@@ -95,10 +96,10 @@ def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:
 
     def prepare(denoiser: Denoiser, corpus: Ids | None) -> Denoiser:
         if corpus is None:
-            return denoiser  # a trained concept has C^-1 e*
+            return denoiser  # a trained concept's theta contains C^-1 e*
         C = covariance(denoiser, corpus)
         C += ridge * np.trace(C) / len(C) * np.eye(len(C))
-        return keep(denoiser, PREPARED, np.linalg.inv(C).astype(np.float32))
+        return put_prepared(denoiser, PREPARED, np.linalg.inv(C).astype(np.float32))
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
         names = ("target", "direction", "word")
@@ -109,36 +110,35 @@ def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:
             old[path] = target @ W
             new[path] = word @ W + theta.get(f"unet/{path}", 0)
         own = make_gate(target, direction, old, new, beta, tau)
-        gates = [each for each in denoiser.controls if isinstance(each, Gate)]
-        others = (each for each in denoiser.controls if not isinstance(each, Gate))
-        return denoiser.replace(controls=(*others, join([*gates, own])))
+        earlier = denoiser.shared_controls.get(GATE)
+        gate = own if earlier is None else join([earlier, own])
+        return _replace_gate(denoiser, gate)
 
-    def after(base: Denoiser, theta: Theta, batch: Batch) -> Theta:
+    def after(denoiser: Denoiser, theta: Theta, batch: Batch) -> Theta:
         if batch.concept_mask is None:
             return theta
-        own = dict(theta["edit"])
-        spoken = tokens().bind(base, theta["tokens"])
-        e, seen = _encodings(spoken, batch, base.concept_offset, len(own["target"]))
-        # The first encoding is taken whole: there is nothing to average it with.
-        known = jnp.any(own["target"] != 0, axis=1)
-        rate = jnp.where(known, 1 - decay, 1.0) * seen
-        own["target"] += rate[:, None] * (e - own["target"])
-        own["direction"] = own["target"] @ kept(base, PREPARED)
-        own["word"] = _class_words(base, batch)
-        return {**theta, "edit": own}
+        target, offset = theta["target"], denoiser.concept_offset
+        e, seen = _encodings(denoiser, batch, offset, len(target))
+        # The first encoding initialises the average.
+        initialised = jnp.any(target != 0, axis=1)
+        rate = jnp.where(initialised, 1 - decay, 1.0) * seen
+        target = target + rate[:, None] * (e - target)
+        direction = target @ get_prepared(denoiser, PREPARED)
+        word = _class_words(denoiser, batch)
+        return {**theta, "target": target, "direction": direction, "word": word}
 
-    return Part(init, bind, prepare, after, needs="captions")
+    return Part(init, bind, prepare, after, requires=frozenset({"captions"}))
 
 
 def covariance(denoiser: Denoiser, corpus: Ids) -> Float[np.ndarray, "d d"]:
     """C = mean over captions of the sum over tokens of e e', float64.
 
-    Every token that a layer reads counts, the padding too: the edit acts on it as well.
+    Padding tokens are included: attention layers read them, so the edit applies to them
+    as well.
     """
-    pieces = np.array_split(np.asarray(corpus), -(-len(corpus) // 64))
-    return sum(np.asarray(_moment(denoiser, ids), np.float64) for ids in pieces) / len(
-        corpus
-    )
+    batches = np.array_split(np.asarray(corpus), -(-len(corpus) // 64))
+    total = sum(np.asarray(_moment(denoiser, ids), np.float64) for ids in batches)
+    return total / len(corpus)
 
 
 @jax.jit
@@ -152,23 +152,23 @@ def _encodings(
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """(the mean encoding of each concept's tokens in the batch, 1 where it has any)."""
     text = encode(denoiser, batch.ids).text.astype(jnp.float32)
-    marks = batch.concept_mask[:, first : first + count].astype(jnp.float32)
-    tokens_of = marks.sum(axis=(0, 2))
-    sums = jnp.einsum("bkn,bnd->kd", marks, text)
-    seen = (tokens_of > 0).astype(jnp.float32)
-    return sums / jnp.maximum(tokens_of, 1)[:, None], seen
+    mask = batch.concept_mask[:, first : first + count].astype(jnp.float32)
+    num_tokens = mask.sum(axis=(0, 2))
+    sums = jnp.einsum("bkn,bnd->kd", mask, text)
+    seen = (num_tokens > 0).astype(jnp.float32)
+    return sums / jnp.maximum(num_tokens, 1)[:, None], seen
 
 
-def _class_words(base: Denoiser, batch: Batch) -> Float[Array, "k d"]:
-    """The encoding of the class word in "a photo of a dog", of its last token."""
+def _class_words(denoiser: Denoiser, batch: Batch) -> Float[Array, "k d"]:
+    """The encoding of the class word's last token in "a photo of a dog"."""
     ids = batch.pairs[:, 1]
-    text = encode(base, ids).text.astype(jnp.float32)
-    # One to the right: what stands at the end of the text is the state before it.
-    return pool_text(base.spec.text_encoder, ids, jnp.roll(text, 1, axis=1))
+    text = encode(denoiser, ids).text.astype(jnp.float32)
+    # `pool_text` reads the end token; shifted right, the token before it.
+    return pool_text(denoiser.spec.text_encoder, ids, jnp.roll(text, 1, axis=1))
 
 
 def _kernels(params: Params) -> dict[str, Array]:
-    """{"…/attn2/to_k": kernel} of keys and values; sites are named within the UNet."""
+    """{"…/attn2/to_k": kernel} of keys and values; paths are relative to the UNet."""
     return {
         path.removeprefix("unet/").removesuffix("/kernel"): leaf
         for path, leaf in select(params, PRESETS["kv"]).items()

@@ -1,19 +1,20 @@
-"""ProSpect (Zhang et al. 2023): a word that means something else at each stage."""
+"""ProSpect (Zhang et al. 2023): an embedding per stage of the diffusion process."""
 
 from collections.abc import Sequence
 
 from personax.methods import losses
-from personax.methods.parts.base import Method
+from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.conditioned_tokens import staged
 
 
+@forwards(losses.denoising)
 def prospect(*, stages: int = 10, speak: Sequence[int] = (), **denoising) -> Method:
-    """`stages` rows of the embedding table: at timestep t, row floor(t stages / T).
+    """`stages` embeddings of the concept: at timestep t, number floor(t stages / T).
 
-    The last row is said first, while the picture is mostly noise and gets its layout;
-    row 0 at the end: material and style. With `speak` only those stages do, and at the
-    others the word that V* started from stands in its place: an attribute is carried
-    over and the rest left. The rows are trained as they are, with nothing between them
-    and the text encoder. `denoising` are the options of `losses.denoising`.
+    Sampling starts with the last one, which determines layout, and ends with number 0,
+    material and style. `speak` restricts the concept to some stages; in the others the
+    word that V* started from takes its place, so that a single attribute is
+    transferred. The embeddings are trained directly, without a network in between.
+    `denoising` are the options of `losses.denoising`.
     """
     return Method({"words": staged(stages, speak)}, losses.denoising(**denoising))

@@ -1,4 +1,4 @@
-"""SVDiff (Han et al. 2023): the singular values of every weight, shifted."""
+"""SVDiff (Han et al. 2023): trained shifts of the singular values of every weight."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from personax.core.tree import overwrite, select
 from personax.core.typing import Ids, Key, Params, Theta
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
-from personax.methods.parts.base import Concept, Method, Part
-from personax.methods.parts.prepared import keep, kept
+from personax.methods.parts.base import Concept, Method, Part, forwards
+from personax.methods.parts.prepared import get_prepared, put_prepared
 from personax.methods.parts.tokens import tokens
 from personax.methods.parts.weights import Leaf
 from personax.methods.unmix import unmix
@@ -26,13 +26,14 @@ Shift = Float[Array, " r"]
 
 
 class Svd(NamedTuple):
-    """A weight as a matrix, u diag(s) vh, with its outputs as columns."""
+    """A weight as a matrix u diag(s) vh, whose columns are the outputs."""
 
     u: Float[Array, "i r"]
     s: Float[Array, " r"]
     vh: Float[Array, "r o"]
 
 
+@forwards(losses.denoising)
 def svdiff(
     *,
     scale: float = 1.0,
@@ -44,16 +45,17 @@ def svdiff(
 ) -> Method:
     """W' = U diag(relu(sigma + scale * delta)) V' for every weight of the UNet; eq. 2.
 
-    One delta per singular value, 0 at the start. A convolution is a matrix of its
-    outputs by all the rest; `vectors` are biases and norms, 1 x n, with one each. The
-    parts are called "weights" and "vectors", so that `optimizer.learning_rates` can
-    name them; `text_encoder` adds those of the text encoder, `words` a new word.
-    `unmix_weight` is that of the `unmix` loss, for `data.cut_mix`.
+    One delta per singular value, 0 at the start. A convolution is reshaped to a matrix
+    with its outputs as columns; `vectors` adds biases and norms, 1 x n matrices with
+    one singular value each. The parts "weights" and "vectors" can have learning rates
+    of their own, `optimizer.learning_rates`; `text_encoder` adds the text encoder's
+    weights, `words` a trained token. `unmix_weight` weights the `unmix` loss, which
+    goes with `data.cut_mix`.
 
-    Concepts trained apart are bound together by adding their changes of each weight,
-    U diag(relu(sigma + d_1) + relu(sigma + d_2) - sigma) V'. The paper adds shifts,
-    relu(sigma + d_1 + d_2): the same wherever no relu clamps. `denoising` are the
-    options of `losses.denoising`.
+    Concepts trained separately are combined by adding their changes of each weight,
+    U diag(relu(sigma + d_1) + relu(sigma + d_2) - sigma) V'. The paper adds the shifts,
+    relu(sigma + d_1 + d_2), which is the same wherever no relu clamps. `denoising` are
+    the options of `losses.denoising`.
     """
     parts = {"weights": spectral("unet" + MATRICES, scale)}
     if vectors:
@@ -71,9 +73,8 @@ def svdiff(
 def spectral(pattern: str, scale: float = 1.0) -> Part:
     """A shift for each singular value of the selected parameters.
 
-    `prepare` factors them, on the host and in float32, into `prepared["svd"]`: for SD
-    1.5 that takes minutes and more memory than the UNet itself. Theta is {path:
-    shifts}.
+    `prepare` factorises them on the host in float32, into `prepared["svd"]`; for SD 1.5
+    this takes minutes and more memory than the UNet itself. Theta is {path: shifts}.
     """
 
     def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
@@ -86,10 +87,10 @@ def spectral(pattern: str, scale: float = 1.0) -> Part:
         factors = dict(denoiser.prepared.get(PREPARED, {}))
         for path, leaf in select(denoiser.params, pattern).items():
             factors[path] = factor(np.asarray(leaf))
-        return keep(denoiser, PREPARED, factors)
+        return put_prepared(denoiser, PREPARED, factors)
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
-        factors = kept(denoiser, PREPARED)
+        factors = get_prepared(denoiser, PREPARED)
         leaves = {
             path: shift(leaf, factors[path], scale * theta[path])
             for path, leaf in select(denoiser.params, pattern).items()
@@ -105,14 +106,15 @@ def factor(leaf: Float[np.ndarray, "..."]) -> Svd:
     if leaf.ndim > 1:
         return Svd(*np.linalg.svd(matrix, full_matrices=False))
     length = np.linalg.norm(matrix)
-    # A vector of zeros has no direction, and so nothing that a shift could change.
+    # A zero vector has no direction; a shift leaves it unchanged.
     direction = matrix / length if length else matrix
     return Svd(np.ones((1, 1), np.float32), length[None], direction)
 
 
 def shift(leaf: Leaf, svd: Svd, delta: Shift) -> Leaf:
-    """U diag(relu(s + delta)) V', as what it adds to the parameter: without a shift
-    that is nothing, whatever the factors have lost.
+    """U diag(relu(s + delta)) V', computed as a change of the parameter.
+
+    A zero shift is then exact, whatever the rounding error of the factorisation.
     """
     u, s, vh = svd
     change = (u * (jax.nn.relu(s + delta) - s)[None]) @ vh
@@ -120,5 +122,5 @@ def shift(leaf: Leaf, svd: Svd, delta: Shift) -> Leaf:
 
 
 def _as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(all the rest, outputs); a vector is one row."""
+    """(inputs, outputs) of a parameter as a matrix; a vector is one row."""
     return math.prod(shape[:-1]), shape[-1]

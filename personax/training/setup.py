@@ -35,6 +35,9 @@ from personax.training.preview import captions
 from personax.training.regularization import Prior, check
 from personax.training.state import TrainState, create
 
+# What `Part.requires` may name.
+_PROVIDED = frozenset({"captions", "hints", "null"})
+
 
 class Run(NamedTuple):
     """What a training run consists of before its first step."""
@@ -94,14 +97,14 @@ def prepare(
     config = train_config(config)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh.shape))
     method = methods.make(config.method, **config.method_args)
-    _check_hints(config, method)
+    _check_requirements(config, method)
     base, plain = _load(config, mesh, like)
     size = (config.size, config.size) if config.size else base.spec.size
     base.spec.latent_shape(*size)
     specs, tokenizer = make_specs(
         concept_configs(config.concept, config.concepts_list),
         plain.tokenizer,
-        adds_words=method.adds_words,
+        adds_words=method.adds_tokens,
     )
     concepts = [spec.concept for spec in specs]
     rows = captions(config.preview.prompts, concepts)
@@ -154,9 +157,14 @@ def init_state(run: Run) -> tuple[TrainState, TrainState]:
     return sharding.put(init(theta, opt), shardings), shardings
 
 
-def _check_hints(config: TrainConfig, method: Method) -> None:
-    needed = any(part.needs == "hints" for part in method.parts.values())
-    if needed and not (config.stream.source and config.stream.hint):
+def _check_requirements(config: TrainConfig, method: Method) -> None:
+    unknown = method.requires - _PROVIDED
+    if unknown:
+        raise ValueError(
+            f"The method {config.method} requires {min(unknown)}; a training run can "
+            f"provide {', '.join(sorted(_PROVIDED))}."
+        )
+    if "hints" in method.requires and not (config.stream.source and config.stream.hint):
         raise ValueError(
             f"The method {config.method} needs hints: --config.stream.source scenes "
             "--config.stream.hint canny."
@@ -189,9 +197,9 @@ def _prior(config: TrainConfig, spec: ConceptSpec) -> Prior:
 
 def _corpus(config: TrainConfig, method: Method, tokenizer: Tokenizer) -> Ids | None:
     """The ids that a method encodes before training: captions, or the empty text."""
-    needs = {part.needs for part in method.parts.values()}
-    if "captions" not in needs:
-        return jnp.asarray(tokenize(tokenizer, [""])) if "null" in needs else None
+    if "captions" not in method.requires:
+        null = "null" in method.requires
+        return jnp.asarray(tokenize(tokenizer, [""])) if null else None
     if not config.corpus:
         raise ValueError(
             f"The method {config.method} needs a corpus of captions: --config.corpus "

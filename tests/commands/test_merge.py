@@ -9,6 +9,7 @@ import pytest
 from personax import merge
 from personax.concepts import artifact
 from personax.concepts.bind import from_base, with_concepts
+from personax.concepts.merge import SourceConcept, with_unique_words
 from personax.core.tree import flat, select
 from personax.diffusion.denoiser import encode
 from personax.methods import Concept
@@ -71,7 +72,7 @@ def test_it_says_what_it_joined_and_how_well(merged, folders):
     out, printed = merged
     lines = printed.splitlines()
     assert lines[0] == f"<v1> dog from {folders[0]}"
-    assert lines[1] == f"<v2> cat from {folders[1]}, where it is <v1>"
+    assert lines[1] == f"<v2> cat from {folders[1]}, named <v1> there"
     assert "constraint residual" in lines[2]
     assert f"2 concepts in {out}" in lines[3]
     about = json.loads((out / "concept.json").read_text())
@@ -155,17 +156,17 @@ def test_a_concept_that_trains_something_else_is_refused(
     other = teach(
         tmp_path / "other", emoji, 2, PROMPTS[0], pattern=pattern, train=pattern
     )
-    assert "only those can be merged" in refusal(folders[0], other)
+    assert "keys and values can be merged" in refusal(folders[0], other)
     second = teach(tmp_path / "second", emoji, 3, PROMPTS[1], before=folders[:1])
     assert "on top of another concept" in refusal(folders[0], second)
 
 
 def test_placeholders_that_differ_keep_their_names():
-    words = [
-        merge.Word(None, Concept(name, "dog", (90,), (7,)), f"{name} dog", [])
+    sources = [
+        SourceConcept(None, Concept(name, "dog", (90,), (7,)), f"{name} dog", [])
         for name in ("<rex>", "<v1>")
     ]
-    concepts = merge.one_vocabulary(words, 64)
+    concepts = with_unique_words(sources, 64)
     assert [concept.placeholder for concept in concepts] == ["<rex>", "<v1>"]
     assert [concept.phrase for concept in concepts] == ["<rex> dog", "<v1> dog"]
     assert [concept.ids for concept in concepts] == [(64,), (65,)]

@@ -181,8 +181,8 @@ def refusal(monkeypatch, capsys, emoji):
     [
         ({"base": "/nowhere"}, "/nowhere"),
         ({"before": ("/nowhere",)}, "/nowhere holds no concept.json"),
-        ({"method": "lora2"}, "No method 'lora2'; there are: custom_diffusion"),
-        ({"method_args.trian": "kv"}, "takes no 'trian'; it takes: "),
+        ({"method": "lora2"}, "Unknown method 'lora2'; expected one of custom_d"),
+        ({"method_args.trian": "kv"}, "no argument 'trian'; expected one of "),
         ({"method_args.train": "unet/.*/attn3/.*"}, "Nearest paths: unet/"),
         ({"method_args.rank": -1}, "The rank -1 of a low-rank update"),
         ({"concept.images": "dgo"}, "neither a folder nor a bundled subject"),

@@ -119,7 +119,7 @@ def test_a_truncated_file_is_refused(folder, tiny):
     [
         ('{"format": "lora"}', r"not a personax\.concept"),
         ("[]", r"not a personax\.concept"),
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
     ],
 )
 def test_foreign_json_is_refused(folder, tiny, text, said):

@@ -12,7 +12,7 @@ from personax.control.residual import Residual
 from personax.core.tree import flat
 from personax.methods import Concept
 from personax.methods.parts.tokens import TABLE
-from personax.networks.tokenizer import ids_of
+from personax.networks.tokenizer import ids_of, tokenize
 from personax.sampling.prompt_terms import to_prompt
 from tests.untaught import save_untaught
 
@@ -40,7 +40,7 @@ def teach(folder, emoji, model, name, word="<v1>", *, seed, before=(), **argumen
     method = methods.make(name, **arguments)
     size = emoji.tokenizer.size
     known = sum(len(p.ids) for p in model.tokenizer.placeholders if p.ids[0] >= size)
-    ids = (size + known,) if method.adds_words else (7,)
+    ids = (size + known,) if method.adds_tokens else (7,)
     concepts = [Concept(word, "dog", ids, (7,), f"{word} dog")]
     params = model.denoiser.params
     theta = moved(methods.init(method, jax.random.key(seed), params, concepts), seed)
@@ -210,10 +210,17 @@ def test_several_concepts_in_one_folder_cannot_be_renamed(emoji, plain, tmp_path
         with_concepts(plain, emoji, [f"<v3>={tmp_path / 'two'}"])
 
 
-def infused(folder, emoji, word, *, seed=0):
+def infused(folder, emoji, word, *, seed=0, **arguments):
     """The folder of an Infusion concept called by its class."""
     concept = Concept("", word, (), (), word)
-    save_untaught(folder, emoji, concept, "infusion", lambda theta: moved(theta, seed))
+    save_untaught(
+        folder,
+        emoji,
+        concept,
+        "infusion",
+        lambda theta: moved(theta, seed),
+        **arguments,
+    )
     return str(folder)
 
 
@@ -248,13 +255,47 @@ def test_two_infusions_of_one_class_are_told_apart_by_new_names(emoji, plain, tm
     assert ids[0] == ids[1]
 
 
-def test_two_infusions_at_one_word_are_refused_with_advice(emoji, plain, tmp_path):
-    first = infused(tmp_path / "first", emoji, "dog", seed=1)
-    second = infused(tmp_path / "second", emoji, "dog", seed=2)
+@pytest.mark.parametrize("frozen_maps", [True, False])
+def test_two_infusions_at_one_word_are_refused_with_advice(
+    emoji, plain, tmp_path, frozen_maps
+):
+    first, second = (
+        infused(tmp_path / name, emoji, "dog", seed=seed, frozen_maps=frozen_maps)
+        for seed, name in enumerate(("first", "second"), start=1)
+    )
     with pytest.raises(ValueError, match=r"called 'dog' as well.*<v2>="):
         with_concepts(plain, emoji, [first, second])
     both = with_concepts(plain, emoji, [first, f"<v2>={second}"])
     assert [concept.handle for concept in both.concepts] == ["dog", "<v2>"]
+
+
+def test_other_methods_may_share_a_class_word(emoji, plain, tmp_path):
+    """Without a placeholder their changes of the weights are summed."""
+    sources = []
+    for name, word in (("a", "dog"), ("b", "dog"), ("c", "cat")):
+        concept = Concept("", word, (), (), word)
+        method = "infusion" if word == "cat" else "lora"
+        save_untaught(tmp_path / name, emoji, concept, method)
+        sources.append(str(tmp_path / name))
+    both = with_concepts(plain, emoji, sources)
+    assert [concept.handle for concept in both.concepts] == ["dog", "dog", "cat"]
+
+
+def test_a_model_without_text_is_not_combined_with_others(emoji, plain, tmp_path):
+    concept = Concept("", "dog", (), (), "dog")
+    arguments = {"null_norm": "token_mean"}
+    method = methods.make("concept_centric", **arguments)
+    null = jnp.asarray(tokenize(emoji.tokenizer, [""]))
+    prepared = methods.saved(method, methods.prepare(method, plain.denoiser, null))
+    textless, low = tmp_path / "textless", tmp_path / "low"
+    save_untaught(
+        textless, emoji, concept, "concept_centric", prepared=prepared, **arguments
+    )
+    save_untaught(low, emoji, concept, "lora")
+    with_concepts(plain, emoji, [str(textless)])
+    for sources in ([textless, low], [low, textless]):
+        with pytest.raises(ValueError, match="concept_centric cannot be combined"):
+            with_concepts(plain, emoji, list(map(str, sources)))
 
 
 def test_the_frozen_stream_has_the_weights_of_all_concepts_whatever_their_order(

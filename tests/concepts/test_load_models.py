@@ -119,11 +119,11 @@ def _alone(model, text, x, marked):
     return predicted(model.denoiser, x, jnp.full(x.shape[:1], 500.0), rows)[0]
 
 
-def test_a_mark_changes_with_the_weights(loaded):
-    marks = loaded.marks
-    assert list(marks) == list(loaded.models)
-    assert len(set(marks.values())) == 4
-    assert marks["face"].startswith(marks["art"])
+def test_a_digest_changes_with_the_weights(loaded):
+    digests = loaded.digests
+    assert list(digests) == list(loaded.models)
+    assert len(set(digests.values())) == 4
+    assert digests["face"].startswith(digests["art"])
 
 
 def test_weights_of_a_schedule_are_told_by_the_grid(loaded):
@@ -157,8 +157,8 @@ def test_models_that_cannot_be_added_are_refused(loaded, part, option, value, se
 @pytest.mark.parametrize(
     ("name", "source", "sentence"),
     [
-        ("base", "x", "not base"),
-        ("a:b", "x", "no @ and no colon"),
+        ("base", "x", "must not be base"),
+        ("a:b", "x", "not contain @ or a colon"),
         ("face", "/nowhere/at/all", "/nowhere/at/all"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_model_gets_the_controlnet_that_is_named(disk, loaded, tmp_path):
     assert "controlnet" in own
     assert "controlnet" not in plain
     assert own["unet"] is plain["unet"]
-    with pytest.raises(ValueError, match="no model 'edge', only base"):
+    with pytest.raises(ValueError, match="unknown model 'edge'; expected one of base"):
         load_models(base, controls={"edge": net})
 
 

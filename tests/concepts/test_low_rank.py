@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from personax.concepts.low_rank import compress, expand, factored
+from personax.concepts.low_rank import expand, factored, low_rank
 from personax.core.tree import nest
 
 pytestmark = pytest.mark.quick
@@ -27,7 +27,7 @@ def deltas():
 
 
 def test_the_whole_share_restores_the_delta(deltas):
-    done = compress(deltas, share=1.0)
+    done = low_rank(deltas, share=1.0)
     for path, (u, v) in done.factors.items():
         assert u.dtype == v.dtype == np.float32
         np.testing.assert_allclose(u @ v, deltas[path], atol=1e-6)
@@ -50,18 +50,18 @@ def test_the_whole_share_restores_the_delta(deltas):
 def test_the_rank_is_where_the_values_sum_crosses_the_share(
     deltas, share, keep_crossing, ranks
 ):
-    done = compress(deltas, share=share, keep_crossing=keep_crossing)
+    done = low_rank(deltas, share=share, keep_crossing=keep_crossing)
     assert list(done.ranks.values()) == ranks
 
 
 def test_the_crossing_component_keeps_every_rank_above_zero(deltas):
     untouched = {**deltas, "unet/b/kernel": np.zeros((4, 3))}
     for share in (1e-6, 0.3, 1.0):
-        assert min(compress(untouched, share=share).ranks.values()) >= 1
+        assert min(low_rank(untouched, share=share).ranks.values()) >= 1
 
 
 def test_error_and_share_are_what_the_factors_leave_out(deltas):
-    done = compress(deltas, share=0.6)
+    done = low_rank(deltas, share=0.6)
     left = [deltas[path] - u @ v for path, (u, v) in done.factors.items()]
     whole = np.sqrt(sum(np.square(delta).sum() for delta in deltas.values()))
     missing = np.sqrt(sum(np.square(delta).sum() for delta in left))
@@ -70,15 +70,15 @@ def test_error_and_share_are_what_the_factors_leave_out(deltas):
 
 
 def test_the_error_falls_as_the_share_grows(deltas):
-    errors = [compress(deltas, share=x).error for x in (0.1, 0.6, 0.85, 0.95, 1.0)]
+    errors = [low_rank(deltas, share=x).error for x in (0.1, 0.6, 0.85, 0.95, 1.0)]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 5 * errors[-2] > 0
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01])
 def test_an_impossible_share_is_refused(deltas, share):
-    with pytest.raises(ValueError, match="must lie in"):
-        compress(deltas, share=share)
+    with pytest.raises(ValueError, match="must be in"):
+        low_rank(deltas, share=share)
 
 
 def on_disk(done):
@@ -88,7 +88,7 @@ def on_disk(done):
 def test_expanded_leaves_are_the_base_plus_the_factors(deltas):
     rng = np.random.default_rng(3)
     base = {path: rng.standard_normal((7, 5)).astype(np.float32) for path in PATHS}
-    done = compress(deltas, share=0.6)
+    done = low_rank(deltas, share=0.6)
     bias = np.ones(3, np.float32)
     leaves = {**on_disk(done), "weights/unet/a/bias": bias}
     assert "weights/unet/a/attn2/to_k/svd_u" in leaves
@@ -107,12 +107,12 @@ def test_expanded_leaves_are_the_base_plus_the_factors(deltas):
 
 def test_half_a_pair_or_one_for_no_kernel_is_refused(deltas):
     base = {path: np.zeros((7, 5), np.float32) for path in PATHS}
-    leaves = on_disk(compress(deltas))
+    leaves = on_disk(low_rank(deltas))
     half = {path: leaf for path, leaf in leaves.items() if not path.endswith("k/svd_v")}
-    with pytest.raises(ValueError, match="to_k/svd_u and svd_v are no pair"):
+    with pytest.raises(ValueError, match="to_k/svd_u and svd_v do not fit"):
         expand(half, nest(base))
     other = {**base, PATHS[1]: np.zeros((7, 6), np.float32)}
-    with pytest.raises(ValueError, match="to_v/svd_u and svd_v are no pair"):
+    with pytest.raises(ValueError, match="to_v/svd_u and svd_v do not fit"):
         expand(leaves, nest(other))
-    with pytest.raises(ValueError, match="are no pair"):
+    with pytest.raises(ValueError, match="do not fit"):
         expand(leaves, {})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from personax.concepts.merge_kernels import merge_kernels, rows_of, target_prompts
+from personax.concepts.merge_kernels import merge_kernels, target_prompts, token_rows
 from personax.networks.tokenizer import add_placeholder
 
 pytestmark = pytest.mark.quick
@@ -137,10 +137,10 @@ def test_too_little_text_is_refused_and_a_ridge_helps(toy):
 def test_too_many_or_dependent_targets_are_refused(toy):
     base, tuned, regularisation, targets = toy
     many = [regularisation[:20], regularisation[20:40]]
-    with pytest.raises(ValueError, match="40 target rows, and kernels 24 wide"):
+    with pytest.raises(ValueError, match="40 target rows; kernels of width 24"):
         merge_kernels(base, tuned, regularisation, many)
     doubled = [targets[0], 2 * targets[0]]
-    with pytest.raises(ValueError, match="The 8 target rows span 4 dimensions"):
+    with pytest.raises(ValueError, match="The 8 target rows span only 4 dimensions"):
         merge_kernels(base, tuned, regularisation, doubled)
     with pytest.raises(ValueError, match="ridge is -1"):
         merge_kernels(base, tuned, regularisation, targets, ridge=-1.0)
@@ -149,7 +149,7 @@ def test_too_many_or_dependent_targets_are_refused(toy):
 def test_rows_go_from_the_start_through_the_first_end():
     text = np.arange(2 * 6 * 1, dtype=np.float32).reshape(2, 6, 1)
     ids = np.array([[8, 1, 2, 9, 9, 9], [8, 1, 2, 3, 4, 9]])
-    rows = rows_of(text, ids, [1, 3], eos=9)
+    rows = token_rows(text, ids, [1, 3], eos=9)
     assert rows[:, 0].tolist() == [1, 2, 3, 9, 10, 11]
 
 

@@ -113,7 +113,7 @@ def test_a_frozen_stream_gets_it_as_well(emoji, params, trained, tmp_path):
 
 
 def test_a_model_has_one(emoji, trained):
-    with pytest.raises(ValueError, match="second ControlNet"):
+    with pytest.raises(ValueError, match="second controlnet"):
         with_concepts(from_base(emoji), emoji, [trained, trained])
     once = with_control(from_base(emoji), emoji, trained)
     with pytest.raises(ValueError, match="has a ControlNet already"):
@@ -151,12 +151,12 @@ def test_the_export_command_writes_it_as_diffusers_has_it(
 def test_a_run_without_hints_is_refused_before_it_begins():
     config = emoji_controlnet.get_config()
     config.stream.hint = ""
-    with pytest.raises(ValueError, match="controlnet learns from hints, which a str"):
+    with pytest.raises(ValueError, match="controlnet requires hints, which a str"):
         setup.prepare(config)
 
 
 def test_a_batch_without_hints_teaches_nothing_and_is_refused():
     loss = methods.make("controlnet").loss
     batch = methods.losses.Batch(None, jnp.zeros((1, 12), int))
-    with pytest.raises(ValueError, match="learns from hints"):
+    with pytest.raises(ValueError, match="requires hints"):
         loss(None, batch, None)

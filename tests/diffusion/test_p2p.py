@@ -131,7 +131,9 @@ def test_each_term_borrows_from_the_sources_same_term(tiny, prompts):
         mapper = 0.7 * how.mapper
         borrows = (
             Borrow(mapper, jnp.full(N, 0.3), source="source"),
-            Borrow(amount=jnp.float32(0.6), source="source", kind="self", most=16),
+            Borrow(
+                amount=jnp.float32(0.6), source="source", kind="self", max_pixels=16
+            ),
         )
         b, captured[j] = one(X + 0.3, edit[j].prompt, (Capture(),), borrows, maps)
         total += 2.0 * jnp.stack([a, b])

@@ -110,7 +110,7 @@ def test_cross_attention_is_gone_from_the_compiled_program(base):
     [
         (
             {"null_norm": "mean"},
-            "no null_norm 'mean'; there are: attn_mean, token_mean",
+            "null_norm 'mean'; expected one of attn_mean, token_mean",
         ),
         ({"latents": 0}, "latents is 0"),
         ({"steps": 0}, "steps is 0"),

@@ -18,7 +18,7 @@ from personax.diffusion.solvers import SOLVERS
 from personax.methods import METHODS, Concept, Method, losses
 from personax.methods.lora import TARGETS
 from personax.methods.losses import Batch
-from personax.methods.parts.prepared import keep
+from personax.methods.parts.prepared import put_prepared
 from personax.methods.parts.tokens import TABLE, tokens
 from personax.methods.parts.weights import lora, weights
 from personax.networks.clip_text import init_clip_text
@@ -101,7 +101,7 @@ class Trained(NamedTuple):
 
 def spoken(method):
     """The concept and a batch of it, as the method reads the placeholder."""
-    own = (64,) if method.adds_words else CONCEPTS[0].initial
+    own = (64,) if method.adds_tokens else CONCEPTS[0].initial
     ids = jnp.where(IDS == 64, own[0], IDS)
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
     pairs = jnp.stack([ids[:1], PLAIN[:1]], axis=1)
@@ -247,7 +247,7 @@ def test_words_that_are_there_already_are_not_touched(case, base, trained):
     done = trained(case)
     table = flat(base.params)[TABLE]
     bound = flat(methods.bind(done.method, done.base, done.state.theta).params)[TABLE]
-    assert bound.shape[0] == table.shape[0] + done.method.adds_words
+    assert bound.shape[0] == table.shape[0] + done.method.adds_tokens
     if "text_encoder" not in done.method.parts:
         np.testing.assert_array_equal(bound[: len(table)], table)
 
@@ -278,7 +278,7 @@ def test_saved_and_loaded_it_predicts_the_same(case, base, trained, tmp_path):
     ids = prompts(done.batch.ids)
     ready = base
     for saved, arrays in loaded.prepared.items():
-        ready = keep(ready, saved, arrays)
+        ready = put_prepared(ready, saved, arrays)
     ready = methods.prepare(loaded.method, ready)  # without a corpus
     np.testing.assert_array_equal(
         picture(methods.bind(loaded.method, ready, loaded.theta), ids, WEIGHT),

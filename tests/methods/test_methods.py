@@ -1,11 +1,16 @@
 """What is asked of a method by name and by pattern."""
 
 import jax
+import numpy as np
 import pytest
 
 from personax import methods
 from personax.core.tree import count
-from personax.methods import METHODS
+from personax.diffusion.denoiser import Denoiser
+from personax.methods import METHODS, Method, Part, losses
+from personax.methods.lora import lora
+from personax.methods.parts.base import argument_names, forwards
+from personax.methods.parts.tokens import tokens
 from tests.methods.test_laws import CONCEPTS
 
 pytestmark = pytest.mark.quick
@@ -23,8 +28,50 @@ def test_an_unknown_method_names_those_that_exist():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_an_unknown_argument_names_those_that_exist(name):
-    with pytest.raises(TypeError, match=r"no 'trian'; it takes: .*min_snr"):
+    with pytest.raises(TypeError, match=r"no argument 'trian'; expected .*min_snr"):
         methods.make(name, trian="kv")
+
+
+def test_a_recipe_forwards_its_keyword_arguments(monkeypatch):
+    @forwards(lora)
+    def halved(*, rank=8, extra=1.0, **low_rank):
+        return lora(rank=rank // 2, **low_rank)
+
+    monkeypatch.setitem(METHODS, "halved", halved)
+    assert argument_names(halved) == [
+        *("rank", "extra", "alpha", "targets", "words"),
+        *("mask_norm", "min_snr", "offset_noise"),
+    ]
+    assert methods.make("halved", rank=4, words=True).adds_tokens
+    with pytest.raises(TypeError, match="no argument 'trian'; expected one of rank, "):
+        methods.make("halved", trian="kv")
+
+
+def test_a_recipe_that_forwards_in_secret_is_refused(monkeypatch):
+    def secretive(**low_rank):
+        return lora(**low_rank)
+
+    monkeypatch.setitem(METHODS, "secretive", secretive)
+    with pytest.raises(TypeError, match=r"secretive takes \*\*low_rank; decorate it"):
+        methods.make("secretive")
+    with pytest.raises(TypeError, match=r"alone has no \*\*kwargs to forward"):
+
+        @forwards(lora)
+        def alone(*, rank=4):
+            return lora(rank=rank)
+
+
+def test_a_renamed_argument_has_both_names():
+    key, params = jax.random.key(0), {"unet": {"a": {"kernel": np.ones((2, 2))}}}
+    trees = [
+        methods.init(methods.make("dreambooth", **{name: True}), key, params, [])
+        for name in ("fresh", "from_scratch")
+    ]
+    kernels = [tree["weights"]["unet/a/kernel"] for tree in trees]
+    np.testing.assert_array_equal(*kernels)
+    assert (np.asarray(kernels[0]) != 1).all()
+    with pytest.raises(TypeError, match="got 'from_scratch' also as 'fresh'"):
+        methods.make("dreambooth", fresh=True, from_scratch=True)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -81,13 +128,33 @@ def test_custom_diffusion_trains_keys_and_values_and_one_row(tiny):
     assert count(theta["tokens"]) == 24
 
 
-def test_only_a_tokens_part_adds_words():
-    adding = {name for name in METHODS if methods.make(name).adds_words}
+def test_only_a_tokens_part_adds_tokens():
+    adding = {name for name in METHODS if methods.make(name).adds_tokens}
     assert adding == {
         "custom_diffusion",
         "class_diffusion",
         "textual_inversion",
         "perfusion",
     }
-    assert methods.make("lora", words=True).adds_words
-    assert not methods.make("custom_diffusion", words=False).adds_words
+    renamed = Method({"words": tokens()}, losses.denoising())
+    assert renamed.adds_tokens
+    assert methods.make("lora", words=True).adds_tokens
+    assert not methods.make("custom_diffusion", words=False).adds_tokens
+
+
+def test_after_updates_a_part_s_own_theta_with_earlier_parts_bound():
+    def grow(name):
+        def bind(denoiser, theta):
+            seen = {**denoiser.prepared, name: theta["x"]}
+            return denoiser.replace(prepared=seen)
+
+        def after(denoiser, theta, batch):
+            return {"x": theta["x"] + batch + sum(denoiser.prepared.values())}
+
+        return Part(lambda key, params, concepts: {"x": 0.0}, bind, after=after)
+
+    method = Method({"a": grow("a"), "b": grow("b")}, losses.denoising())
+    theta = {"a": {"x": 1.0}, "b": {"x": 10.0}}
+    done = methods.after(method, Denoiser({}), theta, 100.0)
+    assert done == {"a": {"x": 101.0}, "b": {"x": 10.0 + 100.0 + 101.0}}
+    assert theta["a"] == {"x": 1.0}

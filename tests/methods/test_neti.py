@@ -14,7 +14,7 @@ from personax.concepts.bind import from_base, with_concepts
 from personax.diffusion.denoiser import encode, encode_at
 from personax.methods import Concept, losses
 from personax.methods.losses import Batch
-from personax.methods.neti import HIDDEN, encoding, init_mapper, nested
+from personax.methods.neti import HIDDEN, encoding, init_mapper, with_nested_dropout
 from personax.methods.neti import _frequencies as frequencies
 from personax.networks.unet import cross_sites
 from personax.networks.vae import Posterior
@@ -110,7 +110,7 @@ def test_each_of_two_concepts_has_a_mapper_of_its_own(small):
 def test_truncated_it_speaks_with_its_first_hidden_values_only(small):
     whole, theta = bound(small, DOG)
     short, _ = bound(small, DOG, truncate=16)
-    assert whole.words[0].kept is None  # sampled, nothing is dropped
+    assert whole.words[0].num_hidden is None  # sampled, nothing is dropped
     output = theta["output"]
     cut = output["kernel"].at[:, 16:].set(0)
     by_hand = whole.words[0].replace(
@@ -124,7 +124,7 @@ def test_truncated_it_speaks_with_its_first_hidden_values_only(small):
 def test_each_example_keeps_its_own_share_at_every_layer(small):
     whole, _ = bound(small, DOG)
     short, _ = bound(small, DOG, truncate=16)
-    own = whole.words[0].replace(kept=jnp.array([16, HIDDEN]))
+    own = whole.words[0].replace(num_hidden=jnp.array([16, HIDDEN]))
     ours = said(small.replace(words=(own,)))
     np.testing.assert_allclose(ours[:, 0], said(short)[:, 0], atol=1e-5)
     np.testing.assert_allclose(ours[:, 1], said(whole)[:, 1], atol=1e-5)
@@ -134,9 +134,13 @@ def kept_in(keys, chance=0.5):
     """What nested dropout leaves each example of, asked of the loss that it wraps."""
 
     def loss(denoiser, batch, keys):
-        return denoiser.words[-1].kept.sum() * 0.0, {"kept": denoiser.words[-1].kept}
+        return denoiser.words[-1].num_hidden.sum() * 0.0, {
+            "kept": denoiser.words[-1].num_hidden
+        }
 
-    return lambda denoiser: nested(loss, chance)(denoiser, None, keys)[1]["kept"]
+    return lambda denoiser: with_nested_dropout(loss, chance)(denoiser, None, keys)[1][
+        "kept"
+    ]
 
 
 def test_half_of_the_examples_lose_a_tail_of_any_length(small):
@@ -164,7 +168,7 @@ def test_the_step_trains_on_what_was_kept(small):
     @jax.jit
     def both(denoiser, batch, keys):
         dropped = methods.make("neti", dropout=1.0).loss(denoiser, batch, keys)[0]
-        own = denoiser.words[0].replace(kept=kept)
+        own = denoiser.words[0].replace(num_hidden=kept)
         cut = denoiser.replace(words=(own,))
         return dropped, losses.denoising()(cut, batch, keys)[0]
 
@@ -174,7 +178,7 @@ def test_the_step_trains_on_what_was_kept(small):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"dropout": 2.0}, "0 to 1"), ({"truncate": 129}, "0 to 128")],
+    [({"dropout": 2.0}, r"in \[0, 1\]"), ({"truncate": 129}, r"in \[0, 128\]")],
 )
 def test_what_there_is_not_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

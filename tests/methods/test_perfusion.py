@@ -12,7 +12,7 @@ from personax.diffusion.denoiser import encode
 from personax.methods.losses import Batch
 from personax.methods.parts.base import Concept
 from personax.methods.parts.tokens import TABLE
-from personax.methods.perfusion import covariance, gated
+from personax.methods.perfusion import covariance, with_gate
 from personax.networks.attention import Context, Site
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.unet import UNetConfig, init_unet
@@ -95,19 +95,19 @@ def test_of_several_concepts_each_sees_itself_alone():
     targets, inverse = random(3, D), metric()
     targets[1] = targets[0] + 0.3 * targets[1]  # two dogs
     control, _, _ = gate(targets, inverse)
-    shares, gates = control.read(jnp.asarray(targets[None]))
+    shares, gates = control.coordinates(jnp.asarray(targets[None]))
     np.testing.assert_allclose(shares[0], np.eye(3), atol=1e-3)
     opened = sigmoid((np.eye(3) - 0.6) / 0.15)
     np.testing.assert_allclose(gates[0], opened, atol=1e-2)
     # What is left of any encoding is orthogonal to every target in the metric C^-1.
     e = random(1, 4, D, seed=3)
-    rest = e - np.asarray(control.read(jnp.asarray(e))[0]) @ targets
+    rest = e - np.asarray(control.coordinates(jnp.asarray(e))[0]) @ targets
     np.testing.assert_allclose(rest[0] @ inverse @ targets.T, 0, atol=1e-3)
 
 
 def test_concepts_of_the_same_target_share_it():
     targets = np.repeat(random(1, D), 2, axis=0)
-    shares, _ = gate(targets, metric())[0].read(jnp.asarray(targets[None]))
+    shares, _ = gate(targets, metric())[0].coordinates(jnp.asarray(targets[None]))
     np.testing.assert_allclose(shares, 0.5, atol=1e-3)
 
 
@@ -206,7 +206,7 @@ def test_a_batch_without_the_concept_leaves_the_target(method, ready, theta):
 
 def test_the_key_is_locked_to_the_class_word(method, tiny, ready, theta):
     known = methods.after(method, ready, theta, make_batch())
-    control = methods.bind(method, ready, known).controls[-1]
+    control = methods.bind(method, ready, known).shared_controls["gate"]
     word = np.asarray(encode(tiny, PAIRS[:, 1]).text)[0, 2]
     kernels = flat(tiny.params["unet"])
     for path, row in control.new.items():
@@ -216,7 +216,7 @@ def test_the_key_is_locked_to_the_class_word(method, tiny, ready, theta):
         path: leaf + 1 if path.endswith("to_v") else leaf
         for path, leaf in known["edit"].items()
     }
-    trained = methods.bind(method, ready, known).controls[-1]
+    trained = methods.bind(method, ready, known).shared_controls["gate"]
     for path, row in control.new.items():
         change = trained.new[path] - row
         np.testing.assert_allclose(change, float(path.endswith("to_v")), atol=1e-4)
@@ -236,9 +236,9 @@ def test_only_the_word_and_the_values_get_a_gradient(method, ready, theta):
 
 def test_the_gate_is_narrower_in_the_loss_than_elsewhere(method, ready, theta):
     bound = methods.bind(method, ready, theta)
-    assert float(bound.controls[-1].beta[0]) == pytest.approx(0.65)
-    assert float(bound.controls[-1].tau[0]) == pytest.approx(0.15)
-    training = gated(bound, 0.75, 0.1).controls[-1]
+    assert float(bound.shared_controls["gate"].beta[0]) == pytest.approx(0.65)
+    assert float(bound.shared_controls["gate"].tau[0]) == pytest.approx(0.15)
+    training = with_gate(bound, 0.75, 0.1).shared_controls["gate"]
     assert float(training.beta[0]) == pytest.approx(0.75)
     assert float(training.tau[0]) == pytest.approx(0.1)
 
@@ -249,17 +249,17 @@ def test_concepts_bound_one_after_the_other_share_a_gate(method, ready, theta):
         methods.after(method, ready, each, make_batch()) for each in (theta, other)
     ]
     both = methods.bind(method, methods.bind(method, ready, thetas[0]), thetas[1])
-    (control,) = both.controls
+    (control,) = both.shared_controls.values()
     targets = jnp.stack([each["edit"]["target"][0] for each in thetas])
     np.testing.assert_array_equal(control.targets, targets)
     assert control.new.keys() == control.old.keys()
-    shares, _ = control.read(targets[None])
+    shares, _ = control.coordinates(targets[None])
     np.testing.assert_allclose(shares[0], np.eye(2), atol=1e-2)
 
 
 def test_without_a_corpus_there_is_nothing_to_train_against(method, tiny, theta):
     assert methods.prepare(method, tiny) is tiny
-    with pytest.raises(ValueError, match="'inverse_covariance': pass the denoiser"):
+    with pytest.raises(ValueError, match="no prepared 'inverse_covariance'"):
         methods.after(method, tiny, theta, make_batch())
 
 

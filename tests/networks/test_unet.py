@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from personax.control.stop import DetachBOS
+from personax.control.detach import DetachBOS
 from personax.core.tree import count, flat
 from personax.networks.attention import Edit
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text

@@ -1,4 +1,4 @@
-"""Theta, or only a rule, in the activations: parts that install attention controls."""
+"""Parts that install attention controls, with or without theta."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,13 @@ from personax.diffusion.denoiser import FROZEN, Denoiser
 from personax.methods.parts.base import Concept, Part
 from personax.networks.attention import Control
 
+TRAIN = ("v", "kv")
 SPACES = ("value", "text")
 PIECES = ("all", "last")
 
 
 def control(rule: Control) -> Part:
-    """A control without anything to train, such as `StopFirst()`."""
+    """A control that trains nothing, such as `DetachBOS()`."""
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
         return denoiser.replace(controls=(*denoiser.controls, rule))
@@ -28,10 +29,10 @@ def control(rule: Control) -> Part:
 
 
 def frozen_stream() -> Part:
-    """Cross-attention looks where the denoiser that is bound so far looks.
+    """Cross-attention uses the maps of the denoiser that is bound so far.
 
-    What is bound before it is the reference, what comes after acts on the customised
-    stream alone. One that follows a reference already goes on with that.
+    That denoiser becomes the reference; parts bound after this one change the
+    customised stream only. A denoiser that has a reference keeps it.
     """
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
@@ -51,28 +52,29 @@ def residual(
     space: str = "value",
     pieces: str = "all",
 ) -> Part:
-    """Zero vectors per site and concept, added to its values at the concept's tokens.
+    """Vectors per site and concept, added to the values at the concept's tokens.
 
-    `sites` is a pattern over the attention modules, `train` says "v", or "kv" for keys
-    too. In the "value" space a vector has the site's width, in the "text" one the text
-    encoder's: it then goes through the site's own projection. See `Residual` for
-    `vectors` and `pieces`. Theta is {"SITE/v": "k vectors width"}.
+    `sites` is a pattern of attention modules; `train` is "v", or "kv" to train keys as
+    well. In the "value" space a vector has the site's width; in the "text" space it has
+    the text encoder's width and passes through the site's own projection. See
+    `Residual` for `vectors` and `pieces`. Theta is {"SITE/v": "k vectors width"}, zeros
+    at the start. Two concepts cannot share a word: their residuals would be summed.
+    Raises ValueError for an unknown option.
     """
-    if train not in ("v", "kv"):
-        raise ValueError(f"There is no train {train!r}; there are: v, kv.")
-    if space not in SPACES:
-        raise ValueError(
-            f"There is no space {space!r}; there are: {', '.join(SPACES)}."
-        )
-    if pieces not in PIECES:
-        raise ValueError(
-            f"There is no pieces {pieces!r}; there are: {', '.join(PIECES)}."
-        )
+    for name, value, options in (
+        ("train", train, TRAIN),
+        ("space", space, SPACES),
+        ("pieces", pieces, PIECES),
+    ):
+        if value not in options:
+            raise ValueError(
+                f"Unknown {name} {value!r}; expected one of {', '.join(options)}."
+            )
     if vectors < 1:
         raise ValueError(f"vectors is {vectors}; it must be at least 1.")
 
     def kernels(params: Params) -> dict[str, Any]:
-        """{"SITE/v": the projection that the vectors sit behind, or in front of}."""
+        """{"SITE/v": the kernel of the projection} of the trained projections."""
         leaves = select(params, f"({sites})/to_[{train}]/kernel")
         return {
             path.replace("/to_", "/").removesuffix("/kernel"): leaf
@@ -88,25 +90,25 @@ def residual(
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
         if space == "text":
-            found = kernels(denoiser.params)
-            theta = {path: _project(x, found[path]) for path, x in theta.items()}
+            projections = kernels(denoiser.params)
+            theta = {path: _project(x, projections[path]) for path, x in theta.items()}
         rule = Residual(
-            _of(theta, "/v"),
-            _of(theta, "/k"),
+            _by_site(theta, "/v"),
+            _by_site(theta, "/k"),
             concept_offset=denoiser.concept_offset,
             pieces=pieces,
         )
         return denoiser.replace(controls=(*denoiser.controls, rule))
 
-    return Part(init, bind)
+    return Part(init, bind, exclusive="word")
 
 
-def _of(theta: Theta, ending: str) -> Theta:
-    """{site: vectors} of the keys or the values; sites are named within the UNet."""
+def _by_site(theta: Theta, suffix: str) -> Theta:
+    """{site: vectors} of keys or values; site names are relative to the UNet."""
     return {
-        path.removeprefix("unet/").removesuffix(ending): leaf
+        path.removeprefix("unet/").removesuffix(suffix): leaf
         for path, leaf in theta.items()
-        if path.endswith(ending)
+        if path.endswith(suffix)
     }
 
 

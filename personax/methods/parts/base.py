@@ -1,7 +1,8 @@
-"""A method: an ordered record of parts, which hold what is trained, and a loss."""
+"""The `Method` record: ordered parts, which hold theta, and a loss."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 from jaxtyping import Array, Float
@@ -9,15 +10,17 @@ from jaxtyping import Array, Float
 from personax.core.typing import Ids, Key, Metrics, Params, Theta
 from personax.diffusion.denoiser import Denoiser
 
+Recipe = TypeVar("Recipe", bound=Callable[..., Any])
+
 
 class Concept(NamedTuple):
-    """What a concept is called, in words and in token ids."""
+    """The words and token ids of a concept."""
 
     placeholder: str  # "<v1>": the word that stands for the concept; "" without one
-    class_word: str  # "dog": what kind of thing it is
-    ids: tuple[int, ...]  # what the placeholder is read as: new rows, or rare words
+    class_word: str  # "dog": the kind of thing it is
+    ids: tuple[int, ...]  # the placeholder's token ids: new rows, or rare tokens
     initial: tuple[int | None, ...]  # the rows those start from; None: drawn at random
-    phrase: str = ""  # "<v1> dog": how prompts speak of it
+    phrase: str = ""  # "<v1> dog": the concept as written in prompts
 
     @property
     def handle(self) -> str:
@@ -25,61 +28,112 @@ class Concept(NamedTuple):
         return self.placeholder or self.class_word
 
 
-def _same(denoiser: Denoiser, corpus: Ids | None) -> Denoiser:
+def _unchanged(denoiser: Denoiser, corpus: Ids | None) -> Denoiser:
     return denoiser
 
 
 class Part(NamedTuple):
     """One place where theta enters a model: weights, tokens or activations.
 
-    `init(key, params, concepts)` gives this part's theta, {} where it trains nothing;
-    `bind(denoiser, theta)` gives the denoiser that has it. `prepare(denoiser, corpus)`
-    does once what each bind would do again, and keeps it in `denoiser.prepared`;
-    `corpus` are tokenised captions, None when a trained concept is bound. `after(base,
-    theta, batch)` is theta after what no gradient tells it, at the end of each step.
-    `needs` says what there must be for training: a `corpus` of "captions", or of the
-    empty text alone ("null"), or "hints" in the batches. `saves` names what of
-    `prepared` goes along with a concept: that which cannot be computed again where the
-    concept is bound.
+    - `init(key, params, concepts)` returns the part's theta, {} if nothing trains.
+    - `bind(denoiser, theta)` returns the denoiser with the part's theta applied.
+    - `prepare(denoiser, corpus)` computes once what every `bind` needs and stores it in
+      `denoiser.prepared`. `corpus` holds tokenised captions; it is None when a trained
+      concept is loaded.
+    - `after(denoiser, theta, batch)` returns the part's theta after a non-gradient
+      update at the end of each step. `denoiser` has the earlier parts bound.
+    - `adds_tokens`: every placeholder gets rows of its own in the embedding table.
+    - `requires`: what the training run must provide: "captions" (a corpus), "null" (the
+      empty text as the corpus), "hints" (in the batches).
+    - `saves`: the entry of `denoiser.prepared` that is saved with the concept, because
+      it cannot be recomputed when the concept is loaded.
+    - `exclusive`: what concepts that are bound together cannot share: the "word" that
+      marks the concept, a "part" of this name, or the "model" as a whole.
     """
 
     init: Callable[[Key, Params, Sequence[Concept]], Any]
     bind: Callable[[Denoiser, Any], Denoiser]
-    prepare: Callable[[Denoiser, Ids | None], Denoiser] = _same
-    after: Callable[[Denoiser, Theta, Any], Theta] | None = None
-    needs: Literal["", "captions", "null", "hints"] = ""
-    saves: str = ""
+    prepare: Callable[[Denoiser, Ids | None], Denoiser] = _unchanged
+    after: Callable[[Denoiser, Any, Any], Any] | None = None
+    adds_tokens: bool = False
+    requires: frozenset[str] = frozenset()
+    saves: str | None = None
+    exclusive: Literal["word", "part", "model"] | None = None
 
 
 class Method(NamedTuple):
     """Parts, bound in order, and `loss(denoiser, batch, keys) -> (scalar, metrics)`.
 
-    A method with a part called "tokens" gives every placeholder rows of its own.
-    Without one, a placeholder is another name for the rare words that it starts from.
+    Parts are named; the names are the first components of the paths in
+    theta.safetensors.
     """
 
     parts: Mapping[str, Part]
     loss: Callable[[Denoiser, Any, Key], tuple[Float[Array, ""], Metrics]]
 
     @property
-    def adds_words(self) -> bool:
-        return "tokens" in self.parts
+    def adds_tokens(self) -> bool:
+        """Whether placeholders get new rows; otherwise they alias rare tokens."""
+        return any(part.adds_tokens for part in self.parts.values())
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What the training run must provide; see `Part`."""
+        return frozenset().union(*(part.requires for part in self.parts.values()))
+
+    @property
+    def saves(self) -> tuple[str, ...]:
+        """The entries of `denoiser.prepared` that are saved with a concept."""
+        return tuple(part.saves for part in self.parts.values() if part.saves)
+
+
+def forwards(target: Callable[..., Any]) -> Callable[[Recipe], Recipe]:
+    """A decorator for a recipe that passes its `**kwargs` on to `target`.
+
+    The recipe's signature then lists the arguments of `target` in place of `**kwargs`.
+    Raises TypeError for a recipe without `**kwargs`.
+    """
+
+    def decorate(recipe: Recipe) -> Recipe:
+        signature = inspect.signature(recipe)
+        own = {p.name: p for p in signature.parameters.values() if not _is_kwargs(p)}
+        if len(own) == len(signature.parameters):
+            raise TypeError(f"{recipe.__name__} has no **kwargs to forward.")
+        parameters = {**inspect.signature(target).parameters, **own}
+        ordered = [*own, *(name for name in parameters if name not in own)]
+        recipe.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[parameters[name] for name in ordered]
+        )
+        return recipe
+
+    return decorate
+
+
+def argument_names(recipe: Callable[..., Any]) -> list[str]:
+    """The names of a recipe's arguments, including those it forwards.
+
+    Raises TypeError for a recipe with `**kwargs` that is not decorated by `forwards`.
+    """
+    parameters = inspect.signature(recipe).parameters
+    kwargs = [name for name, p in parameters.items() if _is_kwargs(p)]
+    if kwargs:
+        raise TypeError(
+            f"{recipe.__name__} takes **{kwargs[0]}; decorate it with "
+            "@forwards(FUNCTION), the function that receives them."
+        )
+    return list(parameters)
 
 
 def prepare(method: Method, denoiser: Denoiser, corpus: Ids | None = None) -> Denoiser:
-    """The denoiser with all that the parts want computed once."""
+    """The denoiser with what the parts compute once, in `denoiser.prepared`."""
     for part in method.parts.values():
         denoiser = part.prepare(denoiser, corpus)
     return denoiser
 
 
 def saved(method: Method, denoiser: Denoiser) -> dict[str, Any]:
-    """{name: arrays} of what the parts have prepared and want saved with the concept.
-
-    `denoiser` is what `prepare` returned.
-    """
-    names = (part.saves for part in method.parts.values() if part.saves)
-    return {name: denoiser.prepared[name] for name in names}
+    """{name: arrays} of the entries of `denoiser.prepared` to save with the concept."""
+    return {name: denoiser.prepared[name] for name in method.saves}
 
 
 def init(
@@ -95,16 +149,26 @@ def init(
 
 
 def bind(method: Method, base: Denoiser, theta: Theta) -> Denoiser:
-    """The base with every part bound to it, in order; differentiable in theta."""
-    denoiser = base
+    """The base with every part bound, in order; differentiable in theta."""
+    return _bind(method.parts, base, theta)
+
+
+def after(method: Method, base: Denoiser, theta: Theta, batch: Any) -> Theta:
+    """Theta after the parts' non-gradient updates; see `Part.after`."""
+    earlier: dict[str, Part] = {}
     for name, part in method.parts.items():
+        if part.after is not None:
+            denoiser = _bind(earlier, base, theta)
+            theta = {**theta, name: part.after(denoiser, theta[name], batch)}
+        earlier[name] = part
+    return theta
+
+
+def _bind(parts: Mapping[str, Part], denoiser: Denoiser, theta: Theta) -> Denoiser:
+    for name, part in parts.items():
         denoiser = part.bind(denoiser, theta.get(name, {}))
     return denoiser
 
 
-def after(method: Method, base: Denoiser, theta: Theta, batch: Any) -> Theta:
-    """Theta after the parts' own updates; `theta` is the whole method's."""
-    for part in method.parts.values():
-        if part.after is not None:
-            theta = part.after(base, theta, batch)
-    return theta
+def _is_kwargs(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.VAR_KEYWORD

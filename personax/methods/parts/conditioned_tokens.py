@@ -1,4 +1,4 @@
-"""Theta in the words: one vector per stage of time, or per cross-attention layer."""
+"""Parts with several embeddings per concept, chosen by timestep or by layer."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,16 +16,17 @@ from personax.networks.unet import cross_sites
 
 @struct.dataclass
 class Vectors:
-    """Words whose embedding is one of several: which one, time or layer decides.
+    """A `TokenConditioner` that picks one of each concept's vectors.
 
-    Concept k is row `first` + k of the marks. Of `steps` timesteps every vector has an
-    equal share, from t = 0 on; `by_layer`, each belongs to a layer. Only the vectors in
-    `speaking` are said; for the others the word stays what the tokenizer reads it as.
+    Concept k has the row `concept_offset` + k of the concept mask. The vectors divide
+    the `steps` timesteps evenly, starting at t = 0; if `by_layer`, each belongs to a
+    layer. Only the vectors in `active` are used; elsewhere the token's own embedding
+    stays.
     """
 
     vectors: Float[Array, "k s d"]
     steps: int = struct.field(pytree_node=False)
-    speaking: tuple[int, ...] = struct.field(pytree_node=False)
+    active: tuple[int, ...] = struct.field(pytree_node=False)
     by_layer: bool = struct.field(pytree_node=False)
     concept_offset: int = struct.field(pytree_node=False)
 
@@ -37,13 +38,14 @@ class Vectors:
         layer: Int[Array, " b"],
     ) -> Text:
         concepts, count, _ = self.vectors.shape
-        # In whole numbers: where stages meet, a rounded quotient may be the one below.
-        which = layer if self.by_layer else t.astype(int) * count // self.steps
-        speaks = jnp.array([i in self.speaking for i in range(count)])[which]
+        # In integers: at the boundaries a rounded quotient may fall into the stage
+        # below.
+        index = layer if self.by_layer else t.astype(int) * count // self.steps
+        active = jnp.array([i in self.active for i in range(count)])[index]
         for k in range(concepts):
-            marked = concept_mask[self.concept_offset + k] & speaks[:, None]
-            said = self.vectors[k, which].astype(x.dtype)
-            x = jnp.where(marked[..., None], said[:, None], x)
+            mask = concept_mask[self.concept_offset + k] & active[:, None]
+            vector = self.vectors[k, index].astype(x.dtype)
+            x = jnp.where(mask[..., None], vector[:, None], x)
         return x
 
     def after(
@@ -56,47 +58,47 @@ class Vectors:
         return states
 
 
-def staged(stages: int, speaking: Sequence[int] = ()) -> Part:
+def staged(stages: int, active: Sequence[int] = ()) -> Part:
     """`stages` vectors per concept, in the order of the timesteps; see `_part`."""
     if stages < 1:
         raise ValueError(f"stages is {stages}; it must be at least 1.")
-    return _part(lambda params: stages, speaking, by_layer=False)
+    return _part(lambda params: stages, active, by_layer=False)
 
 
-def layered(speaking: Sequence[int] = ()) -> Part:
+def layered(active: Sequence[int] = ()) -> Part:
     """A vector per concept and cross-attention layer, in the order of the forward pass.
 
     See `_part`.
     """
-    return _part(lambda params: len(cross_sites(params["unet"])), speaking, True)
+    return _part(lambda params: len(cross_sites(params["unet"])), active, by_layer=True)
 
 
 def check_single(concepts: Sequence[Concept]) -> None:
-    """ValueError for a concept that is not read as exactly one token."""
+    """ValueError for a concept whose placeholder is not exactly one token."""
     for concept in concepts:
         if len(concept.initial) != 1:
             raise ValueError(
-                f"{concept.handle!r} is read as {len(concept.initial)} tokens; a word "
-                "that changes with time or layer needs a placeholder of one vector."
+                f"{concept.handle!r} is {len(concept.initial)} tokens; a token "
+                "conditioned on time or layer needs a placeholder of one vector."
             )
 
 
 def _part(
-    count: Callable[[Params], int], speaking: Sequence[int], by_layer: bool
+    count: Callable[[Params], int], active: Sequence[int], by_layer: bool
 ) -> Part:
-    """Theta is {"embedding": "k count d"}, started from what the placeholder reads as.
+    """Theta is {"embedding": "k count d"}, initialised with the placeholder's token.
 
-    `speaking` numbers the vectors that are said; () is all of them. ValueError for a
-    number that there is not and for a placeholder of several tokens.
+    `active` are the indices of the vectors in use; () means all. Raises ValueError for
+    an index out of range and for a placeholder of several tokens.
     """
 
     def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
         check_single(concepts)
         n = count(params)
-        wrong = [i for i in speaking if not 0 <= i < n]
-        if wrong:
+        invalid = [i for i in active if not 0 <= i < n]
+        if invalid:
             raise ValueError(
-                f"speak has {wrong[0]}, but the concept's vectors go from 0 to {n - 1}."
+                f"speak has {invalid[0]}; the concept's vectors are 0 to {n - 1}."
             )
         rows = jnp.array([concept.initial[0] for concept in concepts])
         table = flat(params)[TABLE][rows].astype(jnp.float32)
@@ -106,7 +108,7 @@ def _part(
         words = Vectors(
             theta["embedding"],
             steps=denoiser.spec.schedule.num_train_timesteps,
-            speaking=tuple(speaking) or tuple(range(theta["embedding"].shape[1])),
+            active=tuple(active) or tuple(range(theta["embedding"].shape[1])),
             by_layer=by_layer,
             concept_offset=denoiser.concept_offset,
         )

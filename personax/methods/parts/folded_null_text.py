@@ -1,4 +1,4 @@
-"""The null text folded away: what each cross-attention says of it, as one vector."""
+"""Cross-attention to the null text, replaced by one constant vector per layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,34 +15,34 @@ from personax.diffusion.guidance import broadcast_prompt
 from personax.diffusion.sampling import sample_with_state, start_noise
 from personax.diffusion.solvers import ddim
 from personax.methods.parts.base import Concept, Part
-from personax.methods.parts.prepared import keep, kept
+from personax.methods.parts.prepared import get_prepared, put_prepared
 from personax.networks.unet import cross_sites
 
 NORMS = ("attn_mean", "token_mean")
-NAME = "null_text"  # under which the vectors are kept, and saved with the concept
+NAME = "null_text"  # the vectors' entry in `prepared`, saved with the concept
 
-# {site: c_l}, and {site: how much each head reads of each token}.
+# {site: c_l} and {site: mean attention of each head to each token}.
 Vectors = Mapping[str, Float[Array, " c"]]
-Shares = Mapping[str, Float[Array, "m n"]]
+Attention = Mapping[str, Float[Array, "m n"]]
 
 
 def null_text(norm: str = "attn_mean", *, latents: int, steps: int, seed: int) -> Part:
     """Every cross-attention as a constant c_l (Cao et al. 2023, eq. 5 and 6).
 
-    c_l = W_out(mean_p A_p V) + b_out of the empty text, where A_p says how much query p
-    reads of each token. The paper says only that V is normalised over its tokens. With
-    "attn_mean" A is what the base's own attention does, as in the release, which takes
-    one latent at one time; here it is the mean over `latents` pictures that the base
-    draws of the empty text in `steps` steps of DDIM, from the key `seed`: latents as
-    they are at each time, not one draw. "token_mean" reads all tokens alike, whatever
-    the latents.
+    c_l = W_out(mean_p A_p V) + b_out of the empty text, where A_p are the attention
+    probabilities of query p. The paper says only that V is normalised over its tokens.
+    With "attn_mean" A is the base's own attention, as in the released code, which uses
+    one latent at one timestep; here it is the mean over all steps of sampling `latents`
+    pictures from the empty text, with `steps` DDIM steps and the key `seed`.
+    "token_mean" weights all tokens equally.
 
-    Queries, keys, values, outputs and norm2 are dropped from the parameters. The part
-    trains nothing; its vectors are saved with the concept.
+    Queries, keys, values, outputs and norm2 are dropped from the parameters, so the
+    concept cannot be combined with others in one model. The part trains nothing; its
+    vectors are saved with the concept.
     """
     if norm not in NORMS:
         raise ValueError(
-            f"There is no null_norm {norm!r}; there are: {', '.join(NORMS)}."
+            f"Unknown null_norm {norm!r}; expected one of {', '.join(NORMS)}."
         )
     for name, value in (("latents", latents), ("steps", steps)):
         if value < 1:
@@ -56,21 +56,22 @@ def null_text(norm: str = "attn_mean", *, latents: int, steps: int, seed: int) -
             return denoiser
         null = corpus[:1]
         if norm == "attn_mean":
-            side = denoiser.spec.latent_shape(*denoiser.spec.size)
-            shares = _shares(denoiser, null, side, latents, steps, seed)
+            shape = denoiser.spec.latent_shape(*denoiser.spec.size)
+            attention = _sampled(denoiser, null, shape, latents, steps, seed)
         else:
-            shares = _even_shares(denoiser, null)
-        return keep(denoiser, NAME, _vectors(denoiser, null, shares))
+            attention = _uniform(denoiser, null)
+        return put_prepared(denoiser, NAME, _vectors(denoiser, null, attention))
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
-        vectors = kept(denoiser, NAME)
+        vectors = get_prepared(denoiser, NAME)
         return denoiser.replace(params=fold(denoiser.params, vectors))
 
-    return Part(init, bind, prepare, needs="null", saves=NAME)
+    requires = frozenset({"null"})
+    return Part(init, bind, prepare, requires=requires, saves=NAME, exclusive="model")
 
 
 def fold(params: Params, vectors: Vectors) -> Params:
-    """`params` whose cross-attention is {"null": its vector}, without its norm."""
+    """`params` with {"null": vector} in place of each cross-attention and its norm."""
     leaves = {path: leaf for path, leaf in flat(params).items() if not is_text(path)}
     for site, vector in vectors.items():
         leaves[f"unet/{site}/null"] = vector
@@ -78,10 +79,10 @@ def fold(params: Params, vectors: Vectors) -> Params:
 
 
 def unfold(params: Params, base: Params) -> Params:
-    """An ordinary UNet that ignores its text and says exactly what the folded one does.
+    """An ordinary UNet that ignores its text and equals the folded one.
 
-    Projections are zero and the output's bias is the vector, so that whatever is read
-    adds nothing to it. norm2, whose result is not used, is the base's.
+    Projections are zero and the output's bias is the vector. norm2, whose result is not
+    used, is the base's.
     """
     leaves, vectors = {}, {}
     for path, leaf in flat(params).items():
@@ -98,32 +99,32 @@ def unfold(params: Params, base: Params) -> Params:
 
 
 def reads_text(params: Params) -> bool:
-    """Whether a UNet reads its text, which a folded one does not."""
+    """Whether a UNet reads its text; a folded one does not."""
     unet = params.get("unet", {})
     return not any(path.endswith("/attn2/null") for path in flat(unet))
 
 
 def is_text(path: str) -> bool:
-    """Whether a parameter is of a cross-attention, or of the norm before it."""
+    """Whether a parameter belongs to a cross-attention or to the norm before it."""
     module, _, rest = path.partition("/transformer_blocks/")
     name = rest.split("/")[1:2]
     return bool(module) and name in (["attn2"], ["norm2"])
 
 
-def _shares(
+def _sampled(
     denoiser: Denoiser,
     null: Ids,
     shape: tuple[int, int, int],
     latents: int,
     steps: int,
     seed: int,
-) -> Shares:
-    """The mean over queries, pictures and steps while the base draws the empty text."""
+) -> Attention:
+    """The mean over queries, pictures and steps of sampling from the empty text."""
     solver = ddim()
     grid = solver.grid(denoiser.spec.schedule, steps)
 
     @jax.jit
-    def run(denoiser: Denoiser, null: Ids, grid: Any) -> Shares:
+    def run(denoiser: Denoiser, null: Ids, grid: Any) -> Attention:
         prompt = broadcast_prompt(encode(denoiser, null), latents)
 
         def eps(x, t, i):
@@ -145,24 +146,24 @@ def _shares(
     return run(denoiser, null, grid)
 
 
-def _even_shares(denoiser: Denoiser, null: Ids) -> Shares:
+def _uniform(denoiser: Denoiser, null: Ids) -> Attention:
     n = null.shape[1]
     sites = cross_sites(denoiser.params["unet"])
     return {site: jnp.full((1, n), 1 / n) for site in sites}  # all heads alike
 
 
 @jax.jit
-def _vectors(denoiser: Denoiser, null: Ids, shares: Shares) -> Vectors:
+def _vectors(denoiser: Denoiser, null: Ids, attention: Attention) -> Vectors:
     text = encode(denoiser, null).text[0].astype(jnp.float32)
     leaves = flat(denoiser.params)
 
-    def vector(site: str, share: Float[Array, "m n"]) -> Float[Array, " c"]:
+    def vector(site: str, probs: Float[Array, "m n"]) -> Float[Array, " c"]:
         def leaf(name: str) -> Array:
             return leaves[f"unet/{site}/{name}"].astype(jnp.float32)
 
-        m, n = share.shape
+        m, n = probs.shape
         values = (text @ leaf("to_v/kernel")).reshape(n, m, -1)
-        read = jnp.einsum("mn,nme->me", share, values).reshape(-1)
-        return read @ leaf("to_out/0/kernel") + leaf("to_out/0/bias")
+        mean = jnp.einsum("mn,nme->me", probs, values).reshape(-1)
+        return mean @ leaf("to_out/0/kernel") + leaf("to_out/0/bias")
 
-    return {site: vector(site, share) for site, share in shares.items()}
+    return {site: vector(site, probs) for site, probs in attention.items()}

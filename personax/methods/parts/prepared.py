@@ -1,4 +1,4 @@
-"""What parts compute once of the parameters: kept beside them, and found again."""
+"""Arrays that parts compute once from the base, kept in `Denoiser.prepared`."""
 
 from typing import Any
 
@@ -8,24 +8,24 @@ from jax.sharding import NamedSharding, PartitionSpec
 from personax.diffusion.denoiser import Denoiser
 
 
-def keep(denoiser: Denoiser, name: str, arrays: Any) -> Denoiser:
-    """The denoiser with `arrays` under `name` in `prepared`, on its devices.
+def put_prepared(denoiser: Denoiser, name: str, arrays: Any) -> Denoiser:
+    """The denoiser with `arrays` as `prepared[name]`, replicated on its devices.
 
-    They are whole on each: what comes from the host would otherwise travel every step.
+    Arrays left on the host would be transferred in every step.
     """
     leaf = jax.tree.leaves(denoiser.params)[0]
     place = leaf.sharding
     if isinstance(place, NamedSharding):
         place = NamedSharding(place.mesh, PartitionSpec())
-    found = {**denoiser.prepared, name: jax.device_put(arrays, place)}
-    return denoiser.replace(prepared=found)
+    prepared = {**denoiser.prepared, name: jax.device_put(arrays, place)}
+    return denoiser.replace(prepared=prepared)
 
 
-def kept(denoiser: Denoiser, name: str) -> Any:
-    """What was kept under `name`; ValueError where nothing was."""
+def get_prepared(denoiser: Denoiser, name: str) -> Any:
+    """`prepared[name]`; ValueError if it is missing."""
     if name not in denoiser.prepared:
         raise ValueError(
-            f"Nothing is prepared as {name!r}: pass the denoiser through "
-            "`methods.prepare(method, denoiser, corpus)` before it is bound."
+            f"The denoiser has no prepared {name!r}; call "
+            "`methods.prepare(method, denoiser, corpus)` before binding."
         )
     return denoiser.prepared[name]

@@ -1,4 +1,4 @@
-"""Theta in the words: new rows below the text encoder's embedding table."""
+"""A part that appends trained rows to the text encoder's embedding table."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ TABLE = "text_encoder/text_model/embeddings/token_embedding/embedding"
 
 
 def tokens() -> Part:
-    """One row per placeholder id, started from the row of its initial token.
+    """One row per placeholder id, initialised with the row of its initial token.
 
-    The rows are concatenated to the table, so the words that are there already get
-    neither gradient nor weight decay; diffusers' scripts decay every row.
+    The rows are concatenated to the table, so that existing rows receive neither
+    gradient nor weight decay; diffusers' scripts decay every row.
     """
 
     def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
@@ -27,7 +27,7 @@ def tokens() -> Part:
             return {}
         table = jnp.asarray(flat(params)[TABLE]).astype(jnp.float32)
         rows = [
-            _typical(jax.random.fold_in(key, i), table) if row is None else table[row]
+            _draw_row(jax.random.fold_in(key, i), table) if row is None else table[row]
             for i, row in enumerate(initial)
         ]
         return {"embedding": jnp.stack(rows)}
@@ -41,9 +41,9 @@ def tokens() -> Part:
         params = overwrite(denoiser.params, {TABLE: table}, resize=True)
         return denoiser.replace(params=params)
 
-    return Part(init, bind)
+    return Part(init, bind, adds_tokens=True)
 
 
-def _typical(key: Key, table: Float[Array, "v d"]) -> Float[Array, " d"]:
-    """A draw from N(mean, std) of the vocabulary: an ablation of Kumari et al. 2023."""
+def _draw_row(key: Key, table: Float[Array, "v d"]) -> Float[Array, " d"]:
+    """A sample of N(mean, std) of the vocabulary: an ablation of Kumari et al. 2023."""
     return table.mean(0) + table.std(0) * jax.random.normal(key, table.shape[1:])

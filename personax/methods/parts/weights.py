@@ -1,4 +1,4 @@
-"""Theta in the weights: a part that rewrites the parameters which a pattern selects."""
+"""A part that reparameterises the parameters selected by a pattern."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ Leaf = Float[Array, "..."]
 
 
 class Form(NamedTuple):
-    """How one parameter W is rewritten.
+    """How one parameter W is reparameterised.
 
-    `init(key, W)` gives the parameter's own theta, float32, at which `apply(W, theta)`
-    is W.
+    `init(key, W)` returns the parameter's theta, float32, for which `apply(W, theta)`
+    equals W.
     """
 
     init: Callable[[Key, Leaf], Any]
@@ -28,7 +28,7 @@ class Form(NamedTuple):
 
 
 def weights(pattern: str, form: Form | None = None) -> Part:
-    """The selected parameters in a form: `replace()` by default.
+    """The parameters that `pattern` selects, in a `form`, by default `replace()`.
 
     Theta is {path: the form's theta}.
     """
@@ -53,24 +53,24 @@ def weights(pattern: str, form: Form | None = None) -> Part:
 
 
 def drawn(pattern: str) -> Part:
-    """The selected parameters themselves, trained from a random draw: from scratch.
+    """The selected parameters, trained from random initial values.
 
-    Kernels are uniform within 1 / sqrt(fan in), biases 0, scales 1, as
-    torch's layers start but for the biases.
+    Kernels are uniform in +-1 / sqrt(fan in), biases 0 and scales 1: torch's default
+    initialisation except for the biases.
     """
 
     def init(key: Key, params: Params, concepts: Sequence[Concept]) -> Theta:
         leaves = select(params, pattern)
         keys = jax.random.split(key, len(leaves))
         return {
-            path: _drawn(keys[i], path, leaf.shape)
+            path: _draw(keys[i], path, leaf.shape)
             for i, (path, leaf) in enumerate(leaves.items())
         }
 
     return weights(pattern)._replace(init=init)
 
 
-def _drawn(key: Key, path: str, shape: tuple[int, ...]) -> Leaf:
+def _draw(key: Key, path: str, shape: tuple[int, ...]) -> Leaf:
     if path.endswith("/scale"):
         return jnp.ones(shape)
     if len(shape) < 2:
@@ -80,10 +80,10 @@ def _drawn(key: Key, path: str, shape: tuple[int, ...]) -> Leaf:
 
 
 def replace() -> Form:
-    """The parameter itself, trained from its pretrained value."""
+    """The parameter itself, starting from its pretrained value."""
 
     def init(key: Key, leaf: Leaf) -> Leaf:
-        # A copy also where the base is float32: the step donates theta's buffers.
+        # Always a copy, because the training step donates theta's buffers.
         return jnp.array(leaf, jnp.float32)
 
     def apply(leaf: Leaf, theta: Leaf) -> Leaf:
@@ -95,23 +95,23 @@ def replace() -> Form:
 def lora(rank: int, alpha: float | None = None) -> Form:
     """W + (alpha / rank) A B, Hu et al. 2021, eq. 3; alpha is the rank by default.
 
-    A starts normal with deviation 1 / rank, B at 0. A convolution's A has its kernel's
-    shape over `rank` channels and its B is 1x1. The product is formed anew in each
-    step: one transient kernel, and the network need not know.
+    A starts from N(0, 1 / rank^2), B at 0. A convolution's A has the kernel's shape
+    with `rank` output channels, and its B is 1x1. The product is formed in each step,
+    at the cost of one transient kernel.
     """
     if rank < 1:
         raise ValueError(f"The rank {rank} of a low-rank update must be at least 1.")
-    share = (rank if alpha is None else alpha) / rank
+    factor = (rank if alpha is None else alpha) / rank
 
     def init(key: Key, leaf: Leaf) -> Theta:
-        *before, outputs = leaf.shape
+        *inputs, outputs = leaf.shape
         return {
-            "lora_A": jax.random.normal(key, (*before, rank), jnp.float32) / rank,
+            "lora_A": jax.random.normal(key, (*inputs, rank), jnp.float32) / rank,
             "lora_B": jnp.zeros((rank, outputs), jnp.float32),
         }
 
     def apply(leaf: Leaf, theta: Theta) -> Leaf:
-        update = share * jnp.einsum("...r,ro->...o", theta["lora_A"], theta["lora_B"])
+        update = factor * jnp.einsum("...r,ro->...o", theta["lora_A"], theta["lora_B"])
         return (leaf.astype(jnp.float32) + update).astype(leaf.dtype)
 
     return Form(init, apply)
