@@ -39,7 +39,9 @@ def low_rank(
     Kumari et al. 2023, app. C: the leading singular values whose sum reaches `share` of
     the sum of all, not of their squares. The value that crosses the share is kept
     ("till the rank where the cumulative sum is k %"), so that no rank is 0; the
-    released code drops it (`keep_crossing=False`). Raises ValueError for a share outside (0, 1].
+    released code drops it (`keep_crossing=False`).
+
+    Raises ValueError for a share outside (0, 1].
     """
     if not 0 < share <= 1:
         raise ValueError(f"The share is {share:g}; it must be in (0, 1].")

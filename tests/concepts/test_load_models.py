@@ -186,8 +186,8 @@ def test_a_concept_whose_base_has_gone_or_changed_is_refused(disk, tmp_path):
     about = json.loads((disk / "face" / "concept.json").read_text())
     theta = (disk / "face" / "theta.safetensors").read_bytes()
     for name, base, sentence in (
-        ("gone", "/nowhere/at/all", "names its base '/nowhere/at/all'"),
-        ("other", str(disk / "sd"), "has other weights"),
+        ("gone", "/nowhere/at/all", "has the base '/nowhere/at/all'"),
+        ("other", str(disk / "sd"), "whose weights differ"),
     ):
         folder = tmp_path / name
         folder.mkdir()
