@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -21,7 +20,7 @@ from personax.concepts.merge_kernels import (
 from personax.core.files import read_lines
 from personax.core.tree import flat, select
 from personax.core.typing import Theta
-from personax.diffusion.denoiser import encode
+from personax.diffusion.encode import encode_prompts
 from personax.loading import EMBEDDED, Base, embedded_world
 from personax.methods import Concept
 from personax.networks.tokenizer import tokenize
@@ -198,13 +197,10 @@ def _rows(model: Model, targets: Sequence[TargetPrompt]) -> Float[np.ndarray, "m
     # Batches of one size, so that the encoder compiles once.
     padded = np.pad(ids, ((0, -len(ids) % _BATCH), (0, 0)), mode="edge")
     batches = np.split(padded, len(padded) // _BATCH)
-    text = [np.asarray(_encode(model.denoiser, batch).text) for batch in batches]
+    text = [np.asarray(encode_prompts(model.denoiser, batch).text) for batch in batches]
     return token_rows(
         np.concatenate(text)[: len(ids)], ids, starts, eos=model.tokenizer.eos
     )
-
-
-_encode = jax.jit(encode)
 
 
 def _kernels(leaves: dict[str, Any]) -> dict[str, np.ndarray]:
