@@ -1,4 +1,4 @@
-"""The compress command: what it writes, what that restores, and how it refuses."""
+"""The compress command: its output, the restored concept, and its errors."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from personax.concepts.bind import from_base
 from personax.core.tree import count, flat
 from personax.methods import Concept
 from tests.commands.test_commands import run
-from tests.commands.test_merge import teach
+from tests.commands.test_merge import save_trained
 from tests.refusing import make_refusal
 from tests.untaught import save_untaught
 
@@ -30,7 +30,9 @@ PROMPT = "a photo of a <v1> dog"
 def whole(emoji, tmp_path_factory):
     """A concept of every leaf of the cross-attention: matrices and biases."""
     folder, pattern = tmp_path_factory.mktemp("concepts"), "cross_attention"
-    return teach(folder / "whole", emoji, 0, PROMPT, pattern=pattern, train=pattern)
+    return save_trained(
+        folder / "whole", emoji, 0, PROMPT, pattern=pattern, train=pattern
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +48,13 @@ def stored(folder):
     return load_file(folder / "theta.safetensors")
 
 
-def test_it_says_in_one_line_how_small_and_how_wrong(small, whole):
+def test_it_prints_size_and_error_in_one_line(small, whole):
     out, printed = small
     names, cells, last = printed.splitlines()
     assert names.split()[:4] == ["share", "kept", "ranks", "relative"]
     before, after = (count(stored(folder)) for folder in (whole, out))
     error = json.loads((out / "concept.json").read_text())["compression"]["error"]
-    # What it was taught is of rank 4.
+    # The change of each kernel has rank 4.
     assert re.fullmatch(
         rf"0\.6 +0\.\d+ +[23] to [34] +{error:.3f} +{after:,} of {before:,} +.* bytes",
         cells,
@@ -61,7 +63,7 @@ def test_it_says_in_one_line_how_small_and_how_wrong(small, whole):
     assert f"concept in {out}" in last
 
 
-def test_the_record_is_the_concepts_own_and_says_how_it_was_compressed(small, whole):
+def test_the_record_is_the_concept_s_with_the_compression(small, whole):
     before, after = (
         json.loads((folder / "concept.json").read_text())
         for folder in (whole, small[0])
@@ -72,7 +74,7 @@ def test_the_record_is_the_concepts_own_and_says_how_it_was_compressed(small, wh
     assert all(path.endswith("/kernel") for path in compression["ranks"])
 
 
-def test_matrices_are_factors_and_the_rest_stays(small, whole):
+def test_matrices_are_factors_and_other_leaves_are_unchanged(small, whole):
     own, leaves = stored(whole), stored(small[0])
     kinds = {name.rpartition("/")[2] for name in leaves if name.startswith("weights/")}
     assert kinds == {"svd_u", "svd_v", "bias"}
@@ -81,7 +83,7 @@ def test_matrices_are_factors_and_the_rest_stays(small, whole):
             np.testing.assert_array_equal(leaves[name], leaf)
 
 
-def test_it_is_loaded_as_the_kernels_that_it_stands_for(emoji, small, whole):
+def test_it_is_loaded_as_whole_kernels(emoji, small, whole):
     params = from_base(emoji).denoiser.params
     own, back = (
         artifact.load(folder, params, emoji.fingerprint) for folder in (whole, small[0])
@@ -102,27 +104,29 @@ def test_it_is_loaded_as_the_kernels_that_it_stands_for(emoji, small, whole):
 
 @pytest.fixture
 def refusal(emoji, monkeypatch, capsys):
-    """A function that runs the command in this process and returns its one sentence."""
+    """A function that runs the command in this process and returns its error."""
     monkeypatch.setattr(compress, "load_base", lambda *_, **__: emoji)
     return make_refusal(compress, FLAGS, monkeypatch, capsys)
 
 
-def test_what_is_no_compression_is_refused(whole, refusal, tmp_path):
+def test_invalid_folders_are_refused(whole, refusal, tmp_path):
     assert "One concept at a time" in refusal()
     assert "is the concept itself" in refusal(whole, out=str(whole))
     assert "holds no concept.json" in refusal(tmp_path)
-    # Saving replaces the folder: what is no concept must not be lost.
+    # Saving replaces the folder, so it must be a concept.
     assert "exists and is no concept" in refusal(whole, out=str(tmp_path))
 
 
 def test_a_concept_without_matrices_is_refused(emoji, refusal, tmp_path):
     pattern = r"unet/.*/attn2/to_out/0/bias"
-    folder = teach(tmp_path / "other", emoji, 0, PROMPT, pattern=pattern, train=pattern)
+    folder = save_trained(
+        tmp_path / "other", emoji, 0, PROMPT, pattern=pattern, train=pattern
+    )
     assert "there is nothing to compress" in refusal(folder)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float16", 2), ("int8", 1)])
-def test_fewer_bits_are_loaded_as_what_they_were(emoji, tmp_path, dtype, bits):
+def test_quantized_concepts_are_loaded_as_float32(emoji, tmp_path, dtype, bits):
     concept = Concept("", "dog", (), (), "dog")
     rng = np.random.default_rng(0)
 
@@ -143,6 +147,6 @@ def test_fewer_bits_are_loaded_as_what_they_were(emoji, tmp_path, dtype, bits):
     ).theta
     for path, leaf in theta["residual"].items():
         step = np.abs(leaf).max() / (127 if bits == 1 else 1024)
-        found = loaded["residual"][path]
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, leaf, atol=0.51 * step)
+        restored = loaded["residual"][path]
+        assert restored.dtype == np.float32
+        np.testing.assert_allclose(restored, leaf, atol=0.51 * step)

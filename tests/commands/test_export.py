@@ -1,4 +1,4 @@
-"""The export command: a pipeline that other programs read, and what it refuses."""
+"""The export command: a pipeline that diffusers reads, and its errors."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from tests.loading.make import write_pipeline
 from tests.refusing import make_refusal
 from tests.untaught import save_untaught
 
-WRITTEN = 1e-5  # max abs error of torch's prediction, which is of about 1
+WRITTEN = 1e-5  # max abs difference from torch's prediction, of order 1
 FACE = Concept("", "face", (), (), "face")
 FLAGS = {
     **{"base": "emoji", "out": "/nowhere/out", "dtype": "float32"},
@@ -70,19 +70,19 @@ def test_diffusers_reads_the_pipeline_and_predicts_the_same(folder):
     prompt = encode(model.denoiser, jnp.asarray(tokenize(base.tokenizer, ["a dog"])))
     ours, _ = network(model.denoiser, jnp.asarray(x), jnp.array([321.0]), prompt)
     with torch.no_grad():
-        said = theirs(
+        predicted = theirs(
             torch.from_numpy(x).permute(0, 3, 1, 2),
             torch.tensor([321.0]),
             encoder_hidden_states=torch.from_numpy(text),
         ).sample
-    np.testing.assert_allclose(said.permute(0, 2, 3, 1), ours, atol=WRITTEN)
+    np.testing.assert_allclose(predicted.permute(0, 2, 3, 1), ours, atol=WRITTEN)
     again = load_base(out)
     assert again.spec == base.spec
     assert again.vae_fingerprint == base.vae_fingerprint
     assert again.fingerprint != base.fingerprint
 
 
-def test_a_concept_with_words_of_its_own_is_refused(emoji, tmp_path):
+def test_a_concept_with_tokens_is_refused(emoji, tmp_path):
     dog = Concept("<v1>", "dog", (emoji.tokenizer.size,), (5,), "<v1> dog")
     save_untaught(tmp_path / "dog", emoji, dog, "custom_diffusion")
     model = with_concepts(from_base(emoji), emoji, [str(tmp_path / "dog")])
@@ -90,7 +90,7 @@ def test_a_concept_with_words_of_its_own_is_refused(emoji, tmp_path):
         plain_unet(model, emoji)
 
 
-def test_what_is_no_export_is_refused(emoji, monkeypatch, capsys, tmp_path):
+def test_invalid_arguments_are_refused(emoji, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
     refusal = make_refusal(export, FLAGS, monkeypatch, capsys)
     assert "One concept at a time" in refusal()

@@ -1,4 +1,4 @@
-"""The merge command: what it writes, what it keeps, and how it refuses."""
+"""The merge command: its output, the merged concepts, and its errors."""
 
 import json
 
@@ -25,8 +25,8 @@ FLAGS = {
 }
 
 
-def teach(folder, base, seed, prompt, *, pattern="kv", before=(), **method_args):
-    """A concept as training might leave it, with low-rank noise for what it learned."""
+def save_trained(folder, base, seed, prompt, *, pattern="kv", before=(), **method_args):
+    """A concept as training might write it, with low-rank noise as its change."""
     rng = np.random.default_rng(seed)
     params = from_base(base).denoiser.params
 
@@ -56,7 +56,9 @@ def teach(folder, base, seed, prompt, *, pattern="kv", before=(), **method_args)
 @pytest.fixture(scope="module")
 def folders(emoji, tmp_path_factory):
     root = tmp_path_factory.mktemp("concepts")
-    return [teach(root / f"{seed}", emoji, seed, PROMPTS[seed]) for seed in range(2)]
+    return [
+        save_trained(root / f"{seed}", emoji, seed, PROMPTS[seed]) for seed in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def merged(folders):
     return out, done.stdout
 
 
-def test_it_says_what_it_joined_and_how_well(merged, folders):
+def test_it_prints_the_concepts_and_the_residuals(merged, folders):
     out, printed = merged
     lines = printed.splitlines()
     assert lines[0] == f"<v1> dog from {folders[0]}"
@@ -85,7 +87,7 @@ def test_it_says_what_it_joined_and_how_well(merged, folders):
 
 
 def outputs(base, folder, prompt):
-    """What the keys of the concept in `folder`, and the base's, make of a prompt."""
+    """A prompt's keys by the concept in `folder`, and by the base's kernel."""
     model = with_concepts(from_base(base), base, [str(folder)])
     ids = tokenize(model.tokenizer, [prompt])
     text = np.asarray(jax.jit(encode)(model.denoiser, ids).text[0])
@@ -105,7 +107,7 @@ def outputs(base, folder, prompt):
         (1, "a photo of a <v1> cat", "a photo of a <v2> cat", 4),
     ],
 )
-def test_each_concept_reads_as_it_does_alone(
+def test_each_concept_has_the_keys_it_has_alone(
     emoji, folders, merged, k, alone, together, lead
 ):
     own, plain = outputs(emoji, folders[k], alone)
@@ -127,16 +129,16 @@ def test_every_word_has_the_row_of_its_concept(emoji, folders, merged):
 
 @pytest.fixture
 def refusal(emoji, monkeypatch, capsys):
-    """A function that runs the command in this process and returns its one sentence."""
+    """A function that runs the command in this process and returns its error."""
     monkeypatch.setattr(merge, "load_base", lambda name, **_: emoji.replace(name=name))
     return make_refusal(merge, FLAGS, monkeypatch, capsys)
 
 
-def test_what_is_no_merge_is_refused(folders, refusal, tmp_path):
+def test_invalid_folders_are_refused(folders, refusal, tmp_path):
     assert "two concepts or more" in refusal(folders[0])
     assert "is one of the concepts" in refusal(*folders, out=str(folders[1]))
     assert "holds no concept.json" in refusal(folders[0], tmp_path)
-    # Saving replaces the folder: what is no concept must not be lost.
+    # Saving replaces the folder, so it must be a concept.
     assert "exists and is no concept" in refusal(*folders, out=str(tmp_path))
 
 
@@ -153,11 +155,11 @@ def test_a_concept_that_trains_something_else_is_refused(
     emoji, folders, refusal, tmp_path
 ):
     pattern = "cross_attention"
-    other = teach(
+    other = save_trained(
         tmp_path / "other", emoji, 2, PROMPTS[0], pattern=pattern, train=pattern
     )
     assert "keys and values can be merged" in refusal(folders[0], other)
-    second = teach(tmp_path / "second", emoji, 3, PROMPTS[1], before=folders[:1])
+    second = save_trained(tmp_path / "second", emoji, 3, PROMPTS[1], before=folders[:1])
     assert "on top of another concept" in refusal(folders[0], second)
 
 

@@ -1,4 +1,4 @@
-"""A concept on disk: what is refused, in one sentence, and by name."""
+"""A concept on disk: what is saved, loaded and refused."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_it_holds_theta_and_json_and_nothing_else(folder):
     assert [file.name for file in folder.parent.iterdir()] == ["concept"]
 
 
-def test_what_was_saved_is_loaded_bit_for_bit(tiny, tmp_path):
+def test_loading_is_bitwise_what_was_saved(tiny, tmp_path):
     theta = write(tmp_path / "concept", tiny)
     loaded = artifact.load(tmp_path / "concept", tiny.params, "f")
     assert loaded.concepts == tuple(CONCEPTS)
@@ -66,7 +66,7 @@ def test_what_was_saved_is_loaded_bit_for_bit(tiny, tmp_path):
         np.testing.assert_array_equal(flat(loaded.theta)[path], leaf, err_msg=path)
 
 
-def test_a_row_drawn_at_random_is_no_obstacle(tiny, tmp_path):
+def test_a_concept_with_a_drawn_row_is_loaded(tiny, tmp_path):
     drawn = [CONCEPTS[0]._replace(initial=(None,))]
     method = methods.make("textual_inversion")
     theta = methods.init(method, jax.random.key(0), tiny.params, drawn)
@@ -76,7 +76,7 @@ def test_a_row_drawn_at_random_is_no_obstacle(tiny, tmp_path):
     assert loaded.concepts[0].initial == (None,)
 
 
-def test_others_may_read_it_as_they_may_any_file(folder, tmp_path):
+def test_the_files_have_the_usual_permissions(folder, tmp_path):
     (tmp_path / "any").write_text("")
     mode = (tmp_path / "any").stat().st_mode
     assert {path.stat().st_mode for path in folder.iterdir()} == {mode}
@@ -87,7 +87,7 @@ def test_saving_again_replaces_the_folder(folder, tiny):
     assert artifact.load(folder, tiny.params, "f").about["step"] == 4
 
 
-def test_earlier_concepts_go_along_in_order(folder, tiny, tmp_path):
+def test_earlier_concepts_are_copied_in_order(folder, tiny, tmp_path):
     assert artifact.earlier(folder) == []
     before = [folder] * 11
     write(tmp_path / "late", tiny, before=before)
@@ -102,7 +102,7 @@ def test_another_base_is_refused_by_name(folder, tiny):
         artifact.load(folder, tiny.params, "g")
 
 
-def test_the_work_directory_is_answered_with_the_folder_inside(folder, tiny):
+def test_the_error_for_a_work_directory_names_its_concept(folder, tiny):
     with pytest.raises(FileNotFoundError, match=r"Did you mean .*concept"):
         artifact.load(folder.parent, tiny.params, "f")
 
@@ -115,16 +115,16 @@ def test_a_truncated_file_is_refused(folder, tiny):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"format": "lora"}', r"not a personax\.concept"),
         ("[]", r"not a personax\.concept"),
         ("{", "not valid JSON"),
     ],
 )
-def test_foreign_json_is_refused(folder, tiny, text, said):
+def test_foreign_json_is_refused(folder, tiny, text, message):
     (folder / "concept.json").write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         artifact.load(folder, tiny.params, "f")
 
 

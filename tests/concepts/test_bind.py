@@ -1,4 +1,4 @@
-"""Concepts bound to a base: alone, several at once, and one on top of another."""
+"""Concepts bound to a base: one, several, and one trained on top of another."""
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,8 @@ def plain(emoji):
     return from_base(emoji)
 
 
-def moved(theta, seed):
-    """Theta as if it had been trained."""
+def perturbed(theta, seed):
+    """Theta plus random changes."""
     rng = np.random.default_rng(seed)
 
     def move(x):  # in numpy, which compiles nothing for every shape
@@ -35,7 +35,9 @@ def moved(theta, seed):
     return jax.tree.map(move, theta)
 
 
-def teach(folder, emoji, model, name, word="<v1>", *, seed, before=(), **arguments):
+def save_trained(
+    folder, emoji, model, name, word="<v1>", *, seed, before=(), **arguments
+):
     """(the folder of a concept, the model with it bound by hand)."""
     method = methods.make(name, **arguments)
     size = emoji.tokenizer.size
@@ -43,7 +45,9 @@ def teach(folder, emoji, model, name, word="<v1>", *, seed, before=(), **argumen
     ids = (size + known,) if method.adds_tokens else (7,)
     concepts = [Concept(word, "dog", ids, (7,), f"{word} dog")]
     params = model.denoiser.params
-    theta = moved(methods.init(method, jax.random.key(seed), params, concepts), seed)
+    theta = perturbed(
+        methods.init(method, jax.random.key(seed), params, concepts), seed
+    )
     artifact.save(
         folder,
         theta,
@@ -84,16 +88,18 @@ def assert_same(ours, want, **tolerance):
 def test_one_concept_is_bitwise_what_bind_gives(
     emoji, plain, tmp_path, name, arguments
 ):
-    folder, bound = teach(tmp_path / "a", emoji, plain, name, seed=1, **arguments)
+    folder, bound = save_trained(
+        tmp_path / "a", emoji, plain, name, seed=1, **arguments
+    )
     model = with_concepts(plain, emoji, [folder])
     assert_same(model.denoiser, bound.denoiser)
     assert model.denoiser.controls == bound.denoiser.controls
     assert model.tokenizer == bound.tokenizer
 
 
-def test_two_low_rank_concepts_add_up(emoji, plain, tmp_path):
-    first, a = teach(tmp_path / "a", emoji, plain, "lora", seed=1)
-    second, b = teach(tmp_path / "b", emoji, plain, "lora", "<v2>", seed=2)
+def test_two_low_rank_concepts_are_summed(emoji, plain, tmp_path):
+    first, a = save_trained(tmp_path / "a", emoji, plain, "lora", seed=1)
+    second, b = save_trained(tmp_path / "b", emoji, plain, "lora", "<v2>", seed=2)
     model = with_concepts(plain, emoji, [first, second])
     base, a, b = (flat(m.denoiser.params) for m in (plain, a, b))
     changed = 0
@@ -110,9 +116,11 @@ def test_two_low_rank_concepts_add_up(emoji, plain, tmp_path):
     assert changed
 
 
-def test_two_concepts_add_their_keys_and_values_and_their_words(emoji, plain, tmp_path):
-    first, a = teach(tmp_path / "a", emoji, plain, "custom_diffusion", seed=1)
-    second, b = teach(tmp_path / "b", emoji, plain, "custom_diffusion", "<v2>", seed=2)
+def test_keys_values_and_tokens_of_two_concepts_are_combined(emoji, plain, tmp_path):
+    first, a = save_trained(tmp_path / "a", emoji, plain, "custom_diffusion", seed=1)
+    second, b = save_trained(
+        tmp_path / "b", emoji, plain, "custom_diffusion", "<v2>", seed=2
+    )
     model = with_concepts(plain, emoji, [first, second])
     base, a, b = (flat(m.denoiser.params) for m in (plain, a, b))
     ours = flat(model.denoiser.params)
@@ -130,7 +138,9 @@ def test_two_concepts_add_their_keys_and_values_and_their_words(emoji, plain, tm
 
 def test_one_word_for_two_concepts_is_refused_with_advice(emoji, plain, tmp_path):
     sources = [
-        teach(tmp_path / f"{seed}", emoji, plain, "textual_inversion", seed=seed)[0]
+        save_trained(
+            tmp_path / f"{seed}", emoji, plain, "textual_inversion", seed=seed
+        )[0]
         for seed in (1, 2)
     ]
     with pytest.raises(ValueError, match=f"another name: .* '<v2>={sources[1]}'"):
@@ -139,7 +149,7 @@ def test_one_word_for_two_concepts_is_refused_with_advice(emoji, plain, tmp_path
 
 def test_a_source_can_rename_its_word(emoji, plain, tmp_path):
     sources = [
-        teach(tmp_path / f"{seed}", emoji, plain, "textual_inversion", seed=seed)
+        save_trained(tmp_path / f"{seed}", emoji, plain, "textual_inversion", seed=seed)
         for seed in (1, 2)
     ]
     (first, _), (second, bound) = sources
@@ -151,9 +161,9 @@ def test_a_source_can_rename_its_word(emoji, plain, tmp_path):
     )
 
 
-def test_an_equals_sign_in_a_folders_name_is_no_renaming(emoji, plain, tmp_path):
+def test_an_equals_sign_in_a_folder_name_does_not_rename(emoji, plain, tmp_path):
     folder = tmp_path / "lr=1e-4" / "a"
-    source, bound = teach(folder, emoji, plain, "textual_inversion", seed=1)
+    source, bound = save_trained(folder, emoji, plain, "textual_inversion", seed=1)
     model = with_concepts(plain, emoji, [source])
     assert model.tokenizer == bound.tokenizer
     renamed = with_concepts(plain, emoji, [f"<v2>={source}"]).tokenizer
@@ -161,15 +171,15 @@ def test_an_equals_sign_in_a_folders_name_is_no_renaming(emoji, plain, tmp_path)
 
 
 def test_an_alias_needs_no_row(emoji, plain, tmp_path):
-    folder, _ = teach(tmp_path / "a", emoji, plain, "lora", seed=1)
+    folder, _ = save_trained(tmp_path / "a", emoji, plain, "lora", seed=1)
     model = with_concepts(plain, emoji, [folder])
     assert ids_of(model.tokenizer, "a <v1> dog")[1] == 7
     assert flat(model.denoiser.params)[TABLE] is flat(plain.denoiser.params)[TABLE]
 
 
-def test_a_concept_brings_those_that_it_was_trained_on_top_of(emoji, plain, tmp_path):
-    first, a = teach(tmp_path / "a", emoji, plain, "custom_diffusion", seed=1)
-    second, by_hand = teach(
+def test_a_concept_loads_those_it_was_trained_on_top_of(emoji, plain, tmp_path):
+    first, a = save_trained(tmp_path / "a", emoji, plain, "custom_diffusion", seed=1)
+    second, by_hand = save_trained(
         tmp_path / "b",
         emoji,
         a,
@@ -210,7 +220,7 @@ def test_several_concepts_in_one_folder_cannot_be_renamed(emoji, plain, tmp_path
         with_concepts(plain, emoji, [f"<v3>={tmp_path / 'two'}"])
 
 
-def infused(folder, emoji, word, *, seed=0, **arguments):
+def save_infusion(folder, emoji, word, *, seed=0, **arguments):
     """The folder of an Infusion concept called by its class."""
     concept = Concept("", word, (), (), word)
     save_untaught(
@@ -218,7 +228,7 @@ def infused(folder, emoji, word, *, seed=0, **arguments):
         emoji,
         concept,
         "infusion",
-        lambda theta: moved(theta, seed),
+        lambda theta: perturbed(theta, seed),
         **arguments,
     )
     return str(folder)
@@ -228,9 +238,9 @@ def residuals(denoiser):
     return [rule for rule in denoiser.controls if isinstance(rule, Residual)]
 
 
-def test_infusions_add_up_each_at_its_own_mark(emoji, plain, tmp_path):
-    dog = infused(tmp_path / "dog", emoji, "dog", seed=1)
-    cat = infused(tmp_path / "cat", emoji, "cat", seed=2)
+def test_infusions_are_summed_each_at_its_own_word(emoji, plain, tmp_path):
+    dog = save_infusion(tmp_path / "dog", emoji, "dog", seed=1)
+    cat = save_infusion(tmp_path / "cat", emoji, "cat", seed=2)
     both = with_concepts(plain, emoji, [dog, cat])
     assert [concept.handle for concept in both.concepts] == ["dog", "cat"]
     assert [rule.concept_offset for rule in residuals(both.denoiser)] == [0, 1]
@@ -241,9 +251,9 @@ def test_infusions_add_up_each_at_its_own_mark(emoji, plain, tmp_path):
     assert to_prompt(both, "a dog", marked=False).concept_mask is None
 
 
-def test_two_infusions_of_one_class_are_told_apart_by_new_names(emoji, plain, tmp_path):
-    first = infused(tmp_path / "first", emoji, "teddy bear", seed=1)
-    second = infused(tmp_path / "second", emoji, "teddy bear", seed=2)
+def test_two_infusions_of_one_class_can_be_renamed(emoji, plain, tmp_path):
+    first = save_infusion(tmp_path / "first", emoji, "teddy bear", seed=1)
+    second = save_infusion(tmp_path / "second", emoji, "teddy bear", seed=2)
     both = with_concepts(plain, emoji, [f"<v1>={first}", f"<v2>={second}"])
     marks = to_prompt(both, "a <v1> next to a <v2> and a teddy bear").concept_mask[:, 0]
     assert [list(np.flatnonzero(each)) for each in marks] == [[2, 3], [7, 8]]
@@ -260,7 +270,7 @@ def test_two_infusions_at_one_word_are_refused_with_advice(
     emoji, plain, tmp_path, frozen_maps
 ):
     first, second = (
-        infused(tmp_path / name, emoji, "dog", seed=seed, frozen_maps=frozen_maps)
+        save_infusion(tmp_path / name, emoji, "dog", seed=seed, frozen_maps=frozen_maps)
         for seed, name in enumerate(("first", "second"), start=1)
     )
     with pytest.raises(ValueError, match=r"called 'dog' as well.*<v2>="):
@@ -301,9 +311,11 @@ def test_a_model_without_text_is_not_combined_with_others(emoji, plain, tmp_path
 def test_the_frozen_stream_has_the_weights_of_all_concepts_whatever_their_order(
     emoji, plain, tmp_path
 ):
-    dog = infused(tmp_path / "dog", emoji, "dog")
+    dog = save_infusion(tmp_path / "dog", emoji, "dog")
     arguments = {"rank": 1, "targets": ("attention",)}
-    low, bound = teach(tmp_path / "low", emoji, plain, "lora", seed=3, **arguments)
+    low, bound = save_trained(
+        tmp_path / "low", emoji, plain, "lora", seed=3, **arguments
+    )
     for sources in ([dog, low], [low, dog]):
         model = with_concepts(plain, emoji, sources)
         assert_same(model.denoiser, bound.denoiser, rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The models that terms may name: where they come from, what they share, what they say.
+"""The models that terms may name: their sources, shared weights and predictions.
 
 Three small bases on disk, and a concept on the third of them.
 """
@@ -49,7 +49,7 @@ def leaves(model):
     return flat(model.denoiser.params)
 
 
-def test_a_concept_comes_with_the_base_that_it_names(loaded):
+def test_a_concept_is_loaded_with_its_own_base(loaded):
     art, face = (leaves(loaded.models[name]) for name in ("art", "face"))
     changed = {path for path in art if art[path] is not face[path]}
     assert changed
@@ -86,7 +86,7 @@ def test_two_names_of_one_base_are_one_model(disk):
         ("2:a dog", "face@-1:a cat", "art"),
     ],
 )
-def test_terms_are_the_formula_of_generalised_guidance(
+def test_terms_match_the_formula_of_generalised_guidance(
     loaded, first, second, unconditional, monkeypatch
 ):
     """eps = (1 - w1 - w2) eps_u + w1 eps_1 + w2 eps_2, each by its own model."""
@@ -126,7 +126,7 @@ def test_a_digest_changes_with_the_weights(loaded):
     assert digests["face"].startswith(digests["art"])
 
 
-def test_weights_of_a_schedule_are_told_by_the_grid(loaded):
+def test_a_weight_schedule_needs_a_grid(loaded):
     grid = SOLVERS["heun"].grid(loaded.base.spec.schedule, 3)
     term_specs = [parse_term("sd@1>3:a dog"), parse_term("2[0,0.5]:")]
     null, first, second = prompt_terms.to_terms(loaded.models, term_specs, grid=grid)
@@ -146,7 +146,9 @@ def test_weights_of_a_schedule_are_told_by_the_grid(loaded):
         ("schedule", "beta_end", 0.02, "another noise schedule"),
     ],
 )
-def test_models_that_cannot_be_added_are_refused(loaded, part, option, value, sentence):
+def test_models_that_cannot_be_combined_are_refused(
+    loaded, part, option, value, sentence
+):
     spec = loaded.base.spec
     other = dataclasses.replace(getattr(spec, part), **{option: value})
     check_agreement("face", spec, spec)
@@ -162,12 +164,12 @@ def test_models_that_cannot_be_added_are_refused(loaded, part, option, value, se
         ("face", "/nowhere/at/all", "/nowhere/at/all"),
     ],
 )
-def test_a_source_that_is_none_is_refused(disk, name, source, sentence):
+def test_an_invalid_source_is_refused(disk, name, source, sentence):
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         load_models(str(disk / "base"), others={name: source})
 
 
-def test_a_model_gets_the_controlnet_that_is_named(disk, loaded, tmp_path):
+def test_a_controlnet_is_added_to_the_named_model(disk, loaded, tmp_path):
     config = ControlNetConfig.of(loaded.base.spec.unet, (4, 8))
     unet = loaded.base.params["unet"]
     net = copy_encoder(jax.random.key(0), unet, (4, 8))
@@ -182,7 +184,7 @@ def test_a_model_gets_the_controlnet_that_is_named(disk, loaded, tmp_path):
         load_models(base, controls={"edge": net})
 
 
-def test_a_concept_whose_base_has_gone_or_changed_is_refused(disk, tmp_path):
+def test_a_concept_whose_base_is_missing_or_changed_is_refused(disk, tmp_path):
     about = json.loads((disk / "face" / "concept.json").read_text())
     theta = (disk / "face" / "theta.safetensors").read_bytes()
     for name, base, sentence in (

@@ -1,4 +1,4 @@
-"""The compression of kernels: which components it keeps, and what they restore."""
+"""Low-rank compression: which components it keeps, and the restored kernels."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_the_crossing_component_keeps_every_rank_above_zero(deltas):
         assert min(low_rank(untouched, share=share).ranks.values()) >= 1
 
 
-def test_error_and_share_are_what_the_factors_leave_out(deltas):
+def test_error_and_share_describe_the_residual(deltas):
     done = low_rank(deltas, share=0.6)
     left = [deltas[path] - u @ v for path, (u, v) in done.factors.items()]
     whole = np.sqrt(sum(np.square(delta).sum() for delta in deltas.values()))
@@ -105,7 +105,7 @@ def test_expanded_leaves_are_the_base_plus_the_factors(deltas):
     assert full["weights/unet/a/bias"] is bias
 
 
-def test_half_a_pair_or_one_for_no_kernel_is_refused(deltas):
+def test_factors_that_do_not_fit_are_refused(deltas):
     base = {path: np.zeros((7, 5), np.float32) for path in PATHS}
     leaves = on_disk(low_rank(deltas))
     half = {path: leaf for path, leaf in leaves.items() if not path.endswith("k/svd_v")}

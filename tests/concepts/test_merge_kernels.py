@@ -1,4 +1,4 @@
-"""The closed form of a merge: it keeps its promises, and moves the rest the least."""
+"""The closed-form merge: it meets the constraints and changes other text least."""
 
 import numpy as np
 import pytest
@@ -33,14 +33,14 @@ def toy():
 
 def objective(kernels, base, regularisation, ridge=0.0):
     ridge = ridge * np.linalg.eigvalsh(regularisation.T @ regularisation).mean()
-    moved = [kernels[path] - base[path] for path in base]
+    merged_change = [kernels[path] - base[path] for path in base]
     return sum(
         np.square(regularisation @ delta).sum() + ridge * np.square(delta).sum()
-        for delta in moved
+        for delta in merged_change
     )
 
 
-def test_every_concept_is_kept_exactly(toy):
+def test_every_concept_is_preserved_exactly(toy):
     base, tuned, regularisation, targets = toy
     merged = merge_kernels(base, tuned, regularisation, targets)
     for rows, kernels in zip(targets, tuned, strict=True):
@@ -51,7 +51,7 @@ def test_every_concept_is_kept_exactly(toy):
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
-def test_no_other_kernels_that_keep_them_move_the_rest_less(toy, ridge):
+def test_no_other_feasible_kernels_change_other_text_less(toy, ridge):
     base, tuned, regularisation, targets = toy
     merged = merge_kernels(base, tuned, regularisation, targets, ridge=ridge)
     best = objective(merged.kernels, base, regularisation, ridge)
@@ -80,7 +80,7 @@ def test_the_residuals_are_mean_norms_of_rows(toy):
     assert merged.residual_regularisation == pytest.approx(np.mean(norms))
 
 
-def test_a_ridge_keeps_the_kernels_small_and_the_promise(toy):
+def test_a_ridge_keeps_the_kernels_small_and_the_constraints(toy):
     base, tuned, regularisation, targets = toy
     plain, *ridged = (
         merge_kernels(base, tuned, regularisation, targets, ridge=ridge)
@@ -89,14 +89,14 @@ def test_a_ridge_keeps_the_kernels_small_and_the_promise(toy):
     assert plain.growth > ridged[0].growth > ridged[1].growth
     assert ridged[1].residual_targets < 1e-10
     assert ridged[1].residual_regularisation > plain.residual_regularisation
-    moved, *taught = (
+    merged_change, *trained = (
         np.sqrt(sum(np.square(kernels[path] - base[path]).sum() for path in base))
         for kernels in (plain.kernels, *tuned)
     )
-    assert plain.growth == pytest.approx(moved / max(taught))
+    assert plain.growth == pytest.approx(merged_change / max(trained))
 
 
-def test_a_concept_that_learned_nothing_moves_nothing(toy):
+def test_an_untrained_concept_changes_nothing(toy):
     base, _, regularisation, targets = toy
     merged = merge_kernels(base, [base], regularisation, targets[:1])
     for path in base:
@@ -113,7 +113,7 @@ def test_equal_target_rows_count_once(toy):
         np.testing.assert_allclose(again.kernels[path], once.kernels[path], atol=1e-12)
 
 
-def test_equal_rows_that_two_concepts_read_differently_show_in_the_residual(toy):
+def test_conflicting_targets_show_in_the_residual(toy):
     base, tuned, regularisation, targets = toy
     merged = merge_kernels(base, tuned, regularisation, [targets[0], targets[0]])
     differ = [
@@ -170,7 +170,7 @@ def test_targets_are_the_phrase_and_its_place_in_the_prompt(
     prompts = ["a dog", prompt, f"{prompt} at night"]
     if len(expected) == 1:
         prompts = [prompt]
-    found = [tuple(target) for target in target_prompts(tokenizer, phrase, prompts)]
+    targets = [tuple(target) for target in target_prompts(tokenizer, phrase, prompts)]
     lead = len(emoji.tokenizer.backend(prompt.split("<")[0]).input_ids) - 1
-    assert found[0] == expected[0]
-    assert found[1:] == [(prompt, lead) for _ in expected[1:]]
+    assert targets[0] == expected[0]
+    assert targets[1:] == [(prompt, lead) for _ in expected[1:]]

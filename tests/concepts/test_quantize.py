@@ -1,4 +1,4 @@
-"""Fewer bits: what is lost is bounded, and what does not fit is refused."""
+"""Quantization: the error is bounded, and invalid leaves are refused."""
 
 import numpy as np
 import pytest
@@ -15,23 +15,23 @@ LEAVES = {
 }
 
 
-def test_int8_is_off_by_half_a_step_at_most():
-    found = restore(quantize(LEAVES, "int8"))
+def test_the_error_of_int8_is_at_most_half_a_step():
+    restored = restore(quantize(LEAVES, "int8"))
     for path, leaf in LEAVES.items():
         step = np.abs(leaf).max(-1, keepdims=True) / 127
-        assert found[path].dtype == np.float32
-        assert (np.abs(found[path] - leaf) <= 0.5 * step + 1e-9).all()
-    assert 0 < relative_error(LEAVES, found) < 0.01
+        assert restored[path].dtype == np.float32
+        assert (np.abs(restored[path] - leaf) <= 0.5 * step + 1e-9).all()
+    assert 0 < relative_error(LEAVES, restored) < 0.01
 
 
 def test_float16_keeps_eleven_bits():
-    found = restore(quantize(LEAVES, "float16"))
+    restored = restore(quantize(LEAVES, "float16"))
     for path, leaf in LEAVES.items():
         # Relative above the smallest normal number, 6e-5; absolute below.
-        np.testing.assert_allclose(found[path], leaf, rtol=2**-11, atol=6e-8)
+        np.testing.assert_allclose(restored[path], leaf, rtol=2**-11, atol=6e-8)
 
 
-def test_the_size_is_what_the_bits_make_it():
+def test_the_size_in_bytes():
     def size(leaves):
         return sum(leaf.nbytes for leaf in leaves.values())
 
@@ -39,17 +39,17 @@ def test_the_size_is_what_the_bits_make_it():
     assert size(quantize(LEAVES, "int8")) == size(LEAVES) // 4 + 4 * (2 + 2 + 3)
 
 
-def test_full_precision_stays_as_it_is():
+def test_full_precision_is_unchanged():
     assert restore(LEAVES) == LEAVES
 
 
-def test_scales_that_are_missing_or_of_another_shape_are_refused():
-    found = quantize(LEAVES, "int8")
-    scale = found.pop("residual/a/v.scale")
+def test_missing_or_mismatched_scales_are_refused():
+    restored = quantize(LEAVES, "int8")
+    scale = restored.pop("residual/a/v.scale")
     with pytest.raises(ValueError, match="residual/a/v is int8 without matching"):
-        restore(found)
+        restore(restored)
     with pytest.raises(ValueError, match="residual/a/v is int8 without matching"):
-        restore({**found, "residual/a/v.scale": scale[:1]})
+        restore({**restored, "residual/a/v.scale": scale[:1]})
 
 
 def test_too_large_for_float16_is_refused():

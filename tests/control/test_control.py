@@ -1,4 +1,4 @@
-"""A ControlNet in a model: a trained one or a published one, among other concepts."""
+"""A trained or published ControlNet in a model, with other concepts."""
 
 from types import SimpleNamespace
 
@@ -45,13 +45,13 @@ def save(folder, emoji, name, theta, **arguments):
 
 @pytest.fixture(scope="module")
 def params(emoji):
-    """A ControlNet of the embedded base, as if it had been trained."""
+    """A ControlNet of the embedded base with random parameters."""
     return drawn(emoji, CHANNELS)
 
 
 @pytest.fixture(scope="module")
 def trained(emoji, params, tmp_path_factory):
-    """The folder of a concept that the method controlnet has made."""
+    """The folder of a concept of the method controlnet."""
     folder = tmp_path_factory.mktemp("control") / "concept"
     return save(folder, emoji, "controlnet", {"controlnet": params}, **ARGUMENTS)
 
@@ -75,7 +75,7 @@ def check(model, params):
     assert config.conditioning_embedding_out_channels == CHANNELS
 
 
-def test_a_trained_one_and_a_published_one_make_the_same_model(
+def test_a_trained_and_a_published_controlnet_give_the_same_model(
     emoji, params, trained, tmp_path
 ):
     plain = from_base(emoji)
@@ -89,7 +89,7 @@ def test_a_trained_one_and_a_published_one_make_the_same_model(
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_it_stands_beside_other_concepts_in_any_order(
+def test_it_is_combined_with_other_concepts_in_any_order(
     emoji, params, trained, folded, last
 ):
     sources = [folded, trained] if last else [trained, folded]
@@ -100,7 +100,7 @@ def test_it_stands_beside_other_concepts_in_any_order(
     np.testing.assert_allclose(kernel, want, atol=1e-6)
 
 
-def test_a_frozen_stream_gets_it_as_well(emoji, params, trained, tmp_path):
+def test_a_frozen_stream_also_has_it(emoji, params, trained, tmp_path):
     method = methods.make("infusion")
     concepts = [Concept("", "dog", (), ())]
     theta = methods.init(method, jax.random.key(0), emoji.params, concepts)
@@ -112,7 +112,7 @@ def test_a_frozen_stream_gets_it_as_well(emoji, params, trained, tmp_path):
         check(model._replace(denoiser=reference), params)
 
 
-def test_a_model_has_one(emoji, trained):
+def test_a_model_has_one_controlnet(emoji, trained):
     with pytest.raises(ValueError, match="second controlnet"):
         with_concepts(from_base(emoji), emoji, [trained, trained])
     once = with_control(from_base(emoji), emoji, trained)
@@ -120,7 +120,7 @@ def test_a_model_has_one(emoji, trained):
         with_concepts(once, emoji, [trained])
 
 
-def test_what_does_not_fit_is_refused_in_one_sentence(
+def test_a_controlnet_that_does_not_fit_is_refused(
     emoji, params, trained, folded, tmp_path
 ):
     plain = from_base(emoji)
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
         methods.prepare(method, plain.denoiser)
 
 
-def test_the_export_command_writes_it_as_diffusers_has_it(
+def test_the_export_command_writes_diffusers_files(
     emoji, params, trained, tmp_path, monkeypatch
 ):
     given = {"base": "emoji", "out": str(tmp_path / "out"), "dtype": "float32"}
@@ -148,14 +148,14 @@ def test_the_export_command_writes_it_as_diffusers_has_it(
     check(with_control(from_base(emoji), emoji, given["out"]), params)
 
 
-def test_a_run_without_hints_is_refused_before_it_begins():
+def test_a_run_without_hints_is_refused_before_it_starts():
     config = emoji_controlnet.get_config()
     config.stream.hint = ""
     with pytest.raises(ValueError, match="controlnet requires hints, which a str"):
         setup.prepare(config)
 
 
-def test_a_batch_without_hints_teaches_nothing_and_is_refused():
+def test_a_batch_without_hints_is_refused():
     loss = methods.make("controlnet").loss
     batch = methods.losses.Batch(None, jnp.zeros((1, 12), int))
     with pytest.raises(ValueError, match="requires hints"):

@@ -1,4 +1,4 @@
-"""The concept-centric model: what is left of a UNet whose null text is folded."""
+"""The concept-centric model: a UNet with a folded null text."""
 
 import re
 
@@ -30,7 +30,7 @@ def bound(base, **arguments):
     return methods.bind(method, ready, theta)
 
 
-def test_of_stable_diffusion_815_533_444_numbers_train():
+def test_815_533_444_parameters_train_on_sd15():
     params = {
         "unet": jax.eval_shape(lambda: init_unet(jax.random.key(0), UNetConfig()))
     }
@@ -56,7 +56,7 @@ def test_token_mean_is_the_mean_value_row_through_the_output(base):
         np.testing.assert_allclose(ours, want, atol=1e-6)
 
 
-def test_the_key_decides_the_vectors_and_nothing_else_does(base):
+def test_the_vectors_depend_on_the_seed_only(base):
     def vectors(**arguments):
         method = methods.make("concept_centric", latents=1, steps=1, **arguments)
         return methods.prepare(method, base, NULL).prepared[NAME]
@@ -77,7 +77,7 @@ def test_no_text_is_read(base):
     np.testing.assert_array_equal(first, other)
 
 
-def test_cross_attention_is_gone_from_the_compiled_program(base):
+def test_the_compiled_program_has_no_cross_attention(base):
     config, b, n = base.spec.unet, 2, 12
     params = {"unet": base.params["unet"]}
     vectors = {site: jnp.zeros(16) for site in cross_sites(params["unet"])}
@@ -98,7 +98,7 @@ def test_cross_attention_is_gone_from_the_compiled_program(base):
     sites = len(vectors)
     # What is not a product (norm2, the softmax's exponentials) is less than a fifth.
     assert sites * site <= flops <= 1.2 * sites * site
-    # One softmax is left at each site, the self-attention's.
+    # Each site has one softmax, that of self-attention.
     exponentials = re.compile(r"stablehlo\.exponential ")
     softmaxes = [len(exponentials.findall(each.as_text())) for each in (plain, without)]
     assert softmaxes[0] - softmaxes[1] == sites
@@ -121,7 +121,7 @@ def test_wrong_arguments_are_refused(arguments, sentence):
         methods.make("concept_centric", **arguments)
 
 
-def test_it_is_not_bound_without_its_vectors(base):
+def test_binding_without_prepared_vectors_is_refused(base):
     method = methods.make("concept_centric")
     with pytest.raises(ValueError, match="Nothing is prepared as 'null_text'"):
         methods.bind(method, base, {"weights": {}})

@@ -1,4 +1,4 @@
-"""ProSpect, P+ and Textual Inversion of several vectors: which row is said when."""
+"""ProSpect, P+ and Textual Inversion of several vectors: which row is used when."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def started(tiny, name, *concepts, **arguments):
 
 
 def with_rows(tiny, rows):
-    """What the encoder says of the four prompts with rows "b k d" for the concepts."""
+    """The encodings of four prompts with rows "b k d" for the concepts."""
     table = flat(tiny.params)[TABLE]
     n, (b, k, d) = table.shape[0], rows.shape
     grown = jnp.concatenate([table, rows.reshape(b * k, d)])
@@ -43,7 +43,7 @@ def with_rows(tiny, rows):
     return encode(tiny.replace(params=params), ids).text
 
 
-def test_prospect_says_row_floor_of_t_times_stages_over_t_max(tiny):
+def test_prospect_uses_row_floor_of_t_times_stages_over_t_max(tiny):
     method, theta = started(tiny, "prospect", DOG, CAT)
     vectors = theta["words"]["embedding"]
     assert vectors.shape == (2, 10, 24)
@@ -64,12 +64,12 @@ def test_stages_share_the_timesteps_equally(tiny, stages):
     (words,) = methods.bind(method, tiny, theta).words
     t = jnp.arange(1000)
     x = jnp.zeros((1000, 1, 24))
-    said = words.embed(x, jnp.ones((1, 1000, 1), bool), t.astype(float), t * 0)
+    embedded = words.embed(x, jnp.ones((1, 1000, 1), bool), t.astype(float), t * 0)
     want = theta["words"]["embedding"][0, np.arange(1000) * stages // 1000]
-    np.testing.assert_array_equal(said[:, 0], want)
+    np.testing.assert_array_equal(embedded[:, 0], want)
 
 
-def test_stages_that_do_not_speak_leave_the_class_word(tiny):
+def test_inactive_stages_use_the_class_word(tiny):
     method, theta = started(tiny, "prospect", DOG, speak=(7, 8, 9))
     bound = methods.bind(method, tiny, theta)
     text = encode_at(
@@ -84,7 +84,7 @@ def test_stages_that_do_not_speak_leave_the_class_word(tiny):
     assert np.abs(text[3] - plain[3]).max() > 0.1
 
 
-def test_extended_textual_inversion_says_a_row_to_each_layer(tiny):
+def test_extended_textual_inversion_has_a_row_for_each_layer(tiny):
     method, theta = started(tiny, "extended_textual_inversion", DOG, CAT)
     vectors = theta["words"]["embedding"]
     sites = cross_sites(tiny.params["unet"])
@@ -97,7 +97,7 @@ def test_extended_textual_inversion_says_a_row_to_each_layer(tiny):
         np.testing.assert_allclose(text[layer], want, atol=1e-5)
 
 
-def test_layers_that_do_not_speak_leave_the_class_word(tiny):
+def test_inactive_layers_use_the_class_word(tiny):
     method, theta = started(tiny, "extended_textual_inversion", DOG, speak=(1,))
     bound = methods.bind(method, tiny, theta)
     text = encode_at(bound, encode(bound, IDS, MARKS), jnp.zeros(4)).text
@@ -107,7 +107,7 @@ def test_layers_that_do_not_speak_leave_the_class_word(tiny):
 
 
 @pytest.mark.parametrize("name", ["prospect", "extended_textual_inversion"])
-def test_what_there_is_not_is_refused(tiny, name):
+def test_an_index_out_of_range_is_refused(tiny, name):
     with pytest.raises(ValueError, match="from 0 to"):
         started(tiny, name, DOG, speak=(99,))
     for wrong in (DOG._replace(ids=(7, 7), initial=(7, 7)), Concept("", "dog", (), ())):
@@ -117,7 +117,7 @@ def test_what_there_is_not_is_refused(tiny, name):
         methods.make("prospect", stages=0)
 
 
-def test_textual_inversion_of_several_vectors_trains_each_of_them(tiny):
+def test_textual_inversion_trains_each_of_several_vectors(tiny):
     method = methods.make("textual_inversion")
     several = Concept("<v1>", "dog", (64, 65, 66), (7, 7, 9), "<v1>")
     theta = methods.init(method, jax.random.key(0), tiny.params, [several])
@@ -134,10 +134,10 @@ def test_textual_inversion_of_several_vectors_trains_each_of_them(tiny):
         out, _ = network(bound, x, jnp.array([500.0]), encode(bound, ids))
         return jnp.square(out).mean()
 
-    found = gradient(theta)["tokens"]["embedding"]
-    assert (np.abs(found).max(axis=1) > 1e-6).all()
-    # Two rows that start alike do not stay so: their places differ.
-    assert np.abs(found[0] - found[1]).max() > 1e-6
+    gradients = gradient(theta)["tokens"]["embedding"]
+    assert (np.abs(gradients).max(axis=1) > 1e-6).all()
+    # Equal initial rows receive different gradients: their positions differ.
+    assert np.abs(gradients[0] - gradients[1]).max() > 1e-6
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Infusion: the two streams against eq. 7 written out, its identities, its sums."""
+"""Infusion: both streams against eq. 7, identities, and sums of concepts."""
 
 import jax
 import jax.numpy as jnp
@@ -103,14 +103,14 @@ def test_without_a_residual_it_is_the_base_exactly(base):
     np.testing.assert_array_equal(predicted(bound, DOG_AT), predicted(base, DOG_AT))
 
 
-def test_a_prompt_without_the_word_is_the_bases_whatever_was_trained(base):
+def test_a_prompt_without_the_word_equals_the_base(base):
     method = infusion()
     bound = methods.bind(method, base, random_theta(method, base, [DOG]))
     np.testing.assert_array_equal(predicted(bound, None), predicted(base, None))
     assert np.abs(predicted(bound, DOG_AT) - predicted(base, None)).max() > 0.1
 
 
-def test_the_frozen_stream_is_the_base_whatever_was_trained(base):
+def test_the_frozen_stream_equals_the_base(base):
     method = infusion()
     bound = methods.bind(method, base, random_theta(method, base, [DOG]))
     np.testing.assert_array_equal(
@@ -118,7 +118,7 @@ def test_the_frozen_stream_is_the_base_whatever_was_trained(base):
     )
 
 
-def test_the_customised_stream_looks_where_the_frozen_one_does(base):
+def test_the_customised_stream_uses_the_frozen_maps(base):
     method = infusion()
     bound = methods.bind(method, base, random_theta(method, base, [DOG]))
     prompt = encode(base, IDS, DOG_AT)
@@ -129,7 +129,7 @@ def test_the_customised_stream_looks_where_the_frozen_one_does(base):
         np.testing.assert_array_equal(got[site], maps)
 
 
-def test_without_frozen_maps_it_looks_elsewhere(base):
+def test_without_frozen_maps_the_maps_differ(base):
     theta = random_theta(infusion(), base, [DOG])
     with_maps = methods.bind(infusion(), base, theta)
     without = methods.bind(infusion(frozen_maps=False), base, theta)
@@ -137,7 +137,7 @@ def test_without_frozen_maps_it_looks_elsewhere(base):
     assert np.abs(difference).max() > 1e-3
 
 
-def test_concepts_trained_apart_add_up(base):
+def test_concepts_trained_separately_are_summed(base):
     method = infusion()
     dog, cat = (random_theta(method, base, [DOG], seed) for seed in (1, 2))
     once = methods.bind(method, base, dog)
@@ -162,7 +162,7 @@ def test_concepts_trained_apart_add_up(base):
     assert both.reference.controls == base.controls
 
 
-def test_what_is_bound_before_is_the_reference_and_what_comes_after_is_not(base):
+def test_the_reference_has_the_parts_bound_before_and_not_after(base):
     def bound(*parts):
         method = Method(dict(parts), losses.denoising())
         theta = random_theta(method, base, [DOG])
@@ -173,7 +173,7 @@ def test_what_is_bound_before_is_the_reference_and_what_comes_after_is_not(base)
     last = bound(("maps", frozen_stream()), ("residual", residual()), change)
     difference = predicted(first, DOG_AT) - predicted(last, DOG_AT)
     assert np.abs(difference).max() > 1e-3
-    # Behind it, keys and queries decide maps that nobody reads.
+    # After it, keys and queries have no effect: the maps are the frozen stream's.
     gradient = jax.jit(
         jax.grad(lambda b: predicted(last.replace(params=b), DOG_AT).sum())
     )(last.params)
@@ -204,7 +204,7 @@ def test_guidance_needs_three_evaluations(base):
     assert images(bound, prompt) == 3
 
 
-def test_the_release_is_one_stream_with_its_own_row(base):
+def test_the_released_variant_is_one_stream_with_its_own_row(base):
     method = infusion(frozen_maps=False, train="kv", mask_norm="squared")
     theta = random_theta(method, base, [DOG])
     assert count(theta) == 2 * count(random_theta(infusion(), base, [DOG]))
@@ -268,7 +268,7 @@ def test_the_text_space_goes_through_the_sites_own_projection(base):
 
 
 @pytest.mark.parametrize(("space", "numbers"), [("value", 12_480), ("text", 12_288)])
-def test_its_numbers_on_stable_diffusion_15(space, numbers):
+def test_the_number_of_parameters_on_sd15(space, numbers):
     params = {
         "unet": jax.eval_shape(lambda: init_unet(jax.random.key(0), UNetConfig()))
     }
@@ -315,17 +315,17 @@ def drawing(own_trajectory):
     return drawn
 
 
-def test_both_trajectories_begin_as_the_base_and_then_differ(base):
+def test_both_trajectories_start_as_the_base_and_then_differ(base):
     method = infusion()
     zero = methods.init(method, jax.random.key(0), base.params, [DOG])
     theta = random_theta(method, base, [DOG])
     want = drawing(False)(base)
-    found = {}
+    pictures = {}
     for own in (False, True):
         draw = drawing(own)
         still = draw(methods.bind(method, base, zero))
         # Latents of order one, through programs that sum in other orders.
         np.testing.assert_allclose(still, want, atol=1e-4)
-        found[own] = draw(methods.bind(method, base, theta))
-        assert np.abs(found[own] - want).max() > 0.1
-    assert np.abs(found[True] - found[False]).max() > 1e-2
+        pictures[own] = draw(methods.bind(method, base, theta))
+        assert np.abs(pictures[own] - want).max() > 0.1
+    assert np.abs(pictures[True] - pictures[False]).max() > 1e-2

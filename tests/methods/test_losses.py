@@ -1,4 +1,4 @@
-"""Each loss against its formula, written out in numpy."""
+"""Each loss against its formula in numpy."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def bound(base):
-    """Custom Diffusion's denoiser, the row of V* drawn afresh, and its theta."""
+    """Custom Diffusion's denoiser, with a random row for V*, and its theta."""
     method = methods.make("custom_diffusion")
     theta = methods.init(method, jax.random.key(1), base.params, CONCEPTS)
     row = 0.1 * jax.random.normal(jax.random.key(5), (1, 24))
@@ -47,7 +47,7 @@ def bound(base):
 
 @pytest.fixture
 def network(monkeypatch):
-    """A UNet that is a formula: what it reads of the text, times its input."""
+    """A UNet replaced by a formula of its text and input."""
 
     def predict(denoiser, x, t, prompt, hint=None):
         gain = prompt.text.mean(axis=(1, 2))
@@ -125,8 +125,8 @@ def test_an_empty_mask_leaves_no_loss_and_a_finite_gradient(base, network, norm)
     assert not np.asarray(gradient).any()
 
 
-def test_weights_make_prior_preservation(base, network):
-    # Two rows of the concept and four of its prior, weighed as the feed does it.
+def test_weights_give_prior_preservation(base, network):
+    # Two rows of the concept and four of its prior, weighted as in training.
     prior_weight, share = 0.7, 6 / 2
     weight = jnp.array([share] * 2 + [share * prior_weight * 2 / 4] * 4)
     batch = batch_of(6, weight=weight)
@@ -148,7 +148,7 @@ def test_min_snr_weights_are_the_papers(base, kind):
     assert ours[0] < 0.1
 
 
-def test_min_snr_weighs_every_example(base, network):
+def test_min_snr_applies_to_every_example(base, network):
     batch = batch_of(6)
     each, t = squares(base.spec, batch)
     weight = np.asarray(snr_weight(base.spec, jnp.asarray(t), 1.0))
@@ -194,7 +194,7 @@ def test_noise_and_times_are_a_unit_normal_and_uniform(base):
     assert float(t.mean()) == pytest.approx(499.5, rel=0.1)
 
 
-def test_what_an_example_draws_does_not_depend_on_the_batch(base):
+def test_draws_of_an_example_do_not_depend_on_the_batch(base):
     six = posterior(6)
     together = draws(base.spec, six, KEYS, offset_noise=0.1)
     alone = jax.tree.map(lambda x: x[4:5], six)
@@ -203,7 +203,7 @@ def test_what_an_example_draws_does_not_depend_on_the_batch(base):
         np.testing.assert_allclose(ours[0], want[4], rtol=1e-6)
 
 
-def test_text_given_equals_the_captions_encoded(base, network):
+def test_encoded_text_equals_the_captions(base, network):
     batch = batch_of(6)._replace(ids=jnp.concatenate([IDS] * 3).at[:, 2].set(7))
     encoded = batch._replace(text=encode(base, batch.ids).text)
     by_ids = denoising()(base, batch._replace(text=None), KEYS)[0]
@@ -246,7 +246,7 @@ def test_the_feature_is_the_state_at_the_end_or_at_the_modifier(bound, pool, at,
     np.testing.assert_allclose(ours, distance(concept[at], word[3]), rtol=1e-4)
 
 
-def test_the_modifier_does_not_see_the_class_word(bound):
+def test_the_modifier_does_not_depend_on_the_class_word(bound):
     other = pairs_of(([5, 64, 20], [5, 6]))
     by_pool = {
         pool: [float(semantic(bound[2], p, pool=pool)) for p in (PAIRS, other)]
@@ -296,7 +296,7 @@ def test_concepts_are_averaged_or_summed(base):
     assert summed == pytest.approx(np.sum(each), rel=1e-5)
 
 
-def test_captions_without_the_placeholder_count_for_nothing(base):
+def test_captions_without_the_placeholder_are_excluded(base):
     denoiser = two_concepts(base)
     pairs = pairs_of(([5, 64, 6], [5, 6]), ([8, 5, 65, 9], [8, 5, 9]), ([7], [7]))
     loss = semantic_preservation(prompt="caption")
@@ -307,7 +307,7 @@ def test_captions_without_the_placeholder_count_for_nothing(base):
     assert loss(denoiser, prior, KEYS[:1])[0] == 0
 
 
-def test_words_that_mean_the_same_have_no_distance(base):
+def test_equal_phrases_have_no_distance(base):
     table = flat(base.params)[TABLE]
     leaves = {TABLE: jnp.concatenate([table, table[6:7]])}
     same = base.replace(params=overwrite(base.params, leaves, resize=True))
@@ -316,7 +316,7 @@ def test_words_that_mean_the_same_have_no_distance(base):
     assert semantic(same, pairs_of(([5, 64, 9], [5, 9]))) > 1e-3
 
 
-def test_semantic_preservation_teaches_the_words_alone(bound, base):
+def test_semantic_preservation_trains_the_tokens_only(bound, base):
     method, theta, _ = bound
 
     def value(theta):
@@ -329,7 +329,7 @@ def test_semantic_preservation_teaches_the_words_alone(bound, base):
 
 
 def test_the_class_is_an_anchor_without_gradient(bound):
-    """Of the whole table, rows that the class phrase alone holds get nothing."""
+    """Rows that occur only in the class phrase have no gradient."""
     denoiser = bound[2]
     pairs = pairs_of(([5, 64, 6], [5, 9]))
 
@@ -370,15 +370,15 @@ def test_the_total_is_the_weighted_sum_and_reports_its_terms(base):
         ),
     ],
 )
-def test_an_option_that_does_not_exist_is_refused_by_name(make, options, named):
+def test_an_unknown_option_is_refused_by_name(make, options, named):
     with pytest.raises(ValueError, match=named):
         make(**options)
 
 
-# Custom Diffusion's stop at the first token.
+# Custom Diffusion's detached start token.
 
 
-def test_the_first_tokens_keys_and_values_give_no_gradient(bound, base):
+def test_the_first_token_s_keys_and_values_give_no_gradient(bound, base):
     _, _, denoiser = bound
     batch = batch_of(2)
 
@@ -389,7 +389,7 @@ def test_the_first_tokens_keys_and_values_give_no_gradient(bound, base):
 
         return jax.value_and_grad(value)(text)
 
-    # Text reaches the UNet as keys and values alone.
+    # Text enters the UNet only through keys and values.
     value, stopped = gradient(denoiser, batch.text)
     same, free = gradient(denoiser.replace(controls=()), batch.text)
     assert value == pytest.approx(float(same), rel=1e-6)

@@ -1,4 +1,4 @@
-"""What is asked of a method by name and by pattern."""
+"""Methods by name, their arguments and the parameters they select."""
 
 import jax
 import numpy as np
@@ -112,9 +112,9 @@ def test_loras_targets_are_the_kernels_that_they_name(tiny, target, path, module
     theta = theta_of(tiny, "lora", targets=(target,))["lora"]
     assert all(name.endswith("/kernel") for name in theta)
     if modules is None:
-        found = {name.split("/")[-2] for name in theta}
-        assert {"conv1", "conv2", "conv_in", "conv_out", "proj_in"} <= found
-        assert {"conv", "conv_shortcut", "proj_out"} <= found
+        modules_found = {name.split("/")[-2] for name in theta}
+        assert {"conv1", "conv2", "conv_in", "conv_out", "proj_in"} <= modules_found
+        assert {"conv", "conv_shortcut", "proj_out"} <= modules_found
     else:
         assert all(path in name for name in theta)
         assert len(theta) == modules

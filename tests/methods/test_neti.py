@@ -1,4 +1,4 @@
-"""NeTI: what its mapper starts from, nested dropout, and several concepts at once.
+"""NeTI: the initial mapper, nested dropout, and several concepts.
 
 The formulas are compared with torch's in tests/parity/test_neti.py.
 """
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.quick
 DOG = Concept("<v1>", "dog", (7,), (7,), "<v1>")
 CAT = Concept("<v2>", "cat", (9,), (9,), "<v2>")
 IDS = jnp.array([[62, 5, 7, 9, 63, 63, 63, 63, 63, 63, 63, 63]] * 2)
-MARKS = jnp.stack([IDS == 7, IDS == 9])
+MASK = jnp.stack([IDS == 7, IDS == 9])
 T = jnp.array([30.0, 800.0])
 
 
@@ -43,8 +43,8 @@ def bound(small, *concepts, seed=0, **arguments):
 
 
 @jax.jit
-def said(denoiser):
-    return encode_at(denoiser, encode(denoiser, IDS, MARKS), T).text
+def texts(denoiser):
+    return encode_at(denoiser, encode(denoiser, IDS, MASK), T).text
 
 
 def test_the_first_layer_compares_with_ten_times_of_each_layer():
@@ -56,7 +56,7 @@ def test_the_first_layer_compares_with_ten_times_of_each_layer():
         agreement = features @ anchors
         assert int(agreement.argmax()) == 3 * (t // 100) + layer
         np.testing.assert_allclose(agreement.max(), 1, atol=1e-5)
-        # Neighbours in time and in layers are told apart.
+        # Neighbours in time and layer are distinguishable.
         assert np.sort(agreement)[-2] < 0.3
 
 
@@ -69,9 +69,9 @@ def test_the_frequencies_are_the_papers_and_never_others():
     np.testing.assert_allclose(over_t[:2], [0.03 * 1.7640524, 0.03 * 0.4001572])
 
 
-def test_it_says_another_word_at_each_time_and_layer(small):
+def test_the_encoding_differs_by_timestep_and_layer(small):
     denoiser, _ = bound(small, DOG)
-    text = said(denoiser)
+    text = texts(denoiser)
     assert text.shape[0] == len(cross_sites(small.params["unet"]))
     assert np.abs(text[0] - text[1]).max() > 1e-3
     assert np.abs(text[:, 0] - text[:, 1]).max() > 1e-3
@@ -84,7 +84,7 @@ def test_a_schedule_of_other_length_has_the_same_words_at_the_same_share(small):
     x, layer = jnp.ones((2, 12, 24)), jnp.zeros(2, int)
     short = words.replace(steps=100)
     np.testing.assert_allclose(
-        short.embed(x, MARKS, T / 10, layer), words.embed(x, MARKS, T, layer), atol=1e-4
+        short.embed(x, MASK, T / 10, layer), words.embed(x, MASK, T, layer), atol=1e-4
     )
 
 
@@ -92,7 +92,7 @@ def test_without_bypass_the_encoders_output_stays(small):
     denoiser, _ = bound(small, DOG, bypass=0.0)
     (words,) = denoiser.words
     states, layer = jnp.ones((2, 12, 24)), jnp.zeros(2, int)
-    assert words.after(states, MARKS, T, layer) is states
+    assert words.after(states, MASK, T, layer) is states
 
 
 def test_each_of_two_concepts_has_a_mapper_of_its_own(small):
@@ -100,14 +100,14 @@ def test_each_of_two_concepts_has_a_mapper_of_its_own(small):
     assert theta["output"]["kernel"].shape == (2, HIDDEN, 48)
     (words,) = denoiser.words
     x = jnp.ones((2, 12, 24))
-    embedded = words.embed(x, MARKS, T, jnp.zeros(2, int))
+    embedded = words.embed(x, MASK, T, jnp.zeros(2, int))
     assert np.abs(embedded[:, 2] - embedded[:, 3]).max() > 0.1
     second = words.replace(params=jax.tree.map(lambda leaf: leaf[1:], theta))
-    alone = second.embed(x, MARKS[1:], T, jnp.zeros(2, int))
+    alone = second.embed(x, MASK[1:], T, jnp.zeros(2, int))
     np.testing.assert_allclose(embedded[:, 3], alone[:, 3], atol=1e-6)
 
 
-def test_truncated_it_speaks_with_its_first_hidden_values_only(small):
+def test_truncation_uses_the_first_hidden_units_only(small):
     whole, theta = bound(small, DOG)
     short, _ = bound(small, DOG, truncate=16)
     assert whole.words[0].num_hidden is None  # sampled, nothing is dropped
@@ -116,59 +116,59 @@ def test_truncated_it_speaks_with_its_first_hidden_values_only(small):
     by_hand = whole.words[0].replace(
         params={**theta, "output": {**output, "kernel": cut}}
     )
-    want = said(small.replace(words=(by_hand,)))
-    np.testing.assert_allclose(said(short), want, atol=1e-5)
-    assert np.abs(said(whole) - want).max() > 1e-2
+    want = texts(small.replace(words=(by_hand,)))
+    np.testing.assert_allclose(texts(short), want, atol=1e-5)
+    assert np.abs(texts(whole) - want).max() > 1e-2
 
 
-def test_each_example_keeps_its_own_share_at_every_layer(small):
+def test_each_example_has_its_own_truncation_at_every_layer(small):
     whole, _ = bound(small, DOG)
     short, _ = bound(small, DOG, truncate=16)
     own = whole.words[0].replace(num_hidden=jnp.array([16, HIDDEN]))
-    ours = said(small.replace(words=(own,)))
-    np.testing.assert_allclose(ours[:, 0], said(short)[:, 0], atol=1e-5)
-    np.testing.assert_allclose(ours[:, 1], said(whole)[:, 1], atol=1e-5)
+    ours = texts(small.replace(words=(own,)))
+    np.testing.assert_allclose(ours[:, 0], texts(short)[:, 0], atol=1e-5)
+    np.testing.assert_allclose(ours[:, 1], texts(whole)[:, 1], atol=1e-5)
 
 
-def kept_in(keys, chance=0.5):
-    """What nested dropout leaves each example of, asked of the loss that it wraps."""
+def num_hidden_of(keys, probability=0.5):
+    """The number of hidden units that nested dropout leaves each example."""
 
     def loss(denoiser, batch, keys):
         return denoiser.words[-1].num_hidden.sum() * 0.0, {
-            "kept": denoiser.words[-1].num_hidden
+            "num_hidden": denoiser.words[-1].num_hidden
         }
 
-    return lambda denoiser: with_nested_dropout(loss, chance)(denoiser, None, keys)[1][
-        "kept"
-    ]
+    return lambda denoiser: with_nested_dropout(loss, probability)(
+        denoiser, None, keys
+    )[1]["num_hidden"]
 
 
-def test_half_of_the_examples_lose_a_tail_of_any_length(small):
+def test_dropout_truncates_half_of_the_examples_uniformly(small):
     denoiser, _ = bound(small, DOG)
     keys = jax.random.split(jax.random.key(3), 4000)
-    kept = np.asarray(kept_in(keys)(denoiser))
-    dropped = kept < HIDDEN
+    num_hidden = np.asarray(num_hidden_of(keys)(denoiser))
+    dropped = num_hidden < HIDDEN
     assert abs(dropped.mean() - 0.5) < 0.04
-    assert kept[dropped].min() == 0
-    assert kept[dropped].max() == HIDDEN - 1
-    assert abs(kept[dropped].mean() - (HIDDEN - 1) / 2) < 4
+    assert num_hidden[dropped].min() == 0
+    assert num_hidden[dropped].max() == HIDDEN - 1
+    assert abs(num_hidden[dropped].mean() - (HIDDEN - 1) / 2) < 4
     # An example's own key decides, whatever the batch.
-    np.testing.assert_array_equal(kept_in(keys[7:9])(denoiser), kept[7:9])
-    assert (np.asarray(kept_in(keys, 0.0)(denoiser)) == HIDDEN).all()
+    np.testing.assert_array_equal(num_hidden_of(keys[7:9])(denoiser), num_hidden[7:9])
+    assert (np.asarray(num_hidden_of(keys, 0.0)(denoiser)) == HIDDEN).all()
 
 
 def test_the_step_trains_on_what_was_kept(small):
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
-    batch = Batch(Posterior(mean, logvar), IDS, concept_mask=jnp.moveaxis(MARKS, 0, 1))
+    batch = Batch(Posterior(mean, logvar), IDS, concept_mask=jnp.moveaxis(MASK, 0, 1))
     keys = jax.random.split(jax.random.key(0), 2)
     denoiser, _ = bound(small, DOG)
-    kept = kept_in(keys, 1.0)(denoiser)
-    assert (kept < HIDDEN).all()
+    num_hidden = num_hidden_of(keys, 1.0)(denoiser)
+    assert (num_hidden < HIDDEN).all()
 
     @jax.jit
     def both(denoiser, batch, keys):
         dropped = methods.make("neti", dropout=1.0).loss(denoiser, batch, keys)[0]
-        own = denoiser.words[0].replace(num_hidden=kept)
+        own = denoiser.words[0].replace(num_hidden=num_hidden)
         cut = denoiser.replace(words=(own,))
         return dropped, losses.denoising()(cut, batch, keys)[0]
 
@@ -180,7 +180,7 @@ def test_the_step_trains_on_what_was_kept(small):
     ("arguments", "message"),
     [({"dropout": 2.0}, r"in \[0, 1\]"), ({"truncate": 129}, r"in \[0, 128\]")],
 )
-def test_what_there_is_not_is_refused(arguments, message):
+def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         methods.make("neti", **arguments)
 
@@ -198,7 +198,7 @@ def save(folder, emoji, name, concept):
     return str(folder)
 
 
-def test_two_concepts_that_were_taught_apart_speak_in_one_prompt(emoji, tmp_path):
+def test_two_concepts_trained_separately_work_in_one_prompt(emoji, tmp_path):
     plain = from_base(emoji)
     staged = save(tmp_path / "a", emoji, "prospect", DOG)
     mapped = save(tmp_path / "b", emoji, "neti", CAT)
@@ -207,13 +207,13 @@ def test_two_concepts_that_were_taught_apart_speak_in_one_prompt(emoji, tmp_path
     assert [words.concept_offset for words in both.denoiser.words] == [0, 1]
 
     def text(model, prompt):
-        found = encode_at(
+        encoded = encode_at(
             model.denoiser, to_prompt(model, prompt), jnp.float32(650)
         ).text
         layers = len(cross_sites(emoji.params["unet"]))
-        return jnp.broadcast_to(found, (layers, *found.shape[-3:]))
+        return jnp.broadcast_to(encoded, (layers, *encoded.shape[-3:]))
 
-    # The encoder is causal: what is said up to the first word is what it says alone.
+    # The encoder is causal: up to the first concept the encoding is that of it alone.
     prompts = "a photo of a <v1> and a <v2>", "a photo of a <v2> and a <v1>"
     for i, (prompt, first) in enumerate(zip(prompts, apart, strict=True)):
         ours = text(both, prompt)
@@ -221,7 +221,7 @@ def test_two_concepts_that_were_taught_apart_speak_in_one_prompt(emoji, tmp_path
         np.testing.assert_allclose(
             ours[:, :, :6], text(first, word)[:, :, :6], atol=1e-4
         )
-        # Without the second concept's rule its place would be the plain word's.
+        # Without its conditioner, a concept has the plain word's encoding.
         alone = both.denoiser.replace(words=both.denoiser.words[i : i + 1])
         silent = both._replace(denoiser=alone)
         assert np.abs(ours - text(silent, prompt)).max() > 1e-2

@@ -1,4 +1,4 @@
-"""OFT: kernels turn as rigid bodies, no further than COFT lets them."""
+"""OFT: rotations preserve lengths and angles; COFT bounds them."""
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def test_blocks_that_do_not_divide_a_kernel_are_refused():
         methods.make("oft", eps=-1.0)
 
 
-def test_what_trains_at_the_size_of_sd15():
+def test_the_number_of_parameters_on_sd15():
     def start():
         key = jax.random.key(0)
         params = {"unet": init_unet(key, UNetConfig())}

@@ -1,4 +1,4 @@
-"""Perfusion: the gated edit written out densely, its target, and several at once."""
+"""Perfusion: the gated edit against a dense formula, its target, several concepts."""
 
 import jax
 import jax.numpy as jnp
@@ -61,17 +61,17 @@ def edited(control, W, text):
     """Keys and values "b n c" of a text, as the site has them after the edit."""
     edit = control(Site(SITE, "cross", "down", 64), Context()).kv
     k, v = (text @ W[f"{SITE}/{name}"] for name in NAMES)
-    found = edit(*(jnp.asarray(x).reshape(2, 5, HEADS, -1) for x in (k, v)), text)
-    return [np.asarray(x).reshape(2, 5, WIDTH) for x in found]
+    rows = edit(*(jnp.asarray(x).reshape(2, 5, HEADS, -1) for x in (k, v)), text)
+    return [np.asarray(x).reshape(2, 5, WIDTH) for x in rows]
 
 
-def test_the_edit_of_one_concept_written_out():
+def test_the_edit_of_one_concept_matches_the_formula():
     text, e_star, inverse = random(2, 5, D), random(D, seed=1), metric()
     text[0, 1] = e_star
     text[1, 2] = 0.8 * e_star + 0.3 * random(D, seed=2)
     control, W, new = gate(e_star[None], inverse)
     ours = edited(control, W, jnp.asarray(text))
-    for name, found in zip(NAMES, ours, strict=True):
+    for name, rows in zip(NAMES, ours, strict=True):
         kernel, o = W[f"{SITE}/{name}"], new[f"{SITE}/{name}"][0]
         for b in range(2):
             for n in range(5):
@@ -79,19 +79,19 @@ def test_the_edit_of_one_concept_written_out():
                 sim, energy = e @ inverse @ e_star, e_star @ inverse @ e_star
                 g = sigmoid((sim / energy - 0.6) / 0.15)
                 want = (e - e_star * sim / energy) @ kernel + g * o
-                np.testing.assert_allclose(found[b, n], want, rtol=1e-4, atol=1e-4)
+                np.testing.assert_allclose(rows[b, n], want, rtol=1e-4, atol=1e-4)
 
 
 def test_at_its_target_an_open_gate_gives_the_new_key_and_value_exactly():
     e_star, inverse = random(D, seed=1), metric()
     control, W, new = gate(e_star[None], inverse, beta=-9.0)
     text = jnp.asarray(np.broadcast_to(e_star, (2, 5, D)))
-    for name, found in zip(NAMES, edited(control, W, text), strict=True):
+    for name, rows in zip(NAMES, edited(control, W, text), strict=True):
         want = np.broadcast_to(new[f"{SITE}/{name}"][0], (2, 5, WIDTH))
-        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-4)
 
 
-def test_of_several_concepts_each_sees_itself_alone():
+def test_several_concepts_do_not_interfere():
     targets, inverse = random(3, D), metric()
     targets[1] = targets[0] + 0.3 * targets[1]  # two dogs
     control, _, _ = gate(targets, inverse)
@@ -99,7 +99,7 @@ def test_of_several_concepts_each_sees_itself_alone():
     np.testing.assert_allclose(shares[0], np.eye(3), atol=1e-3)
     opened = sigmoid((np.eye(3) - 0.6) / 0.15)
     np.testing.assert_allclose(gates[0], opened, atol=1e-2)
-    # What is left of any encoding is orthogonal to every target in the metric C^-1.
+    # The remainder of any encoding is orthogonal to every target in the metric C^-1.
     e = random(1, 4, D, seed=3)
     rest = e - np.asarray(control.coordinates(jnp.asarray(e))[0]) @ targets
     np.testing.assert_allclose(rest[0] @ inverse @ targets.T, 0, atol=1e-3)
@@ -111,7 +111,7 @@ def test_concepts_of_the_same_target_share_it():
     np.testing.assert_allclose(shares, 0.5, atol=1e-3)
 
 
-def test_a_target_that_is_not_known_yet_changes_nothing():
+def test_a_target_of_zeros_changes_nothing():
     targets = np.stack([random(D), np.zeros(D, np.float32)])
     both, W, _ = gate(targets, metric())
     alone, _, _ = gate(targets[:1], metric())
@@ -119,7 +119,7 @@ def test_a_target_that_is_not_known_yet_changes_nothing():
     text = jnp.asarray(random(2, 5, D, seed=4))
     for ours, want in zip(edited(both, W, text), edited(alone, W, text), strict=True):
         np.testing.assert_allclose(ours, want, atol=1e-5)
-    # Nor does it get a gradient.
+    # Its gradient is zero as well.
     grad = jax.grad(lambda gate: sum(x.sum() for x in kv(gate, text)))(both)
     assert not np.asarray(grad.new[f"{SITE}/to_v"][1]).any()
 
@@ -129,7 +129,7 @@ def kv(control, text):
     return control(Site(SITE, "cross", "down", 64), Context()).kv(zeros, zeros, text)
 
 
-def test_sites_that_it_does_not_know_are_left_alone():
+def test_other_sites_are_unchanged():
     control, _, _ = gate(random(1, D), metric())
     site = Site(SITE.replace("attn2", "attn1"), "self", "down", 64)
     assert control(site, Context()).kv is None
@@ -158,7 +158,7 @@ def make_batch(ids=IDS):
     )
 
 
-def spoken(tiny, theta, ids):
+def encoded(tiny, theta, ids):
     """The text of the ids, with the concept's own row."""
     table = flat(tiny.params)[TABLE]
     table = jnp.concatenate([table, theta["tokens"]["embedding"]])
@@ -183,12 +183,12 @@ def test_the_target_starts_at_the_first_encoding_and_follows_slowly(
     method, tiny, ready, theta
 ):
     first = methods.after(method, ready, theta, make_batch())
-    text = spoken(tiny, theta, IDS)
+    text = encoded(tiny, theta, IDS)
     e = (text[0, 2] + text[1, 1]) / 2
     np.testing.assert_allclose(first["edit"]["target"][0], e, atol=1e-4)
     moved = dict(first, tokens={"embedding": jnp.asarray(random(1, D, seed=7))})
     second = methods.after(method, ready, moved, make_batch())
-    text = spoken(tiny, moved, IDS)
+    text = encoded(tiny, moved, IDS)
     want = 0.9 * e + 0.1 * (text[0, 2] + text[1, 1]) / 2
     np.testing.assert_allclose(second["edit"]["target"][0], want, atol=1e-4)
     inverse = ready.prepared["inverse_covariance"]
@@ -234,7 +234,7 @@ def test_only_the_word_and_the_values_get_a_gradient(method, ready, theta):
     assert {path for path, leaf in gradient.items() if not leaf.any()} == fixed
 
 
-def test_the_gate_is_narrower_in_the_loss_than_elsewhere(method, ready, theta):
+def test_the_loss_uses_a_gate_of_its_own(method, ready, theta):
     bound = methods.bind(method, ready, theta)
     assert float(bound.shared_controls["gate"].beta[0]) == pytest.approx(0.65)
     assert float(bound.shared_controls["gate"].tau[0]) == pytest.approx(0.15)
@@ -243,7 +243,7 @@ def test_the_gate_is_narrower_in_the_loss_than_elsewhere(method, ready, theta):
     assert float(training.tau[0]) == pytest.approx(0.1)
 
 
-def test_concepts_bound_one_after_the_other_share_a_gate(method, ready, theta):
+def test_concepts_bound_in_turn_are_joined_in_one_gate(method, ready, theta):
     other = dict(theta, tokens={"embedding": jnp.asarray(random(1, D, seed=7))})
     thetas = [
         methods.after(method, ready, each, make_batch()) for each in (theta, other)
@@ -257,19 +257,19 @@ def test_concepts_bound_one_after_the_other_share_a_gate(method, ready, theta):
     np.testing.assert_allclose(shares[0], np.eye(2), atol=1e-2)
 
 
-def test_without_a_corpus_there_is_nothing_to_train_against(method, tiny, theta):
+def test_training_without_a_corpus_is_refused(method, tiny, theta):
     assert methods.prepare(method, tiny) is tiny
     with pytest.raises(ValueError, match="no prepared 'inverse_covariance'"):
         methods.after(method, tiny, theta, make_batch())
 
 
 def test_a_concept_without_a_placeholder_is_refused(method, tiny):
-    nameless = [CONCEPTS[0]._replace(placeholder="", ids=(), initial=())]
+    unnamed = [CONCEPTS[0]._replace(placeholder="", ids=(), initial=())]
     with pytest.raises(ValueError, match="needs a placeholder"):
-        methods.init(method, jax.random.key(0), tiny.params, nameless)
+        methods.init(method, jax.random.key(0), tiny.params, unnamed)
 
 
-def test_what_trains_at_the_size_of_sd15(method):
+def test_the_number_of_parameters_on_sd15(method):
     def start():
         key = jax.random.key(0)
         params = {

@@ -1,4 +1,4 @@
-"""SVDiff: shifted singular values, against numpy's decomposition of torch's layout."""
+"""SVDiff: shifted singular values against numpy's SVD in torch's layout."""
 
 import jax
 import jax.numpy as jnp
@@ -49,12 +49,12 @@ def test_a_vector_is_one_row_and_keeps_its_direction():
         assert np.linalg.norm(ours) == pytest.approx(length, abs=1e-6)
 
 
-def test_a_vector_of_zeros_stays_one():
+def test_a_vector_of_zeros_is_unchanged():
     W = np.zeros(6, np.float32)
     np.testing.assert_array_equal(shift(jnp.asarray(W), factor(W), jnp.ones(1)), W)
 
 
-def test_no_shift_is_the_parameter_bit_for_bit():
+def test_a_zero_shift_is_bitwise_the_parameter():
     for W in (jnp.asarray(random(9, 8)), jnp.asarray(random(9, 8), jnp.bfloat16)):
         ours = shift(W, factor(np.asarray(W)), jnp.zeros(8))
         assert ours.dtype == W.dtype
@@ -129,7 +129,7 @@ def start(**arguments):
     return jax.eval_shape(init)
 
 
-def test_what_trains_at_the_size_of_sd15():
+def test_the_number_of_parameters_on_sd15():
     params, theta = start()
     shapes = [leaf.shape for leaf in flat(params["unet"]).values()]
     rest = [int(np.prod(shape[:-1])) for shape in shapes]

@@ -1,4 +1,4 @@
-"""Theta in the words: what new rows start from, and where they lie."""
+"""Rows of new tokens: their initial values and their place in the table."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def test_a_row_starts_as_its_initial_ones(params):
     np.testing.assert_array_equal(rows, table[np.array([7, 9, 3])])
 
 
-def test_a_row_without_one_is_drawn_as_the_vocabulary_is(params):
+def test_a_row_without_one_is_drawn_from_the_vocabulary_s_statistics(params):
     table = np.asarray(flat(params)[TABLE])
     drawn = np.asarray(rows_of(params, concept(*[None] * 2000)))
     error = table.std(0) / np.sqrt(2000)
@@ -48,12 +48,12 @@ def test_a_row_without_one_is_drawn_as_the_vocabulary_is(params):
     assert np.abs(drawn[0] - np.asarray(again)[0]).max() > 0.1
 
 
-def test_a_row_drawn_beside_others_leaves_them_alone(params):
+def test_a_drawn_row_does_not_change_the_others(params):
     rows = rows_of(params, concept(None, 9))
     np.testing.assert_array_equal(rows[1], flat(params)[TABLE][9])
 
 
-def test_rows_lie_behind_the_table_in_the_order_of_the_concepts(params):
+def test_rows_follow_the_table_in_the_order_of_the_concepts(params):
     part = tokens()
     theta = part.init(jax.random.key(0), params, [concept(7), concept(3)])
     bound = flat(part.bind(Denoiser(params), theta).params)[TABLE]
@@ -71,7 +71,7 @@ def test_a_bfloat16_table_stays_one_and_theta_is_float32(params):
     assert bound.dtype == jnp.bfloat16
 
 
-def test_without_a_word_nothing_trains_and_nothing_changes(params):
+def test_without_a_placeholder_nothing_trains_or_changes(params):
     part = tokens()
     bare = Concept("", "moongate", (), (), "moongate")
     theta = part.init(jax.random.key(0), params, [bare])

@@ -1,4 +1,4 @@
-"""Theta in the weights: the forms' formulas, and the papers' counts."""
+"""Reparameterised weights: the forms' formulas, and the papers' counts."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.quick
 
 
 def moved(form, leaf, seed=0):
-    """The form's theta with random numbers in place of its start."""
+    """The form's theta with random values."""
     theta = form.init(jax.random.key(seed), leaf)
     keys = iter(jax.random.split(jax.random.key(seed + 1), 2))
     return jax.tree.map(lambda x: jax.random.normal(next(keys), x.shape), theta)
@@ -35,7 +35,7 @@ def test_a_low_rank_update_of_a_linear_kernel(alpha):
     np.testing.assert_allclose(form.apply(W, theta), want, rtol=1e-5, atol=1e-6)
 
 
-def test_of_a_convolution_it_is_a_narrow_one_and_a_1x1_one():
+def test_a_low_rank_convolution_is_a_narrow_and_a_1x1_convolution():
     def conv(x, kernel):
         return jax.lax.conv_general_dilated(
             x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -86,7 +86,7 @@ def test_a_replaced_parameter_is_a_copy_of_its_own():
     np.testing.assert_array_equal(replace().apply(W, 2 * theta), 2 * W)
 
 
-def test_only_what_the_pattern_selects_is_rewritten():
+def test_only_selected_parameters_change():
     params = {"unet": {"a": {"kernel": jnp.ones((2, 2))}, "b": {"bias": jnp.ones(2)}}}
     part = weights("unet/a/kernel")
     theta = part.init(jax.random.key(0), params, [])
@@ -97,7 +97,7 @@ def test_only_what_the_pattern_selects_is_rewritten():
     assert np.asarray(params["unet"]["a"]["kernel"]).all()
 
 
-def test_from_scratch_nothing_of_the_base_is_left():
+def test_from_scratch_does_not_depend_on_the_base():
     config = UNetConfig.from_json(SMALLEST_PIPELINE["unet"])
     shapes = jax.eval_shape(lambda: init_unet(jax.random.key(0), config))
     params = {"unet": jax.tree.map(lambda x: jnp.full(x.shape, 7.0), shapes)}
@@ -131,7 +131,7 @@ def test_from_scratch_nothing_of_the_base_is_left():
         ("textual_inversion", {}, {"tokens": 768}),
     ],
 )
-def test_what_trains_at_the_size_of_sd15(name, arguments, numbers):
+def test_the_number_of_parameters_on_sd15(name, arguments, numbers):
     method = methods.make(name, **arguments)
     concepts = [Concept("<v1>", "dog", (49408,), (42170,), "<v1> dog")]
 
