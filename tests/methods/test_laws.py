@@ -1,4 +1,4 @@
-"""Laws that every method obeys; a new method is tested by its line in `METHODS`."""
+"""Laws of every method; an entry in `METHODS` adds a method to them."""
 
 import functools
 from typing import Any, NamedTuple
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.quick
 CONCEPTS = [Concept("<v1>", "dog", (64,), (7,), phrase="<v1> dog")]
 IDS = jnp.array([[62, 5, 64, 6, 63, 63, 63, 63, 63, 63, 63, 63]] * 2)
 PLAIN = jnp.where(IDS == 64, 6, IDS)
-# Captions, for the methods that want to know what words are like.
+# Captions, for the methods that require a corpus.
 CORPUS = jax.random.randint(jax.random.key(5), (16, 12), 0, 62).at[:, -1].set(63)
 
-# What a ControlNet sees, of 8 pixels per latent cell; no other method looks.
+# A ControlNet's input, at 8 pixels per latent cell; other methods ignore it.
 HINT = jax.random.uniform(jax.random.key(6), (2, 64, 64, 3))
 
-# What is tested: every method as it is, and arguments that bring other parts in.
+# Every method with its defaults, and arguments that use other parts.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in METHODS}
 CASES |= {
     "lora of everything": (
@@ -58,19 +58,19 @@ CASES |= {
         {"frozen_maps": False, "train": "kv", "mask_norm": "squared"},
     ),
 }
-# What does not start as the base, and how its word starts instead. A prompt without the
-# word is the base's from the start, with these as with all others.
-STARTS_ELSEWHERE = {"neti": "a random direction, as long as the class word's row"}
-# What reads no text starts near what the base says of the empty one, whatever is asked.
+# Methods whose word does not start as the class word, and how it starts. As with all
+# methods, a prompt without the word equals the base's.
+STARTS_ELSEWHERE = {"neti": "a random direction with the norm of the class word's row"}
+# Methods without text start near the base's prediction for the empty text.
 WITHOUT_TEXT = ("concept_centric",)
 every = pytest.mark.parametrize("case", CASES)
 
-# Adam forgives no rounding where a gradient is next to nothing; this epsilon does.
+# With Adam's default epsilon, rounding errors of tiny gradients would be amplified.
 TX = optax.adam(1e-2, eps=1e-3)
 
 
 def small_denoiser() -> Denoiser:
-    """One block each way, which compiles in half the time of `tiny`."""
+    """One block down and up, whose gradient compiles in half the time of `tiny`'s."""
     key, spec = jax.random.key(0), ONE_BLOCK
     shapes = {
         "unet": jax.eval_shape(lambda: init_unet(key, spec.unet)),
@@ -85,7 +85,7 @@ def base():
 
 
 class Trained(NamedTuple):
-    """A method before and after three steps, and how often its loss was traced."""
+    """A method before and after three steps, and the traces of its loss."""
 
     method: Method
     base: Denoiser  # prepared for the method
@@ -99,8 +99,8 @@ class Trained(NamedTuple):
     traces: list
 
 
-def spoken(method):
-    """The concept and a batch of it, as the method reads the placeholder."""
+def concept_and_batch(method):
+    """The concept and a batch, with the placeholder's ids as the method reads them."""
     own = (64,) if method.adds_tokens else CONCEPTS[0].initial
     ids = jnp.where(IDS == 64, own[0], IDS)
     mean, logvar = jax.random.normal(jax.random.key(3), (2, 2, 8, 8, 4))
@@ -123,7 +123,7 @@ def start(method, base, concepts, seed=1):
 
 
 def train(method, base) -> Trained:
-    concepts, batch = spoken(method)
+    concepts, batch = concept_and_batch(method)
     base = methods.prepare(method, base, CORPUS)
     traces = []
 
@@ -144,7 +144,7 @@ def train(method, base) -> Trained:
 
 @pytest.fixture(scope="module")
 def trained(base):
-    """A function of a case's name; each is compiled and trained once."""
+    """A function from a case to its training, which runs once."""
     return functools.cache(
         lambda case: train(methods.make(CASES[case][0], **CASES[case][1]), base)
     )
@@ -154,7 +154,7 @@ _SOLVER = SOLVERS["ddim"]
 
 
 def painted(denoiser, ids, weight):
-    """Two latents of a guided prompt, in two steps."""
+    """Two latents sampled from a guided prompt in two steps."""
     marks = ((ids[:1] == 64) | (ids[:1] == 7))[None]
     prompt, null = encode(denoiser, ids[:1], marks), encode(denoiser, ids[1:])
     grid = _SOLVER.grid(denoiser.spec.schedule, 2)
@@ -171,7 +171,7 @@ WEIGHT = jnp.float32(3.0)
 
 @pytest.fixture(scope="module")
 def inside(trained):
-    """A function of a case's name: (a sampler that binds theta itself, its traces)."""
+    """A function from a case to (a sampler that binds theta inside jit, its traces)."""
 
     @functools.cache
     def make(case):
@@ -193,18 +193,15 @@ def prompts(ids):
 
 
 @every
-def test_it_starts_as_the_base(case, base):
-    name, arguments = CASES[case]
-    method = methods.make(name, **arguments)
-    concepts, batch = spoken(method)
-    theta = methods.init(method, jax.random.key(1), base.params, concepts)
-    ready = methods.prepare(method, base, CORPUS)
-    ours = picture(methods.bind(method, ready, theta), prompts(batch.ids), WEIGHT)
+def test_it_starts_as_the_base(case, base, trained):
+    done = trained(case)
+    theta = jax.tree.map(jnp.asarray, done.before)
+    bound = methods.bind(done.method, done.base, theta)
+    ours = picture(bound, prompts(done.batch.ids), WEIGHT)
     plain = jnp.where(IDS == 64, 7, IDS)  # the placeholder's row starts as row 7
     want = picture(base, prompts(plain), WEIGHT)
     if case in WITHOUT_TEXT:
         empty = prompts(jnp.roll(prompts(IDS), 1, axis=0))
-        bound = methods.bind(method, ready, theta)
         np.testing.assert_array_equal(ours, picture(bound, empty, WEIGHT))
         null = picture(base, empty, jnp.float32(1.0))
         assert np.abs(ours - null).mean() < np.abs(ours - want).mean()
@@ -212,7 +209,7 @@ def test_it_starts_as_the_base(case, base):
     if case in STARTS_ELSEWHERE:
         assert np.abs(ours - want).max() > 1e-2
         wordless = prompts(jnp.where(IDS == 64, 5, IDS))
-        ours = picture(methods.bind(method, ready, theta), wordless, WEIGHT)
+        ours = picture(bound, wordless, WEIGHT)
         want = picture(base, wordless, WEIGHT)
     np.testing.assert_allclose(ours, want, atol=1e-5)
     assert np.asarray(want).std() > 0.1
@@ -228,7 +225,7 @@ def test_every_leaf_of_theta_moves(case, trained):
 
 
 @every
-def test_the_base_is_bitwise_what_it_was(case, base, trained):
+def test_the_base_is_bitwise_unchanged(case, base, trained):
     trained(case)
     untouched = flat(small_denoiser().params)
     for path, leaf in flat(base.params).items():
@@ -243,7 +240,7 @@ def test_the_optimiser_holds_theta_only(case, trained):
 
 
 @every
-def test_words_that_are_there_already_are_not_touched(case, base, trained):
+def test_existing_rows_of_the_embedding_table_are_unchanged(case, base, trained):
     done = trained(case)
     table = flat(base.params)[TABLE]
     bound = flat(methods.bind(done.method, done.base, done.state.theta).params)[TABLE]
@@ -335,7 +332,7 @@ def test_vmap_over_theta_equals_separate_training(case, base, trained):
     for i, state in enumerate(states):
         ours = flat(jax.tree.map(lambda x, i=i: x[i], stacked.theta))
         for path, leaf in flat(state.theta).items():
-            # Of steps of 1e-2: another order of summation is all that differs.
+            # Only the order of summation differs; steps are 1e-2.
             np.testing.assert_allclose(ours[path], leaf, atol=1e-4, err_msg=path)
 
 
