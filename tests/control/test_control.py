@@ -116,7 +116,7 @@ def test_a_model_has_one_controlnet(emoji, trained):
     with pytest.raises(ValueError, match="second controlnet"):
         with_concepts(from_base(emoji), emoji, [trained, trained])
     once = with_control(from_base(emoji), emoji, trained)
-    with pytest.raises(ValueError, match="has a ControlNet already"):
+    with pytest.raises(ValueError, match="already has a ControlNet"):
         with_concepts(once, emoji, [trained])
 
 
@@ -124,7 +124,7 @@ def test_a_controlnet_that_does_not_fit_is_refused(
     emoji, params, trained, folded, tmp_path
 ):
     plain = from_base(emoji)
-    with pytest.raises(ValueError, match="is a concept, but no ControlNet"):
+    with pytest.raises(ValueError, match="is a concept without a ControlNet"):
         with_control(plain, emoji, folded)
     config = ControlNetConfig.of(emoji.spec.unet, CHANNELS[1:])
     write_controlnet(tmp_path / "fine", drawn(emoji, CHANNELS[1:]), config)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import emoji
 from personax import methods
 from personax.core.tree import count
 from personax.diffusion.denoiser import Denoiser
@@ -11,6 +12,7 @@ from personax.methods import METHODS, Method, Part, losses
 from personax.methods.lora import lora
 from personax.methods.parts.base import argument_names, forwards
 from personax.methods.parts.tokens import tokens
+from personax.training import setup
 from tests.methods.test_laws import CONCEPTS
 
 pytestmark = pytest.mark.quick
@@ -158,3 +160,15 @@ def test_after_updates_a_part_s_own_theta_with_earlier_parts_bound():
     done = methods.after(method, Denoiser({}), theta, 100.0)
     assert done == {"a": {"x": 101.0}, "b": {"x": 10.0 + 100.0 + 101.0}}
     assert theta["a"] == {"x": 1.0}
+
+
+def test_a_requirement_that_no_run_provides_is_refused(monkeypatch):
+    def deep():
+        part = tokens()._replace(requires=frozenset({"depth"}))
+        return Method({"tokens": part}, losses.denoising())
+
+    monkeypatch.setitem(METHODS, "deep", deep)
+    config = emoji.get_config()
+    config.method = "deep"
+    with pytest.raises(ValueError, match="deep requires depth; a training run can"):
+        setup.prepare(config)
