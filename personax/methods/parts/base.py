@@ -96,13 +96,17 @@ def forwards(target: Callable[..., Any]) -> Callable[[Recipe], Recipe]:
 
     def decorate(recipe: Recipe) -> Recipe:
         signature = inspect.signature(recipe)
-        own = {p.name: p for p in signature.parameters.values() if not _is_kwargs(p)}
+        own = [p for p in signature.parameters.values() if not _is_kwargs(p)]
         if len(own) == len(signature.parameters):
             raise TypeError(f"{recipe.__name__} has no **kwargs to forward.")
-        parameters = {**inspect.signature(target).parameters, **own}
-        ordered = [*own, *(name for name in parameters if name not in own)]
+        names = {parameter.name for parameter in own}
+        forwarded = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(target).parameters.items()
+            if name not in names
+        ]
         recipe.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[parameters[name] for name in ordered]
+            parameters=[*own, *forwarded]
         )
         return recipe
 
