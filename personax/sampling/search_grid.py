@@ -76,7 +76,7 @@ def search_record(
         "steps": options.steps,
         "num_images": options.num_images,
         "seed": options.seed,
-        "weights": setup.loaded.marks,
+        "weights": setup.loaded.digests,
         "solver": setup.solver,
         "size": [width, height],
         "dtype": setup.sampler.spec.compute.dtype,
