@@ -10,10 +10,11 @@ from jaxtyping import Shaped
 
 from personax.concepts.bind import Model
 from personax.core import images
-from personax.core.typing import Images, Latents, Params
+from personax.core.typing import Latents
 from personax.data.captioned import read_captioned
 from personax.data.rendered import open_scenes
-from personax.diffusion.denoiser import Prompt, encode
+from personax.diffusion.denoiser import Prompt
+from personax.diffusion.encode import encode_pictures, encode_prompts
 from personax.evaluation.results import Measurement
 from personax.evaluation.samples import Generations, Metric, summarize
 from personax.loading import Base
@@ -23,6 +24,7 @@ from personax.metrics.change import by_group, rate_of_change
 from personax.metrics.fisher import divergence, noises
 from personax.networks import vae
 from personax.networks.clip_text import pool_text
+from personax.networks.compute import Compute
 from personax.networks.tokenizer import concept_mask, tokenize
 
 _CAPTIONS = 64
@@ -140,10 +142,10 @@ def prompt(model: Model, captions: Sequence[str]) -> Prompt:
     """The encoded captions, with the model's concepts marked."""
     ids = jnp.asarray(tokenize(model.tokenizer, list(captions)))
     if not model.concepts:
-        return _encode_text(model.denoiser, ids, None)
+        return encode_prompts(model.denoiser, ids, None)
     handles = [concept.handle for concept in model.concepts]
     mask = jnp.asarray(concept_mask(model.tokenizer, list(captions), handles))
-    return _encode_text(model.denoiser, ids, mask)
+    return encode_prompts(model.denoiser, ids, mask)
 
 
 def _captioned(
@@ -166,25 +168,19 @@ def _captioned(
 
 def _encode(base: Base, pixels: np.ndarray) -> Latents:
     """The mean of the autoencoder's posterior of each picture, scaled."""
-    return jnp.concatenate(
-        [
-            _scaled_mean(
-                base.params["vae"], base.spec.vae, jnp.asarray(pixels[i : i + _BATCH])
-            )
-            for i in range(0, len(pixels), _BATCH)
-        ]
-    )
+    config, means = base.spec.vae, []
+    for i in range(0, len(pixels), _BATCH):
+        posterior = encode_pictures(
+            base.params["vae"],
+            jnp.asarray(pixels[i : i + _BATCH]),
+            config=config,
+            compute=Compute(),
+        )
+        means.append(posterior.mean)
+    return vae.scale(config, jnp.concatenate(means))
 
 
 def _text_features(model: Model, texts: Sequence[str]) -> np.ndarray:
     ids = jnp.asarray(tokenize(model.tokenizer, list(texts)))
-    states = _encode_text(model.denoiser, ids, None).text
+    states = encode_prompts(model.denoiser, ids, None).text
     return np.asarray(pool_text(model.denoiser.spec.text_encoder, ids, states))
-
-
-@jax.jit(static_argnums=1)
-def _scaled_mean(params: Params, config: vae.VAEConfig, pixels: Images) -> Latents:
-    return vae.scale(config, vae.encode(params, config, pixels).mean)
-
-
-_encode_text = jax.jit(encode)

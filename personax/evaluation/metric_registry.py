@@ -28,18 +28,18 @@ COLUMNS = (
     Column("leak", "class leakage", "lower"),
     Column("kid", "KID", "lower", 4),
     Column("fid", "FID", "lower", 1),
-    Column("fisher", "Fisher divergence", "lower"),
-    Column("fisher_score", "Fisher divergence of scores", "lower"),
+    Column("fisher", "Fisher", "lower"),
+    Column("fisher_score", "Fisher of scores", "lower"),
     Column("w2", "W2", ""),
     Column("drift", "drift rank", "lower", 0),
-    Column("activation", "attention activation", ""),
+    Column("activation", "activation", ""),
     # Rates of change of the weights.
     Column("change_cross", "cross-attention change", "", 4),
     Column("change_self", "self-attention change", "", 4),
-    Column("change_rest", "other weights' change", "", 4),
+    Column("change_rest", "other weights change", "", 4),
     Column("numbers", "parameters", "lower", 0),
     Column("size", "size", "lower", 0),
-    Column("seconds", "training seconds", "lower", 0),
+    Column("seconds", "seconds", "lower", 0),
 )
 
 

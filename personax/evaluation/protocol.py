@@ -13,7 +13,7 @@ from personax import methods
 from personax.core import files
 from personax.core.tree import nearest
 from personax.data.published import Subject, read_pairs, read_subjects
-from personax.evaluation.config import BASE, RENDERS, EvalConfig, Row
+from personax.evaluation.config import BASE, RENDERS, EvalConfig, RowConfig
 from personax.evaluation.draw import CONCEPT
 from personax.evaluation.train_subjects import TrainJob
 from personax.loading import EMBEDDED, Base
@@ -199,7 +199,7 @@ def _folder(out: pathlib.Path, row: str, name: str, record: Any) -> pathlib.Path
     return out / "taught" / row / f"{name}.{digest(record)[:8]}"
 
 
-def _train_config(config: EvalConfig, name: str, row: Row) -> ConfigDict:
+def _train_config(config: EvalConfig, name: str, row: RowConfig) -> ConfigDict:
     """The row's training config, with the evaluation's base and seed."""
     train = load_config(row.config).lock()
     try:

@@ -13,7 +13,7 @@ from personax.data import concepts
 from personax.evaluation import results
 from personax.evaluation.config import BASE, EvalConfig
 from personax.evaluation.draw import Draw, Drawn, make_draw
-from personax.evaluation.metric_registry import make_metrics, score
+from personax.evaluation.metric_registry import check_columns, make_metrics, score
 from personax.evaluation.oracle_renders import renders
 from personax.evaluation.protocol import (
     EvalTask,
@@ -53,6 +53,7 @@ def open_runner(
     Raises ValueError, TypeError or FileNotFoundError for invalid input, before `out` is
     created.
     """
+    check_columns(config.report.printed)
     protocol = make_protocol(config)
     for name in only:
         if name not in protocol.tasks:

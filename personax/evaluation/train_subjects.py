@@ -1,9 +1,7 @@
-"""Many subjects taught at once: one program, over an axis of theta for the subjects."""
+"""Train several subjects with one program, vectorised over an axis of subjects."""
 
 import contextlib
-import hashlib
 import json
-import math
 import operator
 import pathlib
 import time
@@ -11,22 +9,27 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from personax.core.files import write_text
+from personax.core import files
 from personax.core.progress import Progress
 from personax.core.tree import stack
-from personax.core.typing import Metrics
+from personax.training.batches import Source
 from personax.training.checkpoint import Checkpoints
 from personax.training.inputs import make_source
+from personax.training.loop import DivergedError, Hook, Records, fit
 from personax.training.setup import Run, init_state, prepare
+from personax.training.state import TrainState
 from personax.training.step import make_step
 from personax.training.train import save_concept
 from personax.training.writer import Writer
 
+_DONE = "taught.json"  # its content is the training time
+
 
 class TrainJob(NamedTuple):
-    """A config that teaches one subject, and the folder for what it teaches."""
+    """The training config of a subject, and the folder for its concept."""
 
     config: ConfigDict
     folder: pathlib.Path
@@ -37,32 +40,35 @@ class TrainJob(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        return (self.folder / "taught.json").is_file()
+        return (self.folder / _DONE).is_file()
 
     @property
     def seconds(self) -> float:
-        """What its steps took, without compilation: its share where taught together."""
-        return json.loads((self.folder / "taught.json").read_text())["seconds"]
+        """Training time without compilation; the share of jobs trained together."""
+        return json.loads((self.folder / _DONE).read_text())["seconds"]
 
 
-def train_jobs(lessons: Sequence[TrainJob], *, together: int = 1) -> None:
-    """Teaches those that are not done, `together` at a time.
+def train_jobs(jobs: Sequence[TrainJob], *, together: int = 1) -> None:
+    """Train the jobs that are not done, `together` at a time.
 
-    Their configs may differ in the concept alone. Those whose thetas or batches have
-    other shapes, as of a class of two words, are taught apart. A concept is what
-    `personax.train` makes of its config, but for the order of summation. What was
-    stopped goes on from its last checkpoint. Raises what `teaching.prepare` raises.
+    Their configs may differ in the concept only. Jobs with other shapes of theta or
+    batches, such as a class of two words, are trained separately. A concept equals that
+    of `personax.train` up to the order of summation. Interrupted jobs resume from their
+    last checkpoint.
+
+    Raises what `training.setup.prepare` raises, and DivergedError for a loss that is
+    not finite.
     """
-    alike: dict[str, list[tuple[TrainJob, Run]]] = {}
+    by_shape: dict[str, list[tuple[TrainJob, Run]]] = {}
     run = None
-    for lesson in lessons:
-        if not lesson.is_done:
-            run = prepare(lesson.config, like=run)
-            alike.setdefault(_shapes(run), []).append((lesson, run))
-    for group in alike.values():
-        step = _step(*group[0])
+    for job in jobs:
+        if not job.is_done:
+            run = prepare(job.config, like=run)
+            by_shape.setdefault(_shapes(run), []).append((job, run))
+    for group in by_shape.values():
+        step = _make_step(*group[0])
         for start in range(0, len(group), together):
-            _teach(step, *zip(*group[start : start + together], strict=True))
+            _train(step, *zip(*group[start : start + together], strict=True))
 
 
 def _shapes(run: Run) -> str:
@@ -71,88 +77,106 @@ def _shapes(run: Run) -> str:
     return str((theta, [len(each) for each in concepts], run.size))
 
 
-def _step(lesson: TrainJob, run: Run) -> Callable:
-    """The step of all lessons that are alike, over an axis of states and batches."""
+def _make_step(job: TrainJob, run: Run) -> Callable:
+    """The training step over an axis of states and batches."""
     step = make_step(
         run.method,
         run.tx,
-        accumulate=lesson.config.accumulate,
-        ema_decay=lesson.config.ema_decay,
+        accumulate=job.config.accumulate,
+        ema_decay=job.config.ema_decay,
     )
     return jax.jit(jax.vmap(step, in_axes=(0, None, 0)), donate_argnums=0)
 
 
-def _teach(step: Callable, lessons: Sequence[TrainJob], runs: Sequence[Run]) -> None:
-    config, run, count = lessons[0].config, runs[0], len(lessons)
-    state = stack([init_state(own)[0] for own in runs])
-    for lesson in lessons:
-        lesson.folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as opened:
-        enter = opened.enter_context
-        sources = [enter(contextlib.closing(make_source(own)[0])) for own in runs]
-        checkpoints = enter(Checkpoints(_checkpoints(lessons), keep=1))
+def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> None:
+    config, base = runs[0].config, runs[0].plain.denoiser
+    state = stack([init_state(run)[0] for run in runs])
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack_of_contexts:
+        enter = stack_of_contexts.enter_context
+        sources = [enter(contextlib.closing(make_source(run)[0])) for run in runs]
+        checkpoints = enter(Checkpoints(_checkpoints(jobs), keep=1))
         state = checkpoints.restore(state)
         start = int(state.step[0])
-        writers = [enter(Writer(each.folder, start)) for each in lessons]
-        pending: list[tuple[int, Metrics]] = []
-        began, first = time.perf_counter(), start
-        for i in _bar(lessons, start):
-            batch = stack([source.batch(i) for source in sources])
-            state, metrics = step(state, run.plain.denoiser, batch)
-            pending.append((i + 1, metrics))
-            if i == start:  # it compiles
-                jax.block_until_ready(state)
-                began, first = time.perf_counter(), i + 1
-            last = i + 1 == config.steps
-            if last or (i + 1) % config.log_every == 0:
-                _log(pending, writers, lessons)
-            if not last and (i + 1) % config.save_every == 0:
-                checkpoints.save(state, i + 1)
-        spent = time.perf_counter() - began
-    seconds = spent / max(config.steps - first, 1) * config.steps / count
-    for k, (lesson, own) in enumerate(zip(lessons, runs, strict=True)):
-        one = jax.tree.map(operator.itemgetter(k), state)
-        save_concept(own, lesson.folder, one)
-        write_text(
-            lesson.folder / "taught.json", json.dumps({"seconds": round(seconds, 2)})
+        writers = [enter(Writer(job.folder, start)) for job in jobs]
+        clock = _Clock(start)
+        save = Hook(
+            lambda done: done % config.save_every == 0 and 0 < done < config.steps,
+            lambda done, state: checkpoints.save(state, done),
         )
+        bar = enter(_bar(jobs, start))
+        try:
+            state = fit(
+                lambda state, batch: step(state, base, batch),
+                state,
+                Source(lambda i: stack([source.batch(i) for source in sources])),
+                [clock.hook, save],
+                steps=config.steps,
+                log=lambda records: _log(records, writers),
+                log_every=config.log_every,
+                progress=bar,
+            )
+        except DivergedError as error:
+            raise _diverged(error, jobs)
+        seconds = clock.seconds(config.steps) / len(jobs)
+    for k, (job, run) in enumerate(zip(jobs, runs, strict=True)):
+        own = jax.tree.map(operator.itemgetter(k), state)
+        save_concept(run, job.folder, own)
+        text = json.dumps({"seconds": round(seconds, 2)})
+        files.write_text(job.folder / _DONE, text)
 
 
-def _checkpoints(lessons: Sequence[TrainJob]) -> pathlib.Path:
-    """The folder for their common state; of other lessons it would be another one."""
-    names = "+".join(each.folder.name for each in lessons)
-    mark = hashlib.sha256(names.encode()).hexdigest()[:8]
-    return lessons[0].folder / f"checkpoints.{mark}"
+class _Clock:
+    """Times the steps after the first, which compiles."""
+
+    def __init__(self, start: int):
+        self._first, self._began = start + 1, time.perf_counter()
+        self.hook = Hook(lambda done: done == self._first, self._begin)
+
+    def _begin(self, done: int, state: TrainState) -> None:
+        jax.block_until_ready(state)
+        self._began = time.perf_counter()
+
+    def seconds(self, steps: int) -> float:
+        """The time of `steps` steps."""
+        spent = time.perf_counter() - self._began
+        return spent / max(steps - self._first, 1) * steps
 
 
-def _bar(lessons: Sequence[TrainJob], start: int) -> Progress:
-    names = ", ".join(each.folder.name for each in lessons)
-    steps = lessons[0].config.steps
+def _checkpoints(jobs: Sequence[TrainJob]) -> pathlib.Path:
+    """The folder of the jobs' joint state, which no other set of jobs shares."""
+    names = "+".join(job.folder.name for job in jobs)
+    return jobs[0].folder / f"checkpoints.{files.digest(names, length=8)}"
+
+
+def _bar(jobs: Sequence[TrainJob], start: int) -> Progress:
+    names = ", ".join(job.folder.name for job in jobs)
     return Progress(
-        range(start, steps),
-        f"teaching {names}",
-        total=steps,
+        desc=f"training {names}",
+        total=jobs[0].config.steps,
         initial=start,
         unit="step",
         leave=False,
     )
 
 
-def _log(
-    pending: list[tuple[int, Metrics]],
-    writers: Sequence[Writer],
-    lessons: Sequence[TrainJob],
-) -> None:
-    """Writes what is pending; ends the run where a number is none."""
-    for step, metrics in jax.device_get(pending):
-        for k, (writer, lesson) in enumerate(zip(writers, lessons, strict=True)):
-            values = {name: float(value[k]) for name, value in metrics.items()}
-            if not all(map(math.isfinite, values.values())):
-                raise SystemExit(
-                    f"personax: The loss is {values['loss']} at step {step} of "
-                    f"{lesson.folder}. Lower the learning rate in the row's changes."
-                )
-            writer.scalars(step, values)
+def _log(records: Records, writers: Sequence[Writer]) -> None:
+    for step, metrics in records:
+        for k, writer in enumerate(writers):
+            writer.scalars(step, {name: float(x[k]) for name, x in metrics.items()})
     for writer in writers:
         writer.flush()
-    pending.clear()
+
+
+def _diverged(error: DivergedError, jobs: Sequence[TrainJob]) -> DivergedError:
+    """The error with the folder of the job that diverged."""
+    finite = np.all([np.isfinite(x) for x in error.metrics.values()], axis=0)
+    k = int(np.argmin(finite))
+    return DivergedError(
+        f"Training diverged: the loss is {error.metrics['loss'][k]} at step "
+        f"{error.step} of {jobs[k].folder}. Lower the learning rate in the row's "
+        f"changes.",
+        error.step,
+        error.metrics,
+    )

@@ -1,8 +1,7 @@
-"""How near pictures are to what was asked for: cosines with texts and references.
+"""Alignment of pictures with texts and references: cosines of features.
 
-Features are what any two towers, or one network, say of pictures and texts, of whatever
-length; all is computed in float64. Values of two networks, or of the raw cosine and of
-`clip_score`, are not to be compared.
+Features may have any length and come from any network; computations are in float64.
+Values of different networks are not comparable, nor are cosines and `clip_score`.
 """
 
 import re
@@ -13,20 +12,20 @@ from jaxtyping import Float
 
 from personax.metrics.features import Features, check_widths, checked
 
-_HOW = ("removed", "class")
+_MODES = ("removed", "class")
 
 
 def text_cosines(images: Features, texts: Features) -> Float[np.ndarray, " n"]:
-    """Each picture's cosine with its own text, row by row, -1 to 1.
+    """The cosine of each picture and its own text, row by row, in [-1, 1].
 
-    Their mean is CLIP-T as DreamBooth, ClassDiffusion and Infusion report it. Raises
-    ValueError for sets of two sizes or widths, for none, and for a feature that is not
-    finite or 0.
+    The mean is CLIP-T as reported by DreamBooth, ClassDiffusion and Infusion. Raises
+    ValueError for sets of two sizes or widths, for empty sets, and for a feature that
+    is 0 or not finite.
     """
     pictures, words = _unit(images, "pictures"), _unit(texts, "texts")
     if len(pictures) != len(words):
         raise ValueError(
-            f"Each picture needs its own text: {len(pictures)} pictures, "
+            f"Each picture requires its own text: {len(pictures)} pictures, "
             f"{len(words)} texts."
         )
     check_widths(pictures.shape[1], words.shape[1])
@@ -36,11 +35,10 @@ def text_cosines(images: Features, texts: Features) -> Float[np.ndarray, " n"]:
 def clip_score(
     images: Features, texts: Features, *, weight: float = 2.5
 ) -> Float[np.ndarray, " n"]:
-    """`weight` times each pair's cosine, and 0 for a negative one: CLIPScore.
+    """CLIPScore: `weight` times each pair's cosine, 0 for a negative one.
 
-    Hessel et al. 2021, sec. 3; their mean is what Custom Diffusion reports as text
-    alignment, without the words "A photo depicts" before the text. Raises what
-    `text_cosines` raises.
+    Hessel et al. 2021, sec. 3. The mean is Custom Diffusion's text alignment, which
+    does not prepend "A photo depicts" to the text. Raises what `text_cosines` raises.
     """
     return weight * text_cosines(images, texts).clip(min=0)
 
@@ -48,37 +46,40 @@ def clip_score(
 def reference_cosines(
     images: Features, references: Features
 ) -> Float[np.ndarray, " n"]:
-    """Each picture's mean cosine with all pictures of a concept, -1 to 1.
+    """The mean cosine of each picture with all references of a concept, in [-1, 1].
 
-    Their mean is the mean over all pairs: CLIP-I of CLIP's features, DINO-I of DINO's
-    (Ruiz et al. 2022). Raises ValueError as `text_cosines` does.
+    The mean over pictures is the mean over all pairs: CLIP-I for CLIP features, DINO-I
+    for DINO features (Ruiz et al. 2022). Raises ValueError as `text_cosines` does.
     """
-    pictures, wanted = _unit(images, "pictures"), _unit(references, "references")
-    check_widths(pictures.shape[1], wanted.shape[1])
-    return pictures @ wanted.mean(axis=0)
+    pictures, targets = _unit(images, "pictures"), _unit(references, "references")
+    check_widths(pictures.shape[1], targets.shape[1])
+    return pictures @ targets.mean(axis=0)
 
 
 def mean_over_targets(
     images: Features, targets: Sequence[Features]
 ) -> Float[np.ndarray, " n"]:
-    """Each picture's `reference_cosines` with each of several concepts, averaged.
+    """`reference_cosines` averaged over several concepts.
 
-    Every concept counts the same, however many references it has (Kumari et al. 2023,
-    table 1). Raises ValueError without a concept, and what `reference_cosines` raises.
+    Every concept has the same weight, whatever its number of references (Kumari et al.
+    2023, table 1). Raises ValueError without a concept, and what `reference_cosines`
+    raises.
     """
     if not targets:
-        raise ValueError("The mean over targets needs a target, and there is none.")
+        raise ValueError("The mean over targets requires at least one target.")
     return np.mean([reference_cosines(images, each) for each in targets], axis=0)
 
 
 def without_modifier(prompt: str, placeholder: str, class_word: str, how: str) -> str:
-    """The text that a picture of a concept is compared with.
+    """The text to compare a picture of a concept with.
 
-    `how="removed"` leaves the placeholder out, as Custom Diffusion does; "class" puts
-    the class word in its place, as DreamBooth, ClassDiffusion and Infusion do, unless
-    it follows anyway. Articles stay as they are, case does not matter, for CLIP reads
-    lower case, and a prompt without the placeholder comes back unchanged. Raises
-    ValueError for another `how`, for no class word, and where no word is left.
+    `how="removed"` removes the placeholder, as in Custom Diffusion. `how="class"`
+    replaces it by the class word, as in DreamBooth, ClassDiffusion and Infusion, unless
+    the class word follows it. Articles are unchanged, and case is ignored, since CLIP
+    reads lower case. A prompt without the placeholder is returned unchanged.
+
+    Raises ValueError for another `how`, for an empty class word, and if no word is
+    left.
 
     >>> without_modifier("a <v1> dog at night", "<v1>", "dog", "removed")
     'a dog at night'
@@ -87,26 +88,26 @@ def without_modifier(prompt: str, placeholder: str, class_word: str, how: str) -
     >>> without_modifier("a <v1> at night", "<v1>", "dog", "class")
     'a dog at night'
     """
-    if how not in _HOW:
-        raise ValueError(f"There is no how {how!r}; there are: {', '.join(_HOW)}.")
+    if how not in _MODES:
+        raise ValueError(f"Unknown how={how!r}; expected one of {', '.join(_MODES)}.")
     if how == "class" and not class_word.strip():
-        raise ValueError('how="class" needs a class word, and it is empty.')
-    found = re.compile(_word(placeholder), re.IGNORECASE)
-    if not placeholder or not found.search(prompt):
+        raise ValueError('how="class" requires a class word.')
+    modifier = re.compile(_word(placeholder), re.IGNORECASE)
+    if not placeholder or not modifier.search(prompt):
         return prompt
     text = prompt
     if how == "class":
-        ahead = rf"(?!\s*{_word(class_word)})"
-        alone = re.compile(_word(placeholder) + ahead, re.IGNORECASE)
+        not_followed = rf"(?!\s*{_word(class_word)})"
+        alone = re.compile(_word(placeholder) + not_followed, re.IGNORECASE)
         text = alone.sub(lambda _: class_word, text)
-    text = re.sub(r"\s+(?=[\s,.;:!?])", "", found.sub(" ", text)).strip()
+    text = re.sub(r"\s+(?=[\s,.;:!?])", "", modifier.sub(" ", text)).strip()
     if not re.search(r"\w", text):
-        raise ValueError(f"Without {placeholder} the prompt {prompt!r} has no word.")
+        raise ValueError(f"Without {placeholder}, the prompt {prompt!r} is empty.")
     return text
 
 
 def _word(word: str) -> str:
-    """A pattern: "sks" is not in "asks", but "<v1>" ends at its bracket."""
+    """A pattern of whole words; "<v1>" ends at its bracket."""
     before = r"(?<!\w)" if re.match(r"\w", word) else ""
     after = r"(?!\w)" if re.search(r"\w$", word) else ""
     return before + re.escape(word) + after
@@ -118,7 +119,7 @@ def _unit(features: Features, rows: str) -> Float[np.ndarray, "n d"]:
     zeros = np.flatnonzero(lengths == 0)
     if len(zeros):
         raise ValueError(
-            f"The features of {len(zeros)} of {len(x)} {rows} are 0 and have no "
-            f"direction, the first of them number {zeros[0]}."
+            f"The features of {len(zeros)} of {len(x)} {rows} are 0, so that cosines "
+            f"are undefined; the first is number {zeros[0]}."
         )
     return x / lengths

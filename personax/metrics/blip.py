@@ -1,7 +1,7 @@
-"""How well a BLIP finds that a text fits a picture: the ITC cosine and ITM probability.
+"""BLIP's image-text scores: the ITC cosine and the ITM probability.
 
-ClassDiffusion's release takes the ITC cosine of BLIP's ViT-L for what the paper calls
-BLIP2-T; BLIP-2's own are in `personax.metrics.blip2`.
+ClassDiffusion's release uses the ITC cosine of BLIP ViT-L for the paper's BLIP2-T;
+BLIP-2's own scores are in `personax.metrics.blip2`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,21 +30,21 @@ from personax.networks.blip import (
 Scores = Float[np.ndarray, " n"]
 
 _BATCH = 32
-_MULTIPLE = 16  # tokens: texts are padded to few lengths, since each is compiled
+_MULTIPLE = 16  # texts are padded to multiples, to compile few lengths
 
 
 def itc(blip: Blip, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
-    """The cosine of each picture and the prompt beside it, in [-1, 1], float32.
+    """The ITC cosine of each picture and its prompt, in [-1, 1], float32.
 
-    Pictures are uint8 of any size; prompts are read as they are. The release computes
-    in float16. Raises ValueError where there are not as many pictures as prompts, and
-    for a prompt that the text encoder cannot read.
+    Pictures are uint8 of any size. The release computes in float16. Raises ValueError
+    unless there are as many pictures as prompts, and for a prompt that is too long or
+    has an unknown word id.
     """
     return scores(_itc, blip, blip.config.text_config, pixels, prompts)
 
 
 def itm(blip: Blip, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
-    """The probability that each picture fits the prompt beside it, in [0, 1], float32.
+    """The ITM probability that each picture matches its prompt, float32.
 
     Raises what `itc` raises.
     """
@@ -58,27 +58,27 @@ def scores(
     pixels: Sequence[Pixels],
     prompts: Sequence[str],
 ) -> Scores:
-    """What `score` says of each picture and the prompt beside it, some at a time."""
+    """`score` of each picture and its prompt, in batches."""
     if len(pixels) != len(prompts) or not prompts:
         raise ValueError(
-            f"Each picture needs a prompt beside it; there are {len(pixels)} pictures "
-            f"and {len(prompts)} prompts."
+            f"The number of pictures and prompts must be equal and not 0: "
+            f"{len(pixels)} pictures, {len(prompts)} prompts."
         )
     ids, mask = map(jnp.asarray, tokens(model.tokenizer, text, prompts))
-    found = []
+    parts = []
     for i in range(0, len(pixels), _BATCH):
         part = slice(i, i + _BATCH)
         images = jnp.asarray(prepared(model, pixels[part]))
-        found.append(score(model.params, model.config, images, ids[part], mask[part]))
-    return np.concatenate(found)
+        parts.append(score(model.params, model.config, images, ids[part], mask[part]))
+    return np.concatenate(parts)
 
 
 def prepared(
     model: Blip | Blip2, pixels: Sequence[Pixels]
 ) -> Float[np.ndarray, "n side side 3"]:
-    """What the vision tower sees of each picture, as transformers' BlipImageProcessor.
+    """Input of the vision tower, as transformers' BlipImageProcessor computes it.
 
-    The picture is resized to the tower's square (bicubic), whatever its shape was.
+    Pictures of any shape are resized to the tower's square (bicubic).
     """
     side = model.config.vision_config.image_size
     mean, std = np.array(model.mean, np.float32), np.array(model.std, np.float32)
@@ -91,16 +91,16 @@ def prepared(
 def tokens(
     tokenizer: BertTokenizer, config: BertConfig, prompts: Sequence[str]
 ) -> tuple[Int[np.ndarray, "b n"], Bool[np.ndarray, "b n"]]:
-    """(the ids of each prompt, which of them are not padding).
+    """(token ids of each prompt, mask of those that are not padding).
 
-    Raises ValueError for a prompt longer than the positions, which is not cut, and for
-    one with a word that has no embedding.
+    Raises ValueError for a prompt with more tokens than positions, and for a word id
+    without an embedding.
     """
     encoded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
     longest = max(map(len, encoded))
     if longest > config.max_position_embeddings:
         raise ValueError(
-            f"A prompt has {longest} tokens, the text encoder "
+            f"A prompt has {longest} tokens; the text encoder has "
             f"{config.max_position_embeddings} positions."
         )
     padded = -(-longest // _MULTIPLE) * _MULTIPLE
@@ -111,15 +111,15 @@ def tokens(
     if ids.max() >= config.vocab_size:
         worst = prompts[int(ids.max(axis=1).argmax())]
         raise ValueError(
-            f"The prompt {worst!r} has a word with id {ids.max()}, the text encoder "
-            f"{config.vocab_size} words."
+            f"The prompt {worst!r} has a word with id {ids.max()}, beyond the text "
+            f"encoder's {config.vocab_size} words."
         )
     lengths = np.array([len(each) for each in encoded])
     return ids, np.arange(length)[None] < lengths[:, None]
 
 
 def unit(x: Float[Array, "*rest d"]) -> Float[Array, "*rest d"]:
-    """The vectors along the last axis, of length 1."""
+    """`x` normalised to unit length along the last axis."""
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 

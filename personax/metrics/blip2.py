@@ -1,4 +1,4 @@
-"""How well a BLIP-2 finds that a text fits a picture: the ITC cosine and ITM odds."""
+"""BLIP-2's image-text scores: the ITC cosine and the ITM probability."""
 
 from collections.abc import Sequence
 
@@ -20,17 +20,17 @@ from personax.networks.blip2 import (
 
 
 def itc(blip2: Blip2, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
-    """The largest cosine of a query's feature of each picture and its prompt, float32.
+    """The largest cosine of a picture's queries with its prompt, float32.
 
-    Li et al. 2023, Sec. 3.1. Pictures are uint8 of any size, prompts are read as they
-    are. Raises ValueError where there are not as many pictures as prompts, and for a
-    prompt that the Q-Former cannot read.
+    Li et al. 2023, sec. 3.1. Pictures are uint8 of any size. Raises ValueError unless
+    there are as many pictures as prompts, and for a prompt that is too long or has an
+    unknown word id.
     """
     return scores(_itc, blip2, blip2.config.qformer_config, pixels, prompts)
 
 
 def itm(blip2: Blip2, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
-    """The probability that each picture fits the prompt beside it, in [0, 1], float32.
+    """The ITM probability that each picture matches its prompt, float32.
 
     Raises what `itc` raises.
     """

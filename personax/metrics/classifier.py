@@ -1,7 +1,7 @@
-"""What a picture of the emoji world shows, said by a small network of its own.
+"""Classifier of pictures of the emoji world.
 
-It has seen renders only, so it knows nothing of the base or of its CLIP, and can judge
-both. Its accuracy stands beside its weights, in assets/emoji/classifier.
+It was trained on renders only, so that it is independent of the base and its CLIP. Its
+accuracy is documented with its weights in assets/emoji/classifier.
 """
 
 import json
@@ -15,7 +15,7 @@ from flax import struct
 from jaxtyping import Array, Float, UInt8
 from safetensors.numpy import load_file
 
-from personax.core.images import Pixels
+from personax.core.images import Pixels, to_float
 from personax.core.tree import nest
 from personax.core.typing import Images, Key, Params
 from personax.loading.files import embedded
@@ -30,30 +30,30 @@ from personax.networks.layers import (
 )
 
 NONE = "none"  # no accessory, no tint
-_WIDTHS = (48, 96, 192)  # at a half, a quarter and an eighth of the picture's side
+_WIDTHS = (48, 96, 192)  # at 1/2, 1/4 and 1/8 of the picture's side
 _GROUPS, _EPS = 8, 1e-5
 _BATCH = 256
 
 
 @struct.dataclass
 class Classifier:
-    """The network's parameters, and the words that each head chooses from."""
+    """The network's parameters, and each head's words."""
 
     params: Params
     heads: Mapping[str, tuple[str, ...]] = struct.field(pytree_node=False)
 
 
 def load_classifier(folder: pathlib.Path | None = None) -> Classifier:
-    """The classifier in a folder, or the package's own.
+    """The classifier in a folder, or the embedded one.
 
-    Raises FileNotFoundError for a folder without one.
+    Raises FileNotFoundError if the folder has none.
     """
     folder = folder or embedded("classifier")
     weights, config = folder / "model.safetensors", folder / "config.json"
     for path in (weights, config):
         if not path.is_file():
             raise FileNotFoundError(
-                f"There is no classifier in {folder}: no {path.name}."
+                f"There is no classifier in {folder}: {path.name} is missing."
             )
     heads = json.loads(config.read_text())["heads"]
     leaves = {
@@ -67,35 +67,38 @@ def load_classifier(folder: pathlib.Path | None = None) -> Classifier:
 def probabilities(
     classifier: Classifier, pixels: Sequence[Pixels] | UInt8[np.ndarray, "b 32 32 3"]
 ) -> dict[str, Float[np.ndarray, "b _"]]:
-    """{head: the chance of each of its words} for uint8 pictures of 32x32."""
-    found = [
+    """{head: the probability of each of its words} for 32x32 uint8 pictures."""
+    batches = [
         jax.device_get(
             _probabilities(classifier.params, np.stack(pixels[i : i + _BATCH]))
         )
         for i in range(0, len(pixels), _BATCH)
     ]
-    return {head: np.concatenate([each[head] for each in found]) for head in found[0]}
+    return {
+        head: np.concatenate([batch[head] for batch in batches]) for head in batches[0]
+    }
 
 
 def classify(
     classifier: Classifier, pixels: Sequence[Pixels] | UInt8[np.ndarray, "b 32 32 3"]
 ) -> dict[str, list[str]]:
-    """{head: the likeliest word of each picture}: class, place, accessory, style, tint.
+    """{head: the most likely word of each picture}.
 
-    In a picture of two sprites, class and style are those of the left one.
+    Heads are class, place, accessory, style and tint. In a picture of two sprites,
+    class and style are those of the left one.
     """
-    chances = probabilities(classifier, pixels)
+    by_head = probabilities(classifier, pixels)
     return {
-        head: [words[i] for i in chances[head].argmax(axis=1)]
+        head: [words[i] for i in by_head[head].argmax(axis=1)]
         for head, words in classifier.heads.items()
     }
 
 
 def logits(params: Params, images: Images) -> dict[str, Float[Array, "b _"]]:
-    """Each head's logits for pictures in [-1, 1], 32x32.
+    """Each head's logits for 32x32 pictures in [-1, 1].
 
-    Pixels come in blocks of 2x2; then one residual block at each of three resolutions,
-    and the mean and the maximum over what is left.
+    Blocks of 2x2 pixels, a residual block at each of three resolutions, and mean and
+    maximum pooling.
     """
     x = _blocks(images)
     for level in range(len(_WIDTHS)):
@@ -109,7 +112,7 @@ def logits(params: Params, images: Images) -> dict[str, Float[Array, "b _"]]:
 
 
 def init_classifier(key: Key, heads: Mapping[str, Sequence[str]]) -> Params:
-    """Random parameters for heads of these words."""
+    """Random parameters for heads with these words."""
     params, inputs = {}, 12
     for level, width in enumerate(_WIDTHS):
         key, own = jax.random.split(key)
@@ -139,5 +142,5 @@ def _blocks(x: Float[Array, "b y x c"]) -> Float[Array, "b h w d"]:
 
 @jax.jit
 def _probabilities(params: Params, pixels: UInt8[Array, "b 32 32 3"]):
-    found = logits(params, pixels.astype(jnp.float32) / 127.5 - 1)
-    return jax.tree.map(lambda x: jax.nn.softmax(x, axis=-1), found)
+    by_head = logits(params, to_float(pixels))
+    return jax.tree.map(lambda x: jax.nn.softmax(x, axis=-1), by_head)

@@ -1,4 +1,4 @@
-"""Pictures and texts as a CLIP sees them: features, alignment, choice by words."""
+"""CLIP features of pictures and texts, and zero-shot classification."""
 
 from collections.abc import Sequence
 
@@ -18,24 +18,24 @@ _BATCH = 256
 def of_images(
     clip: Clip, pixels: Sequence[images.Pixels], *, unit: bool = True
 ) -> Float[np.ndarray, "n d"]:
-    """Each uint8 picture's feature, of length 1 unless told.
+    """The feature of each uint8 picture, of unit length if `unit`.
 
-    Pictures of another size are fitted to the tower's. Fréchet distances are taken of
-    features as they are (`unit=False`), as clean-fid does with CLIP.
+    Pictures of other sizes are resized to the tower's. Use `unit=False` for Fréchet
+    distances, as clean-fid does with CLIP.
     """
     side = clip.config.vision_config.image_size
     mean, std = np.array(clip.mean, np.float32), np.array(clip.std, np.float32)
-    found = []
+    parts = []
     for i in range(0, len(pixels), _BATCH):
         x = np.stack([_fitted(each, side) for each in pixels[i : i + _BATCH]])
         x = (x.astype(np.float32) / 255 - mean) / std
-        found.append(np.asarray(_image(clip.params, clip.config, jnp.asarray(x))))
-    features = np.concatenate(found)
+        parts.append(np.asarray(_image(clip.params, clip.config, jnp.asarray(x))))
+    features = np.concatenate(parts)
     return _unit(features) if unit else features
 
 
 def of_texts(clip: Clip, prompts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-    """The feature of length 1 of each prompt."""
+    """The unit feature of each prompt."""
     ids = jnp.asarray(tokenize(clip.tokenizer, list(prompts)))
     return _unit(np.asarray(_text(clip.params, clip.config, ids)))
 
@@ -43,7 +43,7 @@ def of_texts(clip: Clip, prompts: Sequence[str]) -> Float[np.ndarray, "n d"]:
 def zero_shot(
     clip: Clip, pixels: Sequence[images.Pixels], prompts: Sequence[str]
 ) -> Int[np.ndarray, " n"]:
-    """Which of the prompts is nearest to each picture, by number."""
+    """The index of the prompt that is closest to each picture."""
     return (of_images(clip, pixels) @ of_texts(clip, prompts).T).argmax(axis=1)
 
 

@@ -1,7 +1,7 @@
-"""Pictures as a DINO sees them: DINO-I is the mean cosine of these features.
+"""DINO features; DINO-I is their mean cosine.
 
-Ruiz et al. 2023 (DreamBooth), Sec. 4.2: the mean over all pairs of a generated and a
-real picture of the subject.
+Over all pairs of a generated and a real picture of the subject (DreamBooth, Ruiz et al.
+2023, sec. 4.2).
 """
 
 from collections.abc import Sequence
@@ -21,27 +21,27 @@ _BATCH = 64
 
 
 def of_images(dino: Dino, pixels: Sequence[Pixels]) -> Float[np.ndarray, "n d"]:
-    """The class token's state of each uint8 picture, of length 1, float32.
+    """The class token's state of each uint8 picture, of unit length, float32.
 
-    Raises ValueError for no pictures.
+    Raises ValueError without pictures.
     """
     if not pixels:
-        raise ValueError("DINO features need at least one picture.")
-    found = []
+        raise ValueError("DINO features require at least one picture.")
+    parts = []
     for i in range(0, len(pixels), _BATCH):
         x = prepared(dino, pixels[i : i + _BATCH])
-        found.append(np.asarray(_feature(dino.params, dino.config, jnp.asarray(x))))
-    return np.concatenate(found)
+        parts.append(np.asarray(_feature(dino.params, dino.config, jnp.asarray(x))))
+    return np.concatenate(parts)
 
 
 def prepared(
     dino: Dino, pixels: Sequence[Pixels]
 ) -> Float[np.ndarray, "n side side 3"]:
-    """What the network sees of each picture, as in DINO's own evaluation.
+    """The network's input, as in DINO's evaluation.
 
-    For 224 pixels the shorter side is made 256 (bicubic) and the centre is cut out; for
-    another `image_size` it is made 8/7 of that, rounded down. Then ImageNet's mean and
-    deviation. A picture that has the size already is enlarged and cut all the same.
+    For an `image_size` of 224 the shorter side is resized to 256 (bicubic), otherwise
+    to 8/7 of it, rounded down; then the centre is cropped and normalised by ImageNet's
+    mean and deviation. Pictures that already have the size are treated the same.
     """
     side = dino.config.image_size
     mean, std = np.array(dino.mean, np.float32), np.array(dino.std, np.float32)
@@ -53,7 +53,7 @@ def _centre(image: Image.Image, side: int) -> Pixels:
     short = side * 256 // 224
     width, height = (short * n // min(image.size) for n in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    # torchvision's CenterCrop rounds a half to the even pixel, as round() does.
+    # torchvision's CenterCrop rounds half to even, as round() does.
     left, top = round((width - side) / 2), round((height - side) / 2)
     return np.asarray(image.crop((left, top, left + side, top + side)))
 

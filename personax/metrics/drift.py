@@ -1,8 +1,8 @@
-"""Semantic drift: whether "a <v1> dog" still stands nearer to "a dog" than others do.
+"""Semantic drift: the rank of "a <v1> dog" among phrases by distance from "a dog".
 
 ClassDiffusion (Huang et al. 2024, sec. 3 and app. D) ranks a concept's phrase among
-phrases with an adjective by its distance from the bare class, in the space of CLIP's
-text encoder: each phrase's feature is the one at the end of its text.
+phrases with an adjective, in the space of CLIP's text encoder; the feature of a phrase
+is the one at its end-of-text token.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ ADJECTIVES = tuple(_WORDS.split())
 
 
 class Rank(NamedTuple):
-    """1 is the nearest to the class; a mean over seeds may lie between two."""
+    """1 is the closest to the class; a mean over seeds may be fractional."""
 
     rank: float
-    among: int  # the phrases and the special one
+    among: int  # number of phrases, with the concept's
 
 
 def phrases(class_word: str) -> tuple[str, ...]:
-    """The paper's 71 adjectives before a class word: "a beautiful dog" and so on.
+    """The paper's 71 adjectives before a class word, such as "a beautiful dog".
 
-    The article is always "a". The paper speaks of 70 phrases and lists 71 adjectives:
-    with the special one there are 72.
+    The article is always "a". The paper mentions 70 phrases and lists 71 adjectives;
+    with the concept's phrase there are 72.
 
     >>> len(phrases("dog")), phrases("dog")[0]
     (71, 'a beautiful dog')
@@ -46,18 +46,18 @@ def phrases(class_word: str) -> tuple[str, ...]:
 def rank_by_cosine(
     features: Features, special: Float[np.ndarray, " _"], plain: Float[np.ndarray, " _"]
 ) -> Rank:
-    """Where the special phrase stands among the phrases by cosine with the bare class.
+    """The rank of the concept's phrase by cosine with the class.
 
-    In all dimensions and without chance, unlike the paper's `rank_by_tsne`. Equals
-    share the better rank. Raises ValueError for no phrase, two widths, a feature that
-    is not finite, and one that is 0.
+    Deterministic and in all dimensions, unlike the paper's `rank_by_tsne`. Equal
+    cosines share the better rank. Raises ValueError without phrases, for two widths,
+    and for a feature that is 0 or not finite.
     """
     rows = _rows(features, special, plain)
     lengths = np.linalg.norm(rows, axis=1)
     if not lengths.all():
-        raise ValueError("A phrase whose feature is 0 has no direction.")
+        raise ValueError("A phrase has the feature 0, so that its cosine is undefined.")
     cosines = rows @ rows[-1] / lengths
-    return Rank(_place(-cosines[:-1]), len(features) + 1)
+    return Rank(_rank(-cosines[:-1]), len(features) + 1)
 
 
 def rank_by_tsne(
@@ -68,39 +68,40 @@ def rank_by_tsne(
     seeds: Sequence[int] = tuple(range(10)),
     perplexity: float = 30.0,
 ) -> Rank:
-    """The mean over seeds of that rank by distance in a t-SNE of all to the plane.
+    """The mean rank over seeds by distance in a two-dimensional t-SNE.
 
-    The paper names neither perplexity nor seed: the perplexity is scikit-learn's
-    default, 30. The layout starts from random points, for from principal components,
-    its other default, all seeds find the same; and the gradient is exact, for there are
-    few points. Raises ValueError without scikit-learn or a seed, for no more points
-    than the perplexity, for two widths, and for a feature that is not finite.
+    The paper gives neither perplexity nor seed; the perplexity defaults to
+    scikit-learn's, 30. The initialisation is random, since all seeds give the same
+    layout from principal components, and the gradient is exact, since there are few
+    points.
+
+    Raises ValueError without scikit-learn or seeds, unless there are more points than
+    the perplexity, for two widths, and for a feature that is not finite.
     """
     try:
         from sklearn.manifold import TSNE
     except ImportError:
         raise ValueError(
-            "t-SNE needs scikit-learn, which is not installed: "
-            "pip install 'personax[evaluate]'."
+            "t-SNE requires scikit-learn: pip install 'personax[evaluate]'."
         )
     rows = _rows(features, special, plain)
     if not seeds:
-        raise ValueError("The mean over seeds needs a seed, and there is none.")
+        raise ValueError("The mean over seeds requires at least one seed.")
     if not 0 < perplexity < len(rows):
         raise ValueError(
-            f"The perplexity {perplexity:g} is not between 0 and the number of points, "
+            f"perplexity={perplexity:g} must be between 0 and the number of points, "
             f"{len(rows)}."
         )
     options = {"perplexity": perplexity, "init": "random", "method": "exact"}
-    places = []
+    ranks = []
     for seed in seeds:
         plane = TSNE(2, random_state=seed, **options).fit_transform(rows)
-        places.append(_place(np.linalg.norm(plane[:-1] - plane[-1], axis=1)))
-    return Rank(float(np.mean(places)), len(features) + 1)
+        ranks.append(_rank(np.linalg.norm(plane[:-1] - plane[-1], axis=1)))
+    return Rank(float(np.mean(ranks)), len(features) + 1)
 
 
 def _rows(features: Features, special, plain) -> Float[np.ndarray, "_ _"]:
-    """The phrases, the special one and the bare class, in float64."""
+    """The phrases, the concept's phrase and the class, in float64."""
     x = checked(features, "A drift rank", rows="phrases")
     for each in (special, plain):
         check_widths(x.shape[1], len(each))
@@ -108,6 +109,6 @@ def _rows(features: Features, special, plain) -> Float[np.ndarray, "_ _"]:
     return np.concatenate([x, ends])
 
 
-def _place(distances: Float[np.ndarray, " _"]) -> float:
-    """1 and how many of the others are nearer than the last."""
+def _rank(distances: Float[np.ndarray, " _"]) -> float:
+    """1 plus the number of others that are closer than the last."""
     return float(1 + (distances[:-1] < distances[-1]).sum())

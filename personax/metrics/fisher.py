@@ -16,10 +16,10 @@ WEIGHTS = ("none", "score")
 
 
 class Divergence(NamedTuple):
-    """Of each latent; the larger, the further the two noises are apart."""
+    """The divergence at each latent."""
 
-    total: Float[Array, " b"]  # half the sum of squares over its numbers, the paper's
-    mean: Float[Array, " b"]  # that over how many numbers it has
+    total: Float[Array, " b"]  # half the sum of squared differences, as in the paper
+    mean: Float[Array, " b"]  # `total` divided by the latent's size
 
 
 def between(
@@ -31,18 +31,18 @@ def between(
     *,
     weight: str = "none",
 ) -> Divergence:
-    """Half the squared distance of both denoisers' noises at one noised latent each.
+    """Half the squared distance of two denoisers' noise predictions at noised latents.
 
-    `x0` are pictures' latents as the denoisers know them, scaled; `prompts` are what
-    each denoiser reads, a row for each latent: captions that speak of no concept, by
-    the paper. Time is uniform over the schedule's training times; it and the noise come
-    from each row's own key. The mean over rows is D_F, 0 of a denoiser and itself to
-    the last bit. `weight="score"` divides by 1 - ᾱ_t, which makes noises scores, and
-    "none" does not, like the paper. A latent that is not finite has no finite value.
-    Raises ValueError for another weight and for two noise schedules.
+    `x0` are scaled latents of pictures; `prompts` are each denoiser's encoded prompts,
+    a row per latent, in the paper captions without the concept. Each row's key gives
+    its noise and its timestep, uniform over the training timesteps. The mean over rows
+    is D_F, exactly 0 for a denoiser and itself. `weight="score"` divides by 1 - ᾱ_t,
+    which compares scores; "none" compares noise, as in the paper.
+
+    Raises ValueError for another weight and for different noise schedules.
     """
     if weight not in WEIGHTS:
-        raise ValueError(f"There is no weight {weight!r}; there are: none, score.")
+        raise ValueError(f"Unknown weight={weight!r}; expected none or score.")
     eps, other_eps, bar = noises(one, other, x0, prompts, keys)
     return divergence(eps, other_eps, alpha_bar=bar if weight == "score" else None)
 
@@ -54,16 +54,16 @@ def noises(
     prompts: tuple[Prompt, Prompt],
     keys: Key[Array, " b"],
 ) -> tuple[Latents, Latents, Float[Array, " b"]]:
-    """(one's noise, the other's, ᾱ_t) at one noised latent each, as `between` has them.
+    """(noise of `one`, noise of `other`, ᾱ_t) at noised latents; see `between`.
 
-    For `divergence`, where more than one weight is wanted. Raises ValueError for two
-    noise schedules.
+    For several weights of `divergence`. Raises ValueError for different noise
+    schedules.
     """
     bars = [schedule.alphas_cumprod(each.spec.schedule) for each in (one, other)]
     if not np.array_equal(*bars):
-        raise ValueError("The two denoisers were trained with two noise schedules.")
+        raise ValueError("The denoisers have different noise schedules.")
     x, t = _noised(one.spec.schedule, x0, keys)
-    # One program called twice: two calls in one may be compiled to other roundings.
+    # One program called twice: one program for both could round them differently.
     eps, other_eps = (
         _eps(denoiser, x, t, prompt)
         for denoiser, prompt in zip((one, other), prompts, strict=True)
@@ -74,7 +74,7 @@ def noises(
 def divergence(
     eps: Latents, other: Latents, *, alpha_bar: Float[Array, " b"] | None = None
 ) -> Divergence:
-    """Of two predicted noises, weighted by 1 / (1 - ᾱ_t) where `alpha_bar` is given."""
+    """The divergence of two noise predictions, divided by 1 - `alpha_bar` if given."""
     difference = eps.astype(jnp.float32) - other.astype(jnp.float32)
     total = jnp.square(difference).sum(axis=(1, 2, 3)) / 2
     if alpha_bar is not None:
@@ -85,7 +85,7 @@ def divergence(
 def _noise(
     config: schedule.ScheduleConfig, x0: Latents, keys: Key[Array, " b"]
 ) -> tuple[Latents, Int[Array, " b"]]:
-    """(the latents noised at a time of each row's own, these times)."""
+    """(noised latents, their timesteps)."""
     split = jax.vmap(jax.random.split)(keys)
     steps, shape = config.num_train_timesteps, x0.shape[1:]
     t = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(split[:, 0])

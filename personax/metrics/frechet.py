@@ -9,7 +9,7 @@ from personax.metrics.features import Features, check_widths, checked
 
 
 class Gaussian(NamedTuple):
-    """What a set of features is summed up as, float64."""
+    """Mean and covariance of a set of features, float64."""
 
     mean: Float[np.ndarray, " d"]
     covariance: Float[np.ndarray, "d d"]
@@ -18,8 +18,8 @@ class Gaussian(NamedTuple):
 def frechet(one: Features, other: Features) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2) of both sets' Gaussians.
 
-    Not its root, as FID is reported; at least 0. It is biased upwards by the number of
-    rows: compare only what was estimated from equally many. Raises what `fit` raises
+    The squared distance, as FID is reported; at least 0. The bias depends on the number
+    of rows: compare estimates from equally many rows only. Raises what `fit` raises,
     and ValueError for features of two widths.
     """
     return distance(fit(one), fit(other))
@@ -28,7 +28,7 @@ def frechet(one: Features, other: Features) -> float:
 def fit(features: Features) -> Gaussian:
     """Mean and unbiased covariance of the rows.
 
-    Raises ValueError for fewer than two rows and for numbers that are not finite.
+    Raises ValueError for fewer than two rows and for values that are not finite.
     """
     x = checked(features, "A Fréchet distance", least=2)
     mean = x.mean(axis=0)
@@ -40,7 +40,7 @@ def distance(one: Gaussian, other: Gaussian) -> float:
     """The squared 2-Wasserstein distance of two Gaussians (Dowson & Landau 1982)."""
     check_widths(len(one.mean), len(other.mean))
     root = _root(one.covariance)
-    # S1^1/2 S2 S1^1/2 has the eigenvalues of S1 S2, and is symmetric: they are real.
+    # S1^1/2 S2 S1^1/2 has the eigenvalues of S1 S2 and is symmetric.
     between = np.linalg.eigvalsh(root @ other.covariance @ root)
     shift = one.mean - other.mean
     traces = np.trace(one.covariance) + np.trace(other.covariance)

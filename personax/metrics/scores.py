@@ -1,4 +1,4 @@
-"""What pictures are scored by: how near CLIP finds them to a text or to pictures."""
+"""CLIP scores of pictures: alignment with a text or with reference pictures."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,25 +9,25 @@ from personax.core.images import Pixels
 from personax.loading import Clip
 from personax.metrics.clip import of_images, of_texts
 
-# The larger the better.
+# A score of pictures; higher is better.
 Score = Callable[[Sequence[Pixels]], float]
 
 
 def make_scores(
     clip: Clip, *, text: str = "", reference: Sequence[Pixels] = ()
 ) -> dict[str, Score]:
-    """{name: score} of what is given: alignment with a `text`, with the `reference`.
+    """{"text": CLIP-T, "image": CLIP-I} of the targets that are given.
 
-    Both are mean cosines in CLIP's space: "text" over pictures (CLIP-T), "image" over
-    all pairs of a picture and a reference (CLIP-I).
+    CLIP-T is the mean cosine of the pictures with `text`, CLIP-I the mean cosine over
+    all pairs of a picture and a reference.
     """
 
-    def against(target: Float[np.ndarray, "n d"]) -> Score:
+    def mean_cosine(target: Float[np.ndarray, "n d"]) -> Score:
         return lambda pictures: float((of_images(clip, pictures) @ target.T).mean())
 
     scores = {}
     if text:
-        scores["text"] = against(of_texts(clip, [text]))
+        scores["text"] = mean_cosine(of_texts(clip, [text]))
     if reference:
-        scores["image"] = against(of_images(clip, reference))
+        scores["image"] = mean_cosine(of_images(clip, reference))
     return scores

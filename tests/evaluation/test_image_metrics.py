@@ -94,7 +94,9 @@ def test_a_missing_network_skips_its_metric_only(emoji, capsys):
 
 
 def test_a_judge_that_does_not_exist_is_named(emoji):
-    with pytest.raises(ValueError, match="metric judges.clipp; expected one of clip, "):
+    with pytest.raises(
+        ValueError, match=r"metric judges.clipp; expected one of clip, "
+    ):
         make_metrics({"clipp": "emoji"}, emoji)
 
 

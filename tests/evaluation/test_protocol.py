@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.evaluate import common, emoji
-from personax.evaluation.config import DrawConfig, read_config
+from personax.evaluation.config import read_config
 from personax.evaluation.protocol import (
     digest,
     fingerprint,
@@ -116,11 +116,11 @@ def test_a_fingerprint_depends_on_the_settings(config):
         ),
         (
             lambda c: c.pair_rows.both.update({"of": "dora"}),
-            "pair_rows.both.of is 'dora'; expected one of the rows lora",
+            "pair_rows.both.of='dora': expected one of lora",
         ),
         (
             lambda c: c.pair_rows.both.update({"way": "sum"}),
-            "Unknown pair_rows.both.way 'sum'; expected one of joint, merge, add",
+            "pair_rows.both.way='sum': expected one of joint, merge, add",
         ),
         (
             lambda c: c.rows.update({"base": c.rows.lora}),
@@ -175,21 +175,25 @@ def test_terms_that_cannot_be_drawn_with_are_refused(config, terms, says):
 
 def test_a_pair_of_a_row_with_terms_is_refused(config):
     config.rows.lora.terms = ("concept@1.5:{}",)
-    with pytest.raises(
-        ValueError, match="pair_rows.both.of is lora, whose terms are for one subject"
-    ):
+    with pytest.raises(ValueError, match=r"both.of='lora': the row has terms"):
         make_protocol(read_config(config))
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("change", "message"),
     [
-        ({"solver": "ddimm"}, "Unknown draw.solver 'ddimm'; expected one of ddim, "),
-        ({"solver": "plms", "eta": 1.0}, "eta requires solver ddim, not plms"),
-        ({"eta": 1.5}, "eta"),
-        ({"steps": 0}, "steps"),
+        (lambda c: c.draw.update({"solver": "ddimm"}), "draw.solver='ddimm': expected"),
+        (
+            lambda c: c.draw.update({"solver": "plms", "eta": 1.0}),
+            "solver ddim, not pl",
+        ),
+        (lambda c: c.draw.update({"eta": 1.5}), "draw.eta=1.5: expected a value"),
+        (lambda c: c.update({"images": 0}), "images=0: expected a value >= 1"),
+        (lambda c: c.rows.lora.update({"term": ()}), "'rows.lora.term'; nearest: rows"),
     ],
 )
-def test_invalid_sampler_settings_are_refused(settings, message):
+def test_invalid_settings_are_refused(config, change, message):
+    with config.unlocked():
+        change(config)
     with pytest.raises(ValueError, match=message):
-        DrawConfig(**settings)
+        read_config(config)

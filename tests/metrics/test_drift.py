@@ -71,15 +71,15 @@ def test_what_has_no_rank_is_said_in_one_sentence(monkeypatch):
             rank(bad, PLAIN, PLAIN)
         with pytest.raises(ValueError, match="1 of 2 phrases are not finite"):
             rank(FEATURES, bad[4], PLAIN)
-        with pytest.raises(ValueError, match="16 numbers in one set and 15 in"):
+        with pytest.raises(ValueError, match="two widths: 16 and 15"):
             rank(FEATURES, PLAIN[1:], PLAIN)
-        with pytest.raises(ValueError, match="needs phrases, not 0"):
+        with pytest.raises(ValueError, match="requires phrases, not 0"):
             rank(FEATURES[:0], PLAIN, PLAIN)
-    with pytest.raises(ValueError, match="is 0 has no direction"):
+    with pytest.raises(ValueError, match="has the feature 0"):
         rank_by_cosine(FEATURES, 0 * PLAIN, PLAIN)
-    with pytest.raises(ValueError, match="needs a seed"):
+    with pytest.raises(ValueError, match="requires at least one seed"):
         rank_by_tsne(FEATURES, PLAIN, PLAIN, seeds=[])
-    with pytest.raises(ValueError, match=r"perplexity 41 is not between 0 and .* 41"):
+    with pytest.raises(ValueError, match=r"perplexity=41 must be between 0 and .* 41"):
         rank_by_tsne(FEATURES, PLAIN, PLAIN, perplexity=41.0)
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(ValueError, match=r"pip install 'personax\[evaluate\]'"):

@@ -70,5 +70,5 @@ def test_what_has_no_distance_is_said_in_one_sentence():
         frechet(good, good[:1])
     with pytest.raises(ValueError, match=r"1 of 10 pictures are not finite.*number 3"):
         frechet(good, bad)
-    with pytest.raises(ValueError, match="4 numbers in one set and 5 in the other"):
+    with pytest.raises(ValueError, match="two widths: 4 and 5"):
         frechet(good, correlated(10, 5, 9))

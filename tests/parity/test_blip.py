@@ -189,12 +189,12 @@ def copy(source, target):
 
 def test_prompts_that_cannot_be_read_are_refused(saved):
     blip, pixels = load_blip(saved("plain")[2]), some_pixels()
-    with pytest.raises(ValueError, match="there are 4 pictures and 3 prompts"):
+    with pytest.raises(ValueError, match="4 pictures, 3 prompts"):
         judge.itc(blip, pixels, PROMPTS[:3])
-    with pytest.raises(ValueError, match="there are 0 pictures and 0 prompts"):
+    with pytest.raises(ValueError, match="0 pictures, 0 prompts"):
         judge.itm(blip, [], [])
     with pytest.raises(
-        ValueError, match="has 27 tokens, the text encoder 24 positions"
+        ValueError, match="has 27 tokens; the text encoder has 24 positions"
     ):
         judge.itc(blip, pixels[:1], ["a " * 25])
     few = BertConfig(vocab_size=15)
