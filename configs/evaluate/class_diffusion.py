@@ -3,14 +3,14 @@
     python -m personax.evaluate --config configs/evaluate/class_diffusion.py \
         --config.subjects.source dreambooth:DIR --workdir runs/class_diffusion
 
-25 prompts of the DreamBooth set and 20 pictures each: 500 for each subject. The paper
-has 20 subjects and does not list them: these are all 30 of the set, or choose by
---config.subjects.names '("dog","cat")'. 100 steps with guidance 6; the release asks
-for eta 1, which its scheduler, PLMS, does not know.
+25 prompts of the DreamBooth set with 20 pictures each: 500 per subject. The paper has
+20 subjects, which it does not list; the default is all 30 of the set. Select some with
+--config.subjects.names '("dog","cat")'. 100 steps with guidance 6; the release passes
+eta 1, which its scheduler, PLMS, ignores.
 
 Of its pairs, cat + sunglasses and dog + backpack are in the set; bear + barn is not.
-Their prompts are not published, those here are in prompts.py. The paper trains pairs
-for 800 steps; joint training here has those of both alone, 1,000.
+Their prompts are not published; those of prompts.py are ours. The paper trains pairs
+for 800 steps; joint training here has the steps of both subjects, 1,000.
 
 | published | CLIP-T | CLIP-I | DINO-I | BLIP2-T | TIFA |
 |---|---|---|---|---|---|
@@ -24,8 +24,8 @@ for 800 steps; joint training here has those of both alone, 1,000.
 | pairs: Custom Diffusion | .282 | .813 | .636 | .380 | |
 | pairs: ClassDiffusion | .320 | .821 | .604 | .477 | |
 
-Huang et al., tables 1 and 2. CLIP-T is the plain cosine with the class word in the
-place of the concept; "BLIP2-T" is the cosine of a BLIP of the first generation
+Huang et al., tables 1 and 2. CLIP-T is the cosine with the class word in place of
+the concept; "BLIP2-T" is the cosine of the first generation of BLIP
 (--config.judges.blip DIR, Salesforce/blip-itm-large-coco), as the release computes it.
 """
 

@@ -3,17 +3,17 @@
     python -m personax.evaluate --config configs/evaluate/concept_centric.py \
         --config.subjects.source folders:DIR --workdir runs/concept_centric
 
-Everyone learns the 70,000 pictures of FFHQ, prepared by `python -m personax.build
-ffhq`; DIR holds a folder "face" with those that the drawn ones are compared with. Ten
-attributes, 100 pictures each; DPM-Solver++ with 100 steps (the release: 25).
-The baselines are asked "a photo of <ffhq> face, wearing glasses", or of a "face" alone
-where no word trains; all of cross-attention is Custom Diffusion here. The settings are
-the paper's for everyone: AdamW, 1e-5, a batch of 32, "until convergence", for which a
-million steps stand.
+All methods train on the 70,000 pictures of FFHQ, prepared by `python -m personax.build
+ffhq`; DIR has a folder "face" with the reference pictures. Ten attributes with 100
+pictures each; DPM-Solver++ with 100 steps (the release: 25). Prompts of the baselines
+are "a photo of <ffhq> face, wearing glasses", or with "face" only for methods without
+a placeholder; the whole cross-attention is trained by Custom Diffusion here. All
+methods have the paper's settings: AdamW, 1e-5, a batch of 32, "until convergence",
+here a million steps.
 
-The concept-centric model reads no text: it is drawn with beside the base, w = 2.5 each
-with respect to the base without a prompt. The base is asked the whole prompt here, the
-paper's for the attribute alone:
+The concept-centric model reads no text: it is sampled together with the base, w = 2.5
+each relative to the base's unconditional prediction. The base's term has the whole
+prompt here; in the paper it has the attribute only:
 
     python -m personax.sample --base DIR --model face=CONCEPT \
         --term "face@2.5:" --term "2.5:wearing glasses" --solver dpmpp_2m --steps 100
@@ -26,11 +26,12 @@ paper's for the attribute alone:
 | OFT | 23 M | 27.50 | 38.74 | .77 | .21 |
 | concept-centric | 859 M | 6.57 | 18.82 | .89 | .20 |
 
-Cao et al., table 1. FID is of 50,000 pictures without a wish against all of FFHQ, or of
-15,803 against AFHQv2, in torchmetrics' resizing. "attributes" is the share of pictures
-in which a predictor, which the paper does not name, finds what was asked; "edges"
-compares Canny maps of 200 pictures of CelebA-HQ with those of 5 pictures drawn along
-each. benchmarks/concept_centric.py measures all of it on the embedded base.
+Cao et al., table 1. FID is of 50,000 unconditional pictures against all of FFHQ, or of
+15,803 against AFHQv2, with torchmetrics' resizing. "attributes" is the share of
+pictures in which a predictor, which the paper does not name, finds the attribute;
+"edges" compares Canny maps of 200 pictures of CelebA-HQ with those of 5 pictures
+generated from each. benchmarks/concept_centric.py measures all of it on the embedded
+base.
 """
 
 from ml_collections import ConfigDict
@@ -44,17 +45,17 @@ def get_config() -> ConfigDict:
     config.report.title = "Faces with attributes"
     config.subjects.source = "folders:faces"
     config.subjects.names = ("face",)
-    asked = tuple(f"a photo of {{}}, {attribute}" for attribute in prompts.FACE)
-    config.prompts.live = config.prompts.object = asked
+    templates = tuple(f"a photo of {{}}, {attribute}" for attribute in prompts.FACE)
+    config.prompts.live = config.prompts.object = templates
     config.images = 100
     config.draw.solver = "dpmpp_2m"
     config.draw.steps = 100
     config.rows = ConfigDict(
         {
-            "textual_inversion": row("sd15_textual_inversion", **_taught(_WORD)),
-            "dreambooth": row("sd15_dreambooth", **_taught(_CLASS)),
-            "custom_diffusion": row("sd15_custom_diffusion_faces", **_taught(_WORD)),
-            "oft": row("sd15_oft", **_taught(_CLASS)),
+            "textual_inversion": row("sd15_textual_inversion", **_changes(_WORD)),
+            "dreambooth": row("sd15_dreambooth", **_changes(_CLASS)),
+            "custom_diffusion": row("sd15_custom_diffusion_faces", **_changes(_WORD)),
+            "oft": row("sd15_oft", **_changes(_CLASS)),
             "concept_centric": {
                 **row("sd15_ffhq"),
                 "terms": ("concept@2.5:", "2.5:{}"),
@@ -69,8 +70,8 @@ _WORD = {"placeholder": "<ffhq>", "phrase": "{placeholder} {class_word}"}
 _CLASS = {"placeholder": "", "phrase": "{class_word}"}
 
 
-def _taught(concept: dict) -> dict:
-    """What everyone's training has of the paper's: the pictures and the pace."""
+def _changes(concept: dict) -> dict:
+    """The paper's training settings, common to all methods."""
     return {
         "concept": {**concept, "prompt": "a photo of {}", "initial": ""},
         "data": {"augment": "none", "flip": False},

@@ -1,15 +1,15 @@
-"""CustomConcept101 (Kumari et al. 2023): 101 concepts, each alone.
+"""CustomConcept101 (Kumari et al. 2023): 101 single concepts.
 
     python -m personax.evaluate --config configs/evaluate/custom_concept_101.py \
         --config.subjects.source custom_concept_101:DIR --workdir runs/cc101
 
 DIR is customconcept101/ of github.com/adobe-research/custom-diffusion with
-benchmark_dataset.zip unpacked in it. 20 prompts of each concept's own and 5 pictures:
-100 for each concept, 10,100 a row. Stable Diffusion 1.4; "DDPM" with 50 steps (DDIM
-with eta 1) or 200 (--config.draw.steps 200), guidance 6.
+benchmark_dataset.zip unpacked in it. 20 prompts per concept with 5 pictures each:
+100 per concept, 10,100 per row. Stable Diffusion 1.4; "DDPM" with 50 steps (DDIM with
+eta 1) or 200 (--config.draw.steps 200), guidance 6.
 
-DreamBooth trains at 5e-6 with a batch of 2, Textual Inversion as its authors say;
-Custom Diffusion and DreamBooth have generated regularisation.
+DreamBooth trains at 5e-6 with a batch of 2, Textual Inversion with its authors'
+settings; Custom Diffusion and DreamBooth have generated regularisation.
 
 | published | steps | CLIP-T | CLIP-I | DINO-I |
 |---|---|---|---|---|

@@ -3,11 +3,10 @@
     python -m personax.evaluate --config configs/evaluate/custom_concept_101_pairs.py \
         --config.subjects.source custom_concept_101:DIR --workdir runs/cc101_pairs
 
-As custom_concept_101.py, on the pairs of dataset_multiconcept.json, all of them where
-config.pairs is (): 12 prompts of each pair's own. How many pictures of each the paper
-draws is not said; these are 5, as of single concepts: 60 for each pair, 6,060 a row.
-Merging needs each concept taught alone; the rows of single concepts are those of
-custom_concept_101.py.
+As custom_concept_101.py, for the pairs of dataset_multiconcept.json, all of them by
+default: 12 prompts per pair. The paper does not give the number of pictures; it is 5
+here, as for single concepts: 60 per pair, 6,060 per row. Merging requires the single
+concepts of custom_concept_101.py's rows.
 
 | published | steps | CLIP-T | CLIP-I | DINO-I |
 |---|---|---|---|---|

@@ -4,17 +4,17 @@
         --config.subjects.source custom_diffusion:DIR --workdir runs/custom_diffusion
 
 DIR is a clone of github.com/adobe-research/custom-diffusion with data.zip unpacked in
-it. 20 prompts and 50 pictures each: 1,000 for each set; 8 prompts and 50 pictures: 400
-for each pair. Stable Diffusion 1.4; "DDPM" with 50 steps, which is DDIM with eta 1, and
-guidance 6. Merging keeps what data/regularization_captions.txt of data.zip says
-(--config.merge_captions FILE).
+it. 20 prompts with 50 pictures each: 1,000 per set; 8 prompts with 50 pictures each:
+400 per pair. Stable Diffusion 1.4; "DDPM" with 50 steps, which is DDIM with eta 1, and
+guidance 6. Merging preserves the captions of data/regularization_captions.txt in
+data.zip (--config.merge_captions FILE).
 
 The baselines are the paper's: Textual Inversion from the class word at 5e-3 times a
 batch of 8 for 5,000 steps; DreamBooth with Custom Diffusion's rare token, batch 8 at
-1e-6 (its steps are not stated, these are 800); all weights with V*, 500 steps at 1e-5.
-The paper retrieves its regularisation from LAION-400M, ours is generated, as in its
-ablation (.791, .768, 34.70). It teaches the moongate without V*, and trains pairs one
-after the other as well, which is no way here.
+1e-6 (its steps are not stated; 800 here); all weights with V*, 500 steps at 1e-5. The
+paper retrieves its regularisation set from LAION-400M; ours is generated, as in its
+ablation (.791, .768, 34.70). It trains the moongate without V*, and also trains pairs
+sequentially, which is not implemented here.
 
 | published | text | image | KID x 1,000 |
 |---|---|---|---|
@@ -25,13 +25,13 @@ after the other as well, which is no way here.
 | pairs: Textual Inversion | .544 | .630 | |
 | pairs: DreamBooth | .783 | .695 | |
 | pairs: all weights | .787 | .691 | |
-| pairs: Custom Diffusion, one after the other | .797 | .700 | |
+| pairs: Custom Diffusion, sequential | .797 | .700 | |
 | pairs: Custom Diffusion, merged | .800 | .695 | |
 | pairs: Custom Diffusion, joint | .801 | .706 | |
 
 Kumari et al., table 1. "text" is CLIPScore, 2.5 times the cosine of ViT-B/32 with the
-prompt without V*: never a plain cosine. "image" is the mean cosine over all pairs of a
-picture and one of the set's; of pairs, the mean of the two. KID is clean-fid's, of
+prompt without V*. "image" is the mean cosine over all pairs of a picture and one of the
+set; for pairs, the mean of the two. KID is clean-fid's, of
 prompts without V*, against 500 retrieved pictures.
 """
 
@@ -40,7 +40,7 @@ from ml_collections import ConfigDict
 from configs.evaluate import sd15
 from configs.evaluate.sd15 import row
 
-# Of data.zip: what a merge leaves as it was.
+# Captions of data.zip that a merge preserves.
 CAPTIONS = "custom-diffusion/data/regularization_captions.txt"
 # V* in DreamBooth's prompts, "photo of V* dog", is the rare token itself.
 RARE = {

@@ -4,13 +4,13 @@
         --config.subjects.source dreambooth:DIR --workdir runs/dreambooth
 
 DIR is dataset/ of github.com/google/dreambooth: 30 subjects (21 objects, 9 live), 25
-prompts for each kind from its own prompts_and_classes.txt, 4 pictures: 3,000 a row.
-The paper does not say how Stable Diffusion was sampled; here it is diffusers' 50 steps
-with guidance 7.5, DDIM.
+prompts per kind from its prompts_and_classes.txt, 4 pictures each: 3,000 per row. The
+paper does not state the sampler for Stable Diffusion; here it is DDIM with diffusers'
+defaults, 50 steps and guidance 7.5.
 
-DreamBooth has the paper's 1,000 steps at 5e-6 and 1,000 pictures of the class; it does
-not give its batch, which here is one and one, as diffusers'. Textual Inversion is
-diffusers' example, LoRA is in no table of the paper.
+DreamBooth has the paper's 1,000 steps at 5e-6 and 1,000 pictures of the class; the
+batch, which the paper does not state, is one subject and one class picture, as in
+diffusers. Textual Inversion is diffusers' example; LoRA is not in the paper's tables.
 
 | published | DINO | CLIP-I | CLIP-T |
 |---|---|---|---|
@@ -19,7 +19,7 @@ diffusers' example, LoRA is in no table of the paper.
 | DreamBooth, Stable Diffusion | .668 | .803 | .305 |
 | Textual Inversion, Stable Diffusion | .569 | .780 | .255 |
 
-Ruiz et al., table 1; CLIP-T is the plain cosine, and which CLIP is not said.
+Ruiz et al., table 1; CLIP-T is the cosine; the CLIP model is not stated.
 """
 
 from ml_collections import ConfigDict

@@ -2,21 +2,21 @@
 
     python -m personax.evaluate --config configs/evaluate/emoji.py --workdir runs/emoji
 
-What the papers measure on the DreamBooth set and on Custom Diffusion's pairs, at the
-size of the embedded base: 12 subjects (8 live, 4 objects) of 5 pictures, 20 prompts for
-each kind over places, colours, styles, second objects and accessories (live ones) or
-more places and objects (the others), 2 pictures each: 480 a row. Five pairs, 8 prompts,
-2 pictures: 80 a row of pairs. DDIM with 25 steps and guidance 3, eta 0. The judges are
-the package's own CLIP and its classifier of renders, so no number compares with one
-from a paper; which row is ahead may. About two and a half hours on two cores; the
-result is in docs/leaderboard.md.
+The DreamBooth set's and Custom Diffusion's protocols at the size of the embedded base:
+12 subjects (8 live, 4 objects) with 5 pictures each; 20 prompts per kind with places,
+colours, styles, second objects and accessories (live subjects) or more places and
+objects (objects); 2 pictures each: 480 per row. Five pairs, 8 prompts, 2 pictures: 80
+per row of pairs. DDIM with 25 steps, guidance 3 and eta 0. The metrics use the embedded
+CLIP and classifier, so values are not comparable with a paper's, although the order of
+methods may be. About two and a half hours on two cores; results: docs/leaderboard.md.
 
-The rows are configs/emoji_*.py, the papers' settings as far as a base 32 pixels wide
-takes them. Everyone sees 2,000 pictures, 250 steps of eight, half of them of the
-regularisation set where there is one; the prompt is "a photo of a {}" in place of lists
-of templates; nothing is mirrored, and Custom Diffusion has no size augmentation.
+The rows are configs/emoji_*.py, with the papers' settings adapted to a base of 32
+pixels. All methods see 2,000 pictures, 250 steps of eight, half of them of the
+regularisation set if there is one. The training prompt is "a photo of a {}" instead of
+lists of templates; pictures are not mirrored, and Custom Diffusion has no size
+augmentation.
 
-| row | learning rate, here and published | what else differs |
+| row | learning rate, here and published | other differences |
 |---|---|---|
 | custom_diffusion | 4e-4, 8e-5 | renders of the world for regularisation, weight 0.5 |
 | class_diffusion | 4e-4, 2e-5 (release) | the same set, which it lacks; semantics 0.1 |
@@ -33,11 +33,11 @@ of templates; nothing is mirrored, and Custom Diffusion has no size augmentation
 | infusion | 1e-2, as published | |
 | concept_centric | 1e-4, 1e-5 | five pictures, not thousands; no average |
 
-Joint training takes as many steps as the two alone. The concept-centric model reads no
-text and has no regularisation set: 125 steps show it as much of the subject as those
-with such a set see. It is drawn with beside the base, which reads the prompt, w = 1.5
-and 2.5 where the paper has 2.5 twice, and what judges a model alone has nothing to say
-of that row.
+Joint training has the steps of both subjects. The concept-centric model reads no text
+and has no regularisation set: in 125 steps it sees as many pictures of the subject as
+methods with such a set. It is sampled together with the base, which reads the prompt,
+with w = 1.5 and 2.5 (paper: 2.5 and 2.5); metrics of a model without the base do not
+apply to that row.
 """
 
 from ml_collections import ConfigDict
@@ -88,8 +88,8 @@ def get_config() -> ConfigDict:
         },
         "terms": ("concept@1.5:", "2.5:{}"),
     }
-    # Kernels of several subjects make grouped convolutions, which are slow: DreamBooth
-    # took 0.41 s a subject's step four at a time on one core, and 0.29 s alone.
+    # Vectorised convolution kernels become grouped convolutions, which are slow: a step
+    # of DreamBooth takes 0.41 s per subject for four at a time, 0.29 s for one.
     for name in ("dreambooth", "svdiff", "concept_centric"):
         config.rows[name].together = 1
     config.pair_rows = ConfigDict(

@@ -3,8 +3,8 @@
     python -m personax.evaluate --config configs/evaluate/infusion.py \
         --config.subjects.source dreambooth:DIR --workdir runs/infusion
 
-25 prompts of the DreamBooth set and 5 pictures each: 125 for each subject. The paper
-has 20 concepts of that set and of Custom Diffusion's, which it does not list: these are
+25 prompts of the DreamBooth set with 5 pictures each: 125 per subject. The paper has 20
+concepts of that set and of Custom Diffusion's, which it does not list; the default is
 all 30 of the former. DDIM with 50 steps, guidance 8, eta 0.
 
 | published | CLIP-T | CLIP-I | DINO | on disk |
@@ -16,9 +16,9 @@ all 30 of the former. DDIM with 50 steps, guidance 8, eta 0.
 | Perfusion | .242 | .729 | .505 | 100 KB |
 | Infusion | .267 | .816 | .697 | 11 KB |
 
-Zeng et al., table 1; the release's residuals take 97.5 KB in float32, ours 49 KB. What
-it shows of the rest of the model (Fisher divergence on captions, Wasserstein distance;
-sec. 5.2) is published as curves alone.
+Zeng et al., table 1; the release's residuals take 97.5 KB in float32, ours 49 KB. The
+drift of the model (Fisher divergence on captions, Wasserstein distance; sec. 5.2) is
+published as curves only.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-"""What subjects are asked for, where no published set brings its own prompts.
+"""Prompts for sets that are published without any.
 
-{} is the subject, {0} and {1} are those of a pair.
+{} stands for the subject, {0} and {1} for those of a pair.
 """
 
-# The embedded world, in the words and the order of its captions (data/emoji/world.py).
-# None of the 12 subjects was photographed in these places, on these colours or beside
-# these things; none has these colours or, but for the rabbit's glossy, these styles.
+# The embedded world, in the words and order of its captions (data/emoji/world.py).
+# No training picture of the 12 subjects has these places, background colours or second
+# objects; no subject has these colours or, except for the glossy rabbit, these styles.
 _EMOJI = (
     "a photo of a {}",
     "a photo of a {} at night",
@@ -50,8 +50,8 @@ EMOJI_PAIR = (
     "a photo of a {0} next to a {1} on a green background",
 )
 
-# Two photographed subjects: the places are DreamBooth's, the rest is ours, as
-# ClassDiffusion's prompts for pairs are not published.
+# Two photographed subjects, with DreamBooth's places. ClassDiffusion's prompts for
+# pairs are not published.
 PHOTO_PAIR = (
     "a photo of a {0} and a {1}",
     "a photo of a {0} and a {1} in the jungle",
@@ -61,7 +61,7 @@ PHOTO_PAIR = (
     "a photo of a {0} and a {1} with a mountain in the background",
 )
 
-# Cao et al. 2023, the attributes of faces; "smilling" is theirs.
+# Attributes of faces, Cao et al. 2023; "smilling" is as published.
 FACE = (
     "wearing glasses",
     "wearing sunglasses",

@@ -1,10 +1,9 @@
-"""What the protocols on Stable Diffusion share; see common.py for every key.
+"""Defaults of the protocols on Stable Diffusion; common.py documents every key.
 
-The networks that judge are folders of one's own:
---config.judges.clip DIR (openai/clip-vit-base-patch32 in all of these papers, as far as
-they say) --config.judges.dino DIR (facebook/dino-vits16). None of these tables was
-filled by us, who have no pretrained weights at hand; the numbers that their docstrings
-quote are the papers'.
+The metrics' networks are local folders: --config.judges.clip DIR
+(openai/clip-vit-base-patch32 in all of these papers that state it) and
+--config.judges.dino DIR (facebook/dino-vits16). The protocols have not been run by us;
+the values in their docstrings are the papers'.
 """
 
 from ml_collections import ConfigDict
@@ -18,11 +17,11 @@ def get_config() -> ConfigDict:
     config.draw.steps = 50
     config.draw.guidance = 7.5
     config.draw.batch = 4
-    config.together = 1  # several of these UNets' gradients seldom fit one device
+    config.together = 1  # gradients of several UNets rarely fit one device
     config.judges.clip = config.judges.classifier = ""
     return config
 
 
 def row(name: str, **changes) -> dict:
-    """A row that is taught by configs/NAME.py, with what differs in it."""
+    """A row that trains configs/NAME.py with these changes."""
     return {"config": f"configs/{name}.py", "changes": changes}

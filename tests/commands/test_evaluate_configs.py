@@ -1,4 +1,4 @@
-"""Every protocol builds, and all that it names is there: rows, prompts, pairs."""
+"""Every protocol builds, and its rows, prompts and pairs exist and match its table."""
 
 import ast
 import importlib
@@ -21,13 +21,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "configs" / "evaluate"
 SHARED = ("__init__", "common", "prompts", "sd15")
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in SHARED)
-# Of the sets that bring their own: single prompts, and those of a pair.
+# Numbers of prompts of the sets that publish their own: single, pair.
 OWN = {
     "dreambooth": (25, 0),
     "custom_concept_101": (20, 12),
     "custom_diffusion": (20, 8),
 }
-# Pictures of each prompt, and how the papers draw them.
+# Pictures per prompt, and the papers' sampler settings.
 PAPERS = {
     "dreambooth": (4, "ddim", 50, 7.5, 0.0),
     "custom_diffusion": (50, "ddim", 50, 6.0, 1.0),
@@ -36,7 +36,7 @@ PAPERS = {
     "class_diffusion": (20, "plms", 100, 6.0, 0.0),
     "infusion": (5, "ddim", 50, 8.0, 0.0),
 }
-OPEN = ("rows", "pair_rows")  # whose keys are a protocol's own
+OPEN = ("rows", "pair_rows")  # their keys differ between protocols
 LISTING = ROOT.parent / "shared" / "photos" / "prompts_and_classes.txt"
 
 
@@ -61,7 +61,7 @@ def test_it_has_the_keys_of_common(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_stands_in_the_table_and_gives_its_command(name):
+def test_the_readme_lists_it_and_its_docstring_has_its_command(name):
     assert f"| `{name}` |" in (FOLDER / "README.md").read_text()
     module = importlib.import_module(f"configs.evaluate.{name}")
     assert f"--config configs/evaluate/{name}.py" in module.__doc__
@@ -70,9 +70,9 @@ def test_it_stands_in_the_table_and_gives_its_command(name):
 @pytest.mark.parametrize("name", [*NAMES, *SHARED[1:]])
 def test_it_imports_no_personax(name):
     tree = ast.parse((FOLDER / f"{name}.py").read_text())
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert not any(isinstance(node, ast.Import) for node in ast.walk(tree))
-    packages = {node.module.partition(".")[0] for node in found}
+    packages = {node.module.partition(".")[0] for node in imports}
     assert packages <= {"configs", "ml_collections"}
 
 
@@ -87,16 +87,16 @@ def test_its_rows_change_what_their_configs_have(name):
             assert term_spec.model in ("base", CONCEPT)
         assert (ROOT / row.config).is_file()
         module = row.config.removesuffix(".py").replace("/", ".")
-        taught = importlib.import_module(module).get_config()
-        assert set(_keys(row.changes)) <= set(_keys(taught))
-        taught.update(row.changes)  # ml_collections refuses another type
+        train = importlib.import_module(module).get_config()
+        assert set(_keys(row.changes)) <= set(_keys(train))
+        train.update(row.changes)  # ml_collections refuses another type
         assert row.config.startswith(
             "configs/emoji_" if config.base == "emoji" else "configs/sd15_"
         )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_rows_of_pairs_are_of_its_rows(name):
+def test_its_pair_rows_are_of_its_rows(name):
     config = _build(name)
     for row in config.pair_rows.values():
         assert set(row) == {"of", "way"}
@@ -105,29 +105,29 @@ def test_its_rows_of_pairs_are_of_its_rows(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_prompts_have_a_place_for_the_subjects(name):
-    asked = _build(name).prompts
-    places = {"live": ["{}"], "object": ["{}"], "pair": ["{0}", "{1}"]}
-    for kind in places:
-        assert len(set(asked[kind])) == len(asked[kind])
-        for template in asked[kind]:
-            assert sorted(_fields(template)) == places[kind]
+def test_its_prompts_have_fields_for_the_subjects(name):
+    templates = _build(name).prompts
+    fields = {"live": ["{}"], "object": ["{}"], "pair": ["{0}", "{1}"]}
+    for kind in fields:
+        assert len(set(templates[kind])) == len(templates[kind])
+        for template in templates[kind]:
+            assert sorted(_fields(template)) == fields[kind]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_everyone_is_asked_something(name):
+def test_every_subject_has_prompts(name):
     config = _build(name)
     source = config.subjects.source.partition(":")[0]
     single, pair = OWN.get(source, (0, 0))
     assert single or (config.prompts.live and config.prompts.object)
     if config.pair_rows:
         assert pair or config.prompts.pair
-        # Those of a set that has none of its own are named.
+        # A set without published pairs requires explicit ones.
         assert config.pairs or source in ("custom_concept_101", "custom_diffusion")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_counts_are_those_of_the_table(name):
+def test_its_counts_are_those_of_the_readme(name):
     config = _build(name)
     (row,) = re.findall(
         rf"^\| `{name}` \|(.*)\|$", (FOLDER / "README.md").read_text(), re.MULTILINE
@@ -146,7 +146,7 @@ def test_its_counts_are_those_of_the_table(name):
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_it_draws_as_its_paper(name):
+def test_its_sampler_is_that_of_its_paper(name):
     config = _build(name)
     draw = config.draw
     drawn = (config.images, draw.solver, draw.steps, draw.guidance, draw.eta)
@@ -178,9 +178,9 @@ def test_the_emoji_protocol_is_as_large_as_the_papers():
     assert len(config.pairs) == 5
     assert len(config.prompts.live) >= 15
     assert len(config.prompts.object) >= 15
-    taught = {row.config for row in config.rows.values()}
+    trained = {row.config for row in config.rows.values()}
     others = {"animals", "base", "controlnet", "two_concepts"}
-    assert taught == {
+    assert trained == {
         f"configs/{file.name}"
         for file in FOLDER.parent.glob("emoji_*.py")
         if file.stem.removeprefix("emoji_") not in others
@@ -188,17 +188,17 @@ def test_the_emoji_protocol_is_as_large_as_the_papers():
 
 
 @pytest.mark.parametrize("name", EMOJI)
-def test_a_quick_look_asks_what_the_emoji_protocol_asks(name):
-    asked, full = _build(name).prompts, _build("emoji").prompts
+def test_the_quick_protocol_has_prompts_of_the_emoji_protocol(name):
+    prompts, full = _build(name).prompts, _build("emoji").prompts
     for kind in ("live", "object", "pair"):
-        assert set(asked[kind]) <= set(full[kind])
+        assert set(prompts[kind]) <= set(full[kind])
 
 
 def _words(of):
     return "|".join(map(re.escape, of))
 
 
-# What `emoji.caption` says of a scene, in its order; of accessory and neighbour one.
+# The captions of `emoji.caption`; a scene has an accessory or a second object.
 CAPTION = re.compile(
     rf"(a photo of|{_words(map(str.strip, world.DISTANCES['far']))}) a "
     rf"((?P<tint>{_words(world.TINTS)}) )?{{}}"
@@ -212,9 +212,9 @@ CAPTION = re.compile(
 @pytest.mark.parametrize("kind", ["EMOJI_LIVE", "EMOJI_OBJECT"])
 def test_emoji_prompts_are_captions_of_the_world(kind):
     for template in getattr(prompts, kind):
-        said = CAPTION.fullmatch(template)
-        assert said, template
-        assert kind == "EMOJI_LIVE" or not said["worn"]
+        match = CAPTION.fullmatch(template)
+        assert match, template
+        assert kind == "EMOJI_LIVE" or not match["worn"]
 
 
 def test_emoji_prompts_of_pairs_are_captions_of_the_world():
@@ -225,25 +225,25 @@ def test_emoji_prompts_of_pairs_are_captions_of_the_world():
 
 
 @pytest.mark.parametrize("kind", ["EMOJI_LIVE", "EMOJI_OBJECT"])
-def test_emoji_prompts_range_over_all_that_the_world_has(kind):
-    said = [CAPTION.fullmatch(each).groupdict() for each in getattr(prompts, kind)]
+def test_emoji_prompts_cover_tints_styles_places_and_objects(kind):
+    fields = [CAPTION.fullmatch(each).groupdict() for each in getattr(prompts, kind)]
     for what in ("tint", "style", "place", "other"):
-        assert len({each[what] for each in said if each[what]}) >= 2, what
+        assert len({each[what] for each in fields if each[what]}) >= 2, what
     if kind == "EMOJI_LIVE":
-        assert len({each["worn"] for each in said if each["worn"]}) >= 3
+        assert len({each["worn"] for each in fields if each["worn"]}) >= 3
 
 
 @pytest.mark.parametrize("kind", ["live", "object"])
-def test_no_subject_was_photographed_where_it_is_asked_for(kind):
-    asked = prompts.EMOJI_LIVE if kind == "live" else prompts.EMOJI_OBJECT
-    found = {CAPTION.fullmatch(each)["place"] for each in asked} - {None}
+def test_no_training_picture_has_a_place_of_the_prompts(kind):
+    templates = prompts.EMOJI_LIVE if kind == "live" else prompts.EMOJI_OBJECT
+    places = {CAPTION.fullmatch(each)["place"] for each in templates} - {None}
     for subject in world.subjects().values():
         colours = {f"on a {each} background" for each in subject.places}
-        assert subject.kind != kind or not found & {*subject.places, *colours}
+        assert subject.kind != kind or not places & {*subject.places, *colours}
 
 
-def test_no_word_of_the_emoji_prompts_falls_to_pieces(emoji):
+def test_words_of_the_emoji_prompts_are_single_tokens(emoji):
     templates = (*prompts.EMOJI_LIVE, *prompts.EMOJI_OBJECT, *prompts.EMOJI_PAIR)
-    said = {word for each in templates for word in re.sub("{.?}", "", each).split()}
-    said |= {x for each in world.subjects().values() for x in each.class_word.split()}
-    assert {word for word in said if len(ids_of(emoji.tokenizer, word)) != 1} == set()
+    words = {word for each in templates for word in re.sub("{.?}", "", each).split()}
+    words |= {x for each in world.subjects().values() for x in each.class_word.split()}
+    assert {word for word in words if len(ids_of(emoji.tokenizer, word)) != 1} == set()

@@ -23,7 +23,7 @@ def rendered(places, name="dog-face"):
     return tuple(emoji.render(rng(i), sprites, each) for i, each in enumerate(scenes))
 
 
-def answer(places=("at night", "red"), **more):
+def generations(places=("at night", "red"), **more):
     templates = ("a photo of a {} at night", "a photo of a {} on a red background")
     return Generations(
         pixels=rendered(places),
@@ -37,15 +37,15 @@ def answer(places=("at night", "red"), **more):
 
 def make_metrics(judges, base):
     config = read_config(common.get_config())
-    config = dataclasses.replace(config, metrics=judges)
+    config = dataclasses.replace(config, judges=judges)
     return metric_registry.make_metrics(config, base, from_base(base))
 
 
 def test_clip_measures_subject_and_text():
     metric = image_metrics.clip("emoji", 20)
-    right = metric(answer())
-    wrong = metric(answer(("red", "at night")))
-    other = answer()._replace(targets=(rendered(("blue",), "castle"),))
+    right = metric(generations())
+    wrong = metric(generations(("red", "at night")))
+    other = generations()._replace(targets=(rendered(("blue",), "castle"),))
     assert right["clip_t"].value > wrong["clip_t"].value + 0.1
     assert right["clip_i"].value > metric(other)["clip_i"].value + 0.1
     assert right["clip_score"].value == pytest.approx(2.5 * right["clip_t"].value)
@@ -55,23 +55,23 @@ def test_clip_measures_subject_and_text():
 def test_clip_measures_prior_similarity_and_class_leakage():
     metric = image_metrics.clip("emoji", 20)
     before = rendered(("at night", "red"), "castle")
-    kept = metric(answer(bare=before, bare_before=before))
-    lost = metric(answer(bare=rendered(("at night", "red")), bare_before=before))
+    kept = metric(generations(bare=before, bare_before=before))
+    lost = metric(generations(bare=rendered(("at night", "red")), bare_before=before))
     assert kept["same"].value == pytest.approx(1, abs=1e-6)
     assert kept["leak"].value == 0
     assert lost["same"].value < 0.9
     assert lost["leak"].value > 0.1
-    assert "same" not in metric(answer())
+    assert "same" not in metric(generations())
 
 
 def test_the_classifier_measures_class_and_prompt_attributes():
     metric = image_metrics.classifier("emoji", 20)
-    found = metric(answer())
-    assert found["class"].value == found["asked"].value == 1
-    assert metric(answer(("red", "red")))["asked"].value == 0.5
-    plain = answer()._replace(templates=("a photo of a {}",) * 2)
+    values = metric(generations())
+    assert values["class"].value == values["asked"].value == 1
+    assert metric(generations(("red", "red")))["asked"].value == 0.5
+    plain = generations()._replace(templates=("a photo of a {}",) * 2)
     assert "asked" not in metric(plain)
-    pair = answer()._replace(class_words=WORDS, targets=answer().targets * 2)
+    pair = generations()._replace(class_words=WORDS, targets=generations().targets * 2)
     assert "class" not in metric(pair)
 
 
@@ -90,7 +90,7 @@ def test_a_missing_network_skips_its_metric_only(emoji, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("personax: skipping metric dino: ")
     assert "/nowhere" in line
-    assert metric_registry.score(made, answer()).keys() == {"class", "asked"}
+    assert metric_registry.score(made, generations()).keys() == {"class", "asked"}
 
 
 def test_a_judge_that_does_not_exist_is_named(emoji):
@@ -106,12 +106,12 @@ def test_every_column_that_a_judge_fills_is_shown():
         (image_metrics.clip("emoji", 2), {"bare": rendered(("red",) * 2)}),
         (image_metrics.classifier("emoji", 2), {}),
     ):
-        given = answer(**more, **({"bare_before": more["bare"]} if more else {}))
-        assert metric(given).keys() <= keys
+        own = generations(**more, **({"bare_before": more["bare"]} if more else {}))
+        assert metric(own).keys() <= keys
 
 
 def test_tifa_calls_the_configured_function(tmp_path, monkeypatch):
-    night, red = answer().texts
+    night, red = generations().texts
     entry = {"id": "1", "caption": night, "question": "What time is it?"}
     entry |= {"choices": ["day", "night"], "answer": "night", "element_type": "other"}
     also = entry | {"question": "A dog?", "choices": ["yes", "no"], "answer": "yes"}
@@ -123,9 +123,9 @@ def test_tifa_calls_the_configured_function(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     metric = image_metrics.tifa(str(tmp_path / "asked.json"), "my_vqa:answer", 20)
-    found = metric(answer())["tifa"]
-    assert (found.value, found.count) == (0.5, 1)
-    assert metric(answer()._replace(texts=(red, red))) == {}
+    tifa = metric(generations())["tifa"]
+    assert (tifa.value, tifa.count) == (0.5, 1)
+    assert metric(generations()._replace(texts=(red, red))) == {}
     for name, says in {
         "": "requires vqa=package.module:function",
         "my_vqa": "requires vqa=package.module:function, not 'my_vqa'",

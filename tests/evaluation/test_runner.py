@@ -62,20 +62,23 @@ def done(base, tmp_path_factory):
     return runner, evaluate(runner)
 
 
-def test_there_is_a_cell_for_every_row_and_question(done):
-    runner, found = done
+def test_every_row_and_task_has_a_result(done):
+    runner, evaluated = done
     singles = [(row, name) for row in ("base", "renders", *ROWS) for name in SUBJECTS]
     pair = "+".join(SUBJECTS)
     rows = ("base", "renders", "added")
-    assert {cell.name for cell in found} == {*singles, *((row, pair) for row in rows)}
+    assert {result.name for result in evaluated} == {
+        *singles,
+        *((row, pair) for row in rows),
+    }
     assert [
-        cell.name for cell in results.read(runner.out / "cells.jsonl").values()
-    ] == [cell.name for cell in found]
+        result.name for result in results.read(runner.out / "cells.jsonl").values()
+    ] == [result.name for result in evaluated]
 
 
-def test_a_cell_says_what_was_trained_and_what_that_weighs(done):
-    runner, found = done
-    by_name = {cell.name: cell for cell in found}
+def test_results_have_the_costs_of_training(done):
+    runner, evaluated = done
+    by_name = {result.name: result for result in evaluated}
     width = runner.base.spec.text_encoder.hidden_size
     assert by_name["textual_inversion", "dog"].num_params == width
     assert by_name["added", "dog+backpack"].num_params == 2 * width
@@ -87,39 +90,39 @@ def test_a_cell_says_what_was_trained_and_what_that_weighs(done):
     assert by_name["base", "dog"].num_params == by_name["base", "dog"].size == 0
 
 
-def test_what_speaks_of_others_is_unchanged_where_only_a_word_was_learned(done):
-    by_name = {cell.name: cell for cell in done[1]}
+def test_embedding_methods_do_not_change_other_prompts(done):
+    by_name = {result.name: result for result in done[1]}
     for row in ROWS:
         assert by_name[row, "dog"].metrics["fisher"].value == 0
         assert by_name[row, "dog"].metrics["fisher_score"].value == 0
     assert by_name["textual_inversion", "dog"].metrics["same"].value > 1 - 1e-5
     assert abs(by_name["textual_inversion", "dog"].metrics["leak"].value) < 1e-5
-    # The class word is Infusion's own: nothing is said of it without the concept.
+    # Infusion's concept is the class word: no prompt lacks it.
     assert "same" not in by_name["infusion", "dog"].metrics
     assert by_name["infusion", "dog"].metrics["w2"].value > 0
 
 
-def test_what_training_moved_is_told_by_kind_of_layer_and_what_is_looked_at(done):
-    by_name = {cell.name: cell for cell in done[1]}
+def test_rates_of_change_and_activation_are_measured(done):
+    by_name = {result.name: result for result in done[1]}
     for row in ROWS:
         metrics = by_name[row, "dog"].metrics
         assert {metrics[f"change_{kind}"].value for kind in KINDS} == {0.0}
-    # Infusion's maps are the frozen stream's; a word of its own is no class word.
+    # Textual Inversion's phrase lacks the class word.
     assert 0 < by_name["infusion", "dog"].metrics["activation"].value < 1
     assert "activation" not in by_name["textual_inversion", "dog"].metrics
     assert "activation" not in by_name["base", "dog"].metrics
 
 
-def test_a_sheet_s_tile_is_what_its_shot_draws_alone(done):
-    runner, found = done
-    cell = next(
-        each for each in found if each.name == ("textual_inversion", "backpack")
+def test_a_tile_of_a_sheet_is_its_sample(done):
+    runner, evaluated = done
+    result = next(
+        each for each in evaluated if each.name == ("textual_inversion", "backpack")
     )
-    sample = cell.samples[3]  # the second prompt's second picture
+    sample = result.samples[3]  # the second prompt's second picture
     assert (sample.seed, sample.index) == (runner.config.seed + 1, 1)
     (folder,) = runner.out.glob("taught/textual_inversion/backpack.*/concept")
     model = with_concepts(runner.plain, runner.base, [str(folder)])
-    prompt = runner.protocol.singles[1].templates[1].replace("{}", *cell.words)
+    prompt = runner.protocol.singles[1].templates[1].replace("{}", *result.words)
     assert (prompt, sample.prompt) == (
         "a photo of a <v1> at night",
         "a photo of a backpack at night",
@@ -131,36 +134,38 @@ def test_a_sheet_s_tile_is_what_its_shot_draws_alone(done):
     terms = to_terms({"base": model}, [TermSpec(prompt, settings.guidance)])
     key, indices = jax.random.key(sample.seed), jnp.array([sample.index])
     alone = sampler.draw({"base": model}, terms, key, indices)[0]
-    width, height = cell.tile
-    row, column = divmod(3, cell.columns)
-    sheet = read_image(runner.out / cell.sheet)
+    width, height = result.tile
+    row, column = divmod(3, result.columns)
+    sheet = read_image(runner.out / result.sheet)
     tile = sheet[row * height :, column * width :][:height, :width]
-    # Of 255: in a batch, sums come in another order.
+    # Of 255 levels: a batch has another order of summation.
     assert np.abs(tile.astype(int) - np.asarray(alone).astype(int)).max() <= 1
 
 
-def test_what_is_done_is_not_done_again(done, base, monkeypatch):
-    runner, found = done
+def test_results_in_the_journal_are_reused(done, base, monkeypatch):
+    runner, evaluated = done
     monkeypatch.setattr(work, "train_jobs", None)
     again = open_runner(read_config(small_config(base)), runner.out)._replace(draw=None)
-    assert evaluate(again) == found
+    assert evaluate(again) == evaluated
 
 
-def test_some_rows_alone_leave_the_others_as_the_journal_has_them(
+def test_selected_rows_leave_the_others_as_the_journal_has_them(
     done, base, tmp_path, monkeypatch
 ):
-    runner, found = done
+    runner, evaluated = done
     lines = (runner.out / "cells.jsonl").read_text().splitlines(keepends=True)
-    kept = [each for each in lines if '"infusion"' not in each]
-    (tmp_path / "cells.jsonl").write_text("".join(kept))
+    others = [line for line in lines if '"infusion"' not in line]
+    (tmp_path / "cells.jsonl").write_text("".join(others))
     own = open_runner(read_config(small_config(base)), tmp_path, ["base"])._replace(
         draw=None
     )
     monkeypatch.setattr(work, "train_jobs", None)
-    assert evaluate(own) == [cell for cell in found if cell.method != "infusion"]
+    assert evaluate(own) == [
+        result for result in evaluated if result.method != "infusion"
+    ]
 
 
-def test_a_row_that_does_not_exist_is_refused(base, tmp_path):
+def test_an_unknown_row_is_refused(base, tmp_path):
     rows = "base, renders, textual_inversion, infusion, added"
     with pytest.raises(
         ValueError, match=f"Unknown row 'infusio'; expected one of {rows}"
@@ -169,51 +174,51 @@ def test_a_row_that_does_not_exist_is_refused(base, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_another_setting_of_one_row_costs_that_row_alone(
-    done, base, tmp_path, monkeypatch
-):
-    runner, found = done
+def test_a_changed_row_is_trained_again(done, base, tmp_path, monkeypatch):
+    runner, evaluated = done
     (tmp_path / "cells.jsonl").write_bytes((runner.out / "cells.jsonl").read_bytes())
     config = small_config(base)
     config.rows.infusion.changes.steps = STEPS + 1
-    asked = []
+    trained = []
 
-    def stop(lessons, **_):
-        asked.extend(lesson.folder.name.split(".")[0] for lesson in lessons)
+    def stop(jobs, **_):
+        trained.extend(job.folder.name.split(".")[0] for job in jobs)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(work, "train_jobs", stop)
     again = open_runner(read_config(config), tmp_path)._replace(draw=None)
     with pytest.raises(KeyboardInterrupt):
         evaluate(again)
-    assert asked == list(SUBJECTS)
-    (old,) = {cell.fingerprint for cell in found if cell.name == ("infusion", "dog")}
+    assert trained == list(SUBJECTS)
+    (old,) = {
+        result.fingerprint for result in evaluated if result.name == ("infusion", "dog")
+    }
     task = again.protocol.singles[0]
     assert fingerprint(again.protocol, again.base, "infusion", task) != old
 
 
-def test_all_that_is_written_shows_every_row(done):
-    runner, found = done
-    write_outputs(runner.protocol, found, runner.out)
+def test_every_output_has_every_row(done):
+    runner, evaluated = done
+    write_outputs(runner.protocol, evaluated, runner.out)
     for name in ("table.csv", "table.md", "table.tex", "report.html"):
         text = (runner.out / name).read_text()
         assert "infusion" in text, name
     assert read_image(runner.out / "scatter.png").shape[0] > 300
 
 
-def test_the_printed_table_has_the_columns_that_are_named(done, base):
-    runner, found = done
+def test_the_latex_table_has_the_printed_columns(done, base):
+    runner, evaluated = done
     config = small_config(base)
     config.report.printed = ("w2",)
     write_outputs(
-        runner.protocol._replace(config=read_config(config)), found, runner.out
+        runner.protocol._replace(config=read_config(config)), evaluated, runner.out
     )
     head = (runner.out / "table.tex").read_text().splitlines()[2]
     assert head == r"Method & W2 \\"
     assert "CLIP-T" in (runner.out / "table.md").read_text()
 
 
-def test_a_printed_column_that_does_not_exist_is_refused(base, tmp_path):
+def test_an_unknown_printed_column_is_refused(base, tmp_path):
     config = small_config(base)
     config.report.printed = ("clip_x",)
     with pytest.raises(
@@ -223,8 +228,8 @@ def test_a_printed_column_that_does_not_exist_is_refused(base, tmp_path):
         open_runner(read_config(config), tmp_path)
 
 
-def test_the_ceiling_shows_the_subject_itself(done):
-    found = done[1]
-    cell = next(each for each in found if each.name == ("renders", "dog"))
-    floor = next(each for each in found if each.name == ("base", "dog"))
-    assert cell.metrics["clip_i"].value > floor.metrics["clip_i"].value
+def test_renders_resemble_the_subject_more_than_the_base_does(done):
+    evaluated = done[1]
+    result = next(each for each in evaluated if each.name == ("renders", "dog"))
+    floor = next(each for each in evaluated if each.name == ("base", "dog"))
+    assert result.metrics["clip_i"].value > floor.metrics["clip_i"].value
