@@ -85,7 +85,7 @@ def fisher(
         eps, other, alpha_bar = noises(*denoisers, latents(), prompts, keys)
         weights = {"fisher": None, "fisher_score": alpha_bar}
         totals = {
-            name: np.asarray(divergence(eps, other, alpha_bar=weight).total, np.float64)
+            name: np.asarray(divergence(eps, other, alpha_bar=weight), np.float64)
             for name, weight in weights.items()
         }
         selected = {name: total[rows] for name, total in totals.items()}

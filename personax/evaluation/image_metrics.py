@@ -127,10 +127,8 @@ def inception(file: str, real: str | None) -> Metric:
             return {}
         if word not in features:
             pictures = list(read_images(folder).values())
-            features[word] = inception_features.of_images(
-                params, pictures, mode="clean"
-            )
-        own = inception_features.of_images(params, generations.bare, mode="clean")
+            features[word] = inception_features.of_images(params, pictures)
+        own = inception_features.of_images(params, generations.bare)
         distance = kid(own, features[word])
         return {
             "kid": Measurement(distance.value, distance.error, count),

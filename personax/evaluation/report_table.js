@@ -48,7 +48,7 @@ function sort({ key, better }) {
 function sorted(rows) {
   const sign = order.ascending ? 1 : -1;
   if (order.key === "method") {
-    return rows.toSorted((a, b) => sign * a.method.localeCompare(b.method));
+    return [...rows].sort((a, b) => sign * a.method.localeCompare(b.method));
   }
   const value = (row) => row.means[order.key]?.value;
   const known = rows.filter((row) => value(row) !== undefined);

@@ -59,7 +59,7 @@ def to_latex(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """
     groups = _groups(rows)
     titles = [
-        f"{escape_latex(each.title)} {_ARROWS[arrow(each)]}".rstrip()
+        f"{_escape_latex(each.title)} {_ARROWS[arrow(each)]}".rstrip()
         for each in columns
     ]
     lines = [
@@ -74,13 +74,13 @@ def to_latex(rows: Sequence[Row], columns: Sequence[Column]) -> str:
             lines.append(f"{span}{{\\emph{{{GROUPS[group]}}}}} \\\\")
         for row in own:
             fields = [_latex_field(each, row.means.get(each.key)) for each in columns]
-            name = escape_latex(row.method)
+            name = _escape_latex(row.method)
             name = f"\\emph{{{name}}}" if row.unranked else name
             lines.append(_latex_line([name, *fields]))
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def escape_latex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     """`text` with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 

@@ -4,15 +4,12 @@ Features may have any length and come from any network; computations are in floa
 Values of different networks are not comparable, nor are cosines and `clip_score`.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from personax.metrics.features import Features, check_widths, checked
-
-_MODES = ("removed", "class")
 
 
 def text_cosines(images: Features, texts: Features) -> Float[np.ndarray, " n"]:
@@ -68,49 +65,6 @@ def mean_over_targets(
     if not targets:
         raise ValueError("The mean over targets requires at least one target.")
     return np.mean([reference_cosines(images, each) for each in targets], axis=0)
-
-
-def without_modifier(prompt: str, placeholder: str, class_word: str, how: str) -> str:
-    """The text to compare a picture of a concept with.
-
-    `how="removed"` removes the placeholder, as in Custom Diffusion. `how="class"`
-    replaces it by the class word, as in DreamBooth, ClassDiffusion and Infusion, unless
-    the class word follows it. Articles are unchanged, and case is ignored, since CLIP
-    reads lower case. A prompt without the placeholder is returned unchanged.
-
-    Raises ValueError for another `how`, for an empty class word, and if no word is
-    left.
-
-    >>> without_modifier("a <v1> dog at night", "<v1>", "dog", "removed")
-    'a dog at night'
-    >>> without_modifier("a <v1> dog at night", "<v1>", "dog", "class")
-    'a dog at night'
-    >>> without_modifier("a <v1> at night", "<v1>", "dog", "class")
-    'a dog at night'
-    """
-    if how not in _MODES:
-        raise ValueError(f"Unknown how={how!r}; expected one of {', '.join(_MODES)}.")
-    if how == "class" and not class_word.strip():
-        raise ValueError('how="class" requires a class word.')
-    modifier = re.compile(_word(placeholder), re.IGNORECASE)
-    if not placeholder or not modifier.search(prompt):
-        return prompt
-    text = prompt
-    if how == "class":
-        not_followed = rf"(?!\s*{_word(class_word)})"
-        alone = re.compile(_word(placeholder) + not_followed, re.IGNORECASE)
-        text = alone.sub(lambda _: class_word, text)
-    text = re.sub(r"\s+(?=[\s,.;:!?])", "", modifier.sub(" ", text)).strip()
-    if not re.search(r"\w", text):
-        raise ValueError(f"Without {placeholder}, the prompt {prompt!r} is empty.")
-    return text
-
-
-def _word(word: str) -> str:
-    """A pattern of whole words; "<v1>" ends at its bracket."""
-    before = r"(?<!\w)" if re.match(r"\w", word) else ""
-    after = r"(?!\w)" if re.search(r"\w$", word) else ""
-    return before + re.escape(word) + after
 
 
 def _unit(features: Features, rows: str) -> Float[np.ndarray, "n d"]:

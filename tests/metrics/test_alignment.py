@@ -9,7 +9,6 @@ from personax.metrics.alignment import (
     mean_over_targets,
     reference_cosines,
     text_cosines,
-    without_modifier,
 )
 
 
@@ -76,48 +75,3 @@ def test_a_feature_of_zeros_has_no_direction():
     texts[2] = 0
     with pytest.raises(ValueError, match=r"1 of 4 texts are 0 .* number 2"):
         text_cosines(features(4, 12), texts)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "removed", "classed"),
-    [
-        ("photo of a <v1> dog", "photo of a dog", "photo of a dog"),
-        ("a <V1> Dog, at night", "a Dog, at night", "a Dog, at night"),
-        ("a <v1> on the beach", "a on the beach", "a dog on the beach"),
-        (
-            "a photo of <v1>, at night",
-            "a photo of, at night",
-            "a photo of dog, at night",
-        ),
-        ("<v1> dog", "dog", "dog"),
-        ("a <v1>dog", "a dog", "a dog"),
-        ("my<v1>dog", "my dog", "my dog"),
-        ("a <v1> doghouse", "a doghouse", "a dog doghouse"),
-        ("a <v1> dog and a <v1>", "a dog and a", "a dog and a dog"),
-        ("a dog in a box", "a dog in a box", "a dog in a box"),
-        ("a  <v10> dog", "a  <v10> dog", "a  <v10> dog"),
-    ],
-)
-def test_the_modifier_is_dropped_or_gives_way_to_the_class(prompt, removed, classed):
-    assert without_modifier(prompt, "<v1>", "dog", "removed") == removed
-    assert without_modifier(prompt, "<v1>", "dog", "class") == classed
-
-
-def test_a_rare_word_is_a_modifier_and_a_class_may_have_two_words():
-    asks = "he asks for a sks teddy bear"
-    assert (
-        without_modifier(asks, "sks", "bear", "removed") == "he asks for a teddy bear"
-    )
-    assert without_modifier(asks, "sks", "teddy bear", "class") == (
-        "he asks for a teddy bear"
-    )
-    assert without_modifier("a dog", "", "dog", "class") == "a dog"
-
-
-def test_what_leaves_no_text_is_refused():
-    with pytest.raises(ValueError, match="Without <v1>, the prompt '<v1>' is empty"):
-        without_modifier("<v1>", "<v1>", "dog", "removed")
-    with pytest.raises(ValueError, match="how='drop'; expected one of removed, class"):
-        without_modifier("a <v1> dog", "<v1>", "dog", "drop")
-    with pytest.raises(ValueError, match="requires a class word"):
-        without_modifier("a <v1>", "<v1>", "", "class")

@@ -1,4 +1,4 @@
-"""The latent Fisher divergence of denoisers that differ in a known way, or not."""
+"""The latent Fisher divergence of denoisers with a known difference."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ import scipy.stats
 from personax.core.tree import flat, overwrite
 from personax.diffusion import schedule
 from personax.diffusion.denoiser import Prompt, encode
-from personax.metrics.fisher import between, divergence
+from personax.metrics.fisher import divergence, noises
 
 ROWS = 32
 OFFSET = np.array([0.5, -0.25, 0.125, 1.0], np.float32)  # of the latents' channels
@@ -34,37 +34,41 @@ def prompt(tiny):
     return encode(tiny, ids)
 
 
-def moved(denoiser, offset):
-    """The denoiser whose every noise is larger by a constant of each channel."""
+def shifted(denoiser, offset):
+    """The denoiser with a constant per channel added to its noise."""
     bias = flat(denoiser.params)[BIAS]
     return denoiser.replace(
         params=overwrite(denoiser.params, {BIAS: bias + jnp.asarray(offset)})
     )
 
 
-def test_a_denoiser_is_at_no_distance_from_itself(tiny, x0, prompt, keys):
-    """To the last bit, also where its weights and prompts are copies."""
+def between(one, other, x0, prompts, keys, *, of_scores=False):
+    """The divergence of two denoisers at each latent."""
+    eps, other_eps, alpha_bar = noises(one, other, x0, prompts, keys)
+    return divergence(eps, other_eps, alpha_bar=alpha_bar if of_scores else None)
+
+
+def test_a_denoiser_has_no_divergence_from_itself(tiny, x0, prompt, keys):
+    """Exactly, also if weights and prompts are copies."""
     copy = jax.tree.map(jnp.copy, tiny)
-    found = between(tiny, copy, x0, (prompt, jax.tree.map(jnp.copy, prompt)), keys)
-    np.testing.assert_array_equal(found.total, np.zeros(ROWS))
-    np.testing.assert_array_equal(found.mean, np.zeros(ROWS))
+    value = between(tiny, copy, x0, (prompt, jax.tree.map(jnp.copy, prompt)), keys)
+    np.testing.assert_array_equal(value, np.zeros(ROWS))
 
 
 def test_a_constant_between_the_noises_has_a_closed_form(tiny, x0, prompt, keys):
-    found = between(tiny, moved(tiny, OFFSET), x0, (prompt, prompt), keys)
+    value = between(tiny, shifted(tiny, OFFSET), x0, (prompt, prompt), keys)
     expected = 64 * np.square(OFFSET).sum() / 2
-    np.testing.assert_allclose(found.total, expected, rtol=1e-5)
-    np.testing.assert_allclose(found.mean, expected / 256, rtol=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
-def test_time_is_uniform_and_a_scores_weight_is_its_own(tiny, x0, prompt):
-    """Weighted over unweighted is 1 / (1 - ᾱ_t), which says each row's time."""
-    denoisers, prompts, times = (tiny, moved(tiny, OFFSET)), (prompt, prompt), []
+def test_time_is_uniform(tiny, x0, prompt):
+    """Weighted over unweighted is 1 / (1 - ᾱ_t), which determines each row's time."""
+    denoisers, prompts, times = (tiny, shifted(tiny, OFFSET)), (prompt, prompt), []
     bars = schedule.alphas_cumprod(tiny.spec.schedule)
     for seed in range(8):
         keys = jax.random.split(jax.random.key(seed), ROWS)
-        plain = between(*denoisers, x0, prompts, keys).total
-        score = between(*denoisers, x0, prompts, keys, weight="score").total
+        plain = between(*denoisers, x0, prompts, keys)
+        score = between(*denoisers, x0, prompts, keys, of_scores=True)
         bar = 1 - np.asarray(plain / score, np.float64)
         times.extend(np.abs(bars[:, None] - bar).argmin(axis=0))
     uniform = scipy.stats.kstest(np.array(times) / 1000, "uniform")
@@ -73,34 +77,31 @@ def test_time_is_uniform_and_a_scores_weight_is_its_own(tiny, x0, prompt):
     assert max(times) > 970
 
 
-def test_each_row_is_drawn_from_its_own_key(tiny, x0, prompt, keys):
+def test_each_row_has_its_own_key(tiny, x0, prompt, keys):
     other = jax.tree.map(lambda x: 1.1 * x, tiny)
-    whole = between(tiny, other, x0, (prompt, prompt), keys).total
+    whole = between(tiny, other, x0, (prompt, prompt), keys)
     turned = Prompt(prompt.text[::-1])
-    found = between(tiny, other, x0[::-1], (turned, turned), keys[::-1]).total
-    np.testing.assert_allclose(found[::-1], whole, rtol=1e-4)
+    value = between(tiny, other, x0[::-1], (turned, turned), keys[::-1])
+    np.testing.assert_allclose(value[::-1], whole, rtol=1e-4)
     assert len(np.unique(np.asarray(whole))) == ROWS
 
 
 def test_each_denoiser_reads_its_own_prompt(tiny, x0, prompt, keys):
     shuffled = Prompt(prompt.text[::-1])
-    apart = between(tiny, tiny, x0, (prompt, shuffled), keys).total
+    apart = between(tiny, tiny, x0, (prompt, shuffled), keys)
     assert (np.asarray(apart) > 0).all()
-    assert not between(tiny, tiny, x0, (shuffled, shuffled), keys).total.any()
+    assert not between(tiny, tiny, x0, (shuffled, shuffled), keys).any()
 
 
-def test_half_the_squares_are_summed_and_a_nan_is_kept():
+def test_it_is_half_the_sum_of_squares_and_keeps_nan():
     eps = jnp.zeros((2, 2, 2, 4)).at[1, 0, 0, 0].set(jnp.nan)
-    found = divergence(eps, jnp.ones((2, 2, 2, 4)), alpha_bar=jnp.array([0.75, 0.5]))
-    assert (found.total[0], found.mean[0]) == (8 / 0.25, 8 / 0.25 / 16)
-    assert np.isnan(found.total[1])
-    nothing = divergence(eps[:0], eps[:0])
-    assert nothing.total.shape == (0,)
+    value = divergence(eps, jnp.ones((2, 2, 2, 4)), alpha_bar=jnp.array([0.75, 0.5]))
+    assert value[0] == 8 / 0.25
+    assert np.isnan(value[1])
+    assert divergence(eps[:0], eps[:0]).shape == (0,)
 
 
-def test_what_is_not_compared_is_said(tiny, x0, prompt, keys):
-    with pytest.raises(ValueError, match="weight='snr'; expected none or score"):
-        between(tiny, tiny, x0, (prompt, prompt), keys, weight="snr")
+def test_different_schedules_are_refused(tiny, x0, prompt, keys):
     other = dataclasses.replace(tiny.spec.schedule, beta_end=0.02)
     spec = dataclasses.replace(tiny.spec, schedule=other)
     with pytest.raises(ValueError, match="different noise schedules"):

@@ -1,4 +1,4 @@
-"""FID's Inception, both resizers and the loader against torch-fidelity and clean-fid.
+"""FID's Inception, its resizing and the loader against torch-fidelity and clean-fid.
 
 Both packages ask for torchvision, which is not here: of each, only files that do not
 use it are imported.
@@ -25,7 +25,6 @@ from personax.metrics import inception as metric
 from personax.networks.inception import init_inception, logits
 
 TOLERANCE = 1e-5  # max abs error of features and logits, which deviate by some 0.3
-OF_PIXELS = 1e-4  # the same, of values in [0, 255]
 
 
 @pytest.fixture(scope="module")
@@ -111,40 +110,26 @@ def assert_close(ours, theirs, tolerance=TOLERANCE):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-def test_tf1_features_and_logits_are_torch_fidelitys(theirs, params):
-    pixels = pictures(90, 64)
-    features, classes = (x.numpy() for x in theirs(nchw(np.stack(pixels))))
-    ours = metric.of_images(params, pixels, mode="tf1")
-    assert_close(ours, features)
-    assert_close(logits(params, jnp.asarray(ours)), classes)
-
-
-def test_clean_features_are_those_of_clean_fids_pictures(
+def test_features_and_logits_of_clean_fids_pictures(
     theirs, params, fidelity, monkeypatch
 ):
     pixels = pictures(90, 64)
     # Their network refuses floats; of 299 x 299 its own resizer changes nothing.
     monkeypatch.setattr(fidelity, "vassert", lambda *_: None)
-    features, _ = theirs(nchw(np.stack([clean(each) for each in pixels])))
-    assert_close(metric.of_images(params, pixels, mode="clean"), features.numpy())
+    resized = nchw(np.stack([clean(each) for each in pixels]))
+    features, classes = (x.numpy() for x in theirs(resized))
+    ours = metric.of_images(params, pixels)
+    assert_close(ours, features)
+    assert_close(logits(params, jnp.asarray(ours)), classes)
 
 
 SIZES = [(32, 32), (90, 64), (299, 301), (640, 427)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_clean_pictures_are_clean_fids(size):
+def test_resized_pictures_are_clean_fids(size):
     for each in pictures(*size):
-        np.testing.assert_array_equal(metric.resize_clean(each), clean(each))
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_tf1_pictures_are_torch_fidelitys(size, fidelity):
-    resize = fidelity.interpolate_bilinear_2d_like_tensorflow1x
-    for each in pictures(*size):
-        x = nchw(each[None]).float()
-        expected = resize(x, size=(299, 299), align_corners=False)[0].numpy()
-        assert_close(metric.resize_tf1(each), np.moveaxis(expected, 0, -1), OF_PIXELS)
+        np.testing.assert_array_equal(metric.resize(each), clean(each))
 
 
 def test_a_safetensors_file_holds_the_same(state, params, tmp_path):
