@@ -87,7 +87,7 @@ def evaluate(runner: Runner) -> list[EvalResult]:
         for name, mark in marks.items()
         if name in stored and stored[name].fingerprint == mark
     }
-    rows = list(runner.only or tasks)
+    rows = list(dict.fromkeys(runner.only or tasks))
     trainer = Trainer(runner.protocol, runner.base, runner.plain, runner.out)
     total = sum(len(tasks[row]) for row in rows)
     initial = sum(row in rows for row, _ in done)

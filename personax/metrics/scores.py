@@ -14,7 +14,7 @@ Score = Callable[[Sequence[Pixels]], float]
 
 
 def make_scores(
-    clip: Clip, *, text: str = "", reference: Sequence[Pixels] = ()
+    clip: Clip, *, text: str | None = None, reference: Sequence[Pixels] = ()
 ) -> dict[str, Score]:
     """{"text": CLIP-T, "image": CLIP-I} of the targets that are given.
 
