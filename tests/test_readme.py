@@ -12,6 +12,9 @@ import pytest
 from absl import flags
 
 from personax.diffusion.solvers import SOLVERS
+from personax.methods import Concept
+from personax.training import train as training
+from tests.untaught import save_untaught
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -21,6 +24,31 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 ) + sorted(path.relative_to(ROOT) for path in ROOT.glob("personax/assets/**/README.md"))
 COMMAND = re.compile(r"python -m ((?:personax|experiments|benchmarks)(?:\.\w+)+)")
+
+
+SAMPLE, TRAIN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_sampling_example_returns_four_pictures(emoji, tmp_path, monkeypatch):
+    ids = (emoji.tokenizer.size,)
+    concept = Concept("<v1>", "penguin", ids, (5,), "<v1> penguin")
+    folder = tmp_path / "runs" / "quickstart" / "concept"
+    save_untaught(folder, emoji, concept, "class_diffusion")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(SAMPLE, names)
+    assert names["pictures"].shape == (4, 32, 32, 3)
+    assert names["pictures"].std() > 20
+
+
+def test_the_training_example_trains_the_config(monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "train", lambda *arguments: calls.append(arguments))
+    monkeypatch.chdir(ROOT)
+    exec(TRAIN, {})
+    ((config, folder),) = calls
+    assert config.method == "class_diffusion"
+    assert folder == pathlib.Path("runs/quickstart")
 
 
 def test_every_solver_is_named():
@@ -68,6 +96,13 @@ def test_every_file_exists(document):
     folders = "personax|configs|docs|tests|benchmarks|experiments|launch"
     for name in re.findall(rf"(?<![\w/.])(?:{folders})/[\w/]+\.\w+", text):
         assert (ROOT / name).exists() or "NAME" in name, name
+
+
+def test_every_file_of_the_architecture_exists():
+    files = re.findall(r"`(\w+/[\w/]+\.py)`", _sections()["Architecture"])
+    assert len(files) > 10
+    for file in files:
+        assert (ROOT / "personax" / file).exists(), file
 
 
 @pytest.mark.parametrize("title", ["Sampling", "Editing", "Training", "Evaluation"])
