@@ -16,7 +16,7 @@ from personax.training.state import TrainState
 class DivergedError(RunFailedError):
     """A metric of a step is not finite; `step` and `metrics` are that step's."""
 
-    def __init__(self, message: str, step: int, metrics: Metrics):
+    def __init__(self, message: str, step: int, metrics: Mapping[str, Any]):
         super().__init__(message)
         self.step, self.metrics = step, metrics
 
@@ -93,7 +93,7 @@ def fit(
 
 def _flush(pending: list[tuple[int, Metrics]], log: Callable[[Records], None]) -> None:
     """Pass the pending metrics to `log` and clear them; DivergedError, see `fit`."""
-    finite: list[tuple[int, Metrics]] = []
+    finite: list[tuple[int, Mapping[str, Any]]] = []
     try:
         for step, metrics in jax.device_get(pending):
             if not all(np.isfinite(value).all() for value in metrics.values()):

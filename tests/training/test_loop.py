@@ -1,5 +1,6 @@
 """The training loop: which steps run, when hooks and logs are called, divergence."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -19,27 +20,28 @@ class Source:
 def step(state, batch):
     """Add the batch to theta; the loss is the new theta."""
     assert int(state.step) == batch
-    theta = state.theta + batch
-    return state.replace(step=state.step + 1, theta=theta), {"loss": theta}
+    total = state.theta["total"] + batch
+    state = state.replace(step=state.step + 1, theta={"total": total})
+    return state, {"loss": total}
 
 
 def start(at=0):
-    state = create(jnp.float32(0), None, None)
+    state = create({"total": jnp.float32(0)}, None, jax.random.key(0))
     return state.replace(step=jnp.int32(at))
 
 
 def every(n, calls, name):
     return Hook(
         lambda step: step % n == 0,
-        lambda step, state: calls.append((name, step, float(state.theta))),
+        lambda step, state: calls.append((name, step, float(state.theta["total"]))),
     )
 
 
 def test_every_step_sees_its_batch_once():
     state = fit(step, start(), Source(), steps=5)
-    assert (int(state.step), float(state.theta)) == (5, 0 + 1 + 2 + 3 + 4)
+    assert (int(state.step), float(state.theta["total"])) == (5, 0 + 1 + 2 + 3 + 4)
     resumed = fit(step, start(3), Source(), steps=5)
-    assert float(resumed.theta) == 3 + 4
+    assert float(resumed.theta["total"]) == 3 + 4
 
 
 def test_hooks_run_in_order_at_their_steps_and_at_step_0_of_a_run_from_scratch():
