@@ -1,4 +1,4 @@
-"""Custom Diffusion's size augmentation: a picture smaller or larger, and said so."""
+"""Custom Diffusion's size augmentation: smaller or larger, with a caption of it."""
 
 import math
 from typing import NamedTuple
@@ -15,19 +15,18 @@ WORDS = ("append", "prefix")
 
 
 class View(NamedTuple):
-    """What one step sees of a picture."""
+    """A picture as one step sees it."""
 
-    pixels: Float[
-        np.ndarray, "h w 3"
-    ]  # float32 in [-1, 1]; 0, mid-grey, around a paste
+    # float32 in [-1, 1]; 0, mid-grey, around a paste
+    pixels: Float[np.ndarray, "h w 3"]
     mask: Float[np.ndarray, "y x"]  # per latent cell; 1 where the loss counts
     caption: str
 
 
 class _Preset(NamedTuple):
-    often: float  # chance of a side within the canvas; otherwise it is enlarged
+    shrinks: float  # probability of a side within the canvas
     shrink: tuple[float, float] | None  # shares of the canvas; None: S // 3 to S
-    fills: bool  # from 0.6 of the canvas on, the picture is resized to all of it
+    fills: bool  # from 0.6 of the canvas on, the picture fills it
     even: bool  # odd sides grow by one
     crop: str
     words: str
@@ -41,9 +40,9 @@ _PRESETS = {
     "huggingface": _Preset(0.66, None, False, False, "squash", "prefix", _BILINEAR),
 }
 
-# As the releases write them, in front of the caption.
+# As in the releases, in front of the caption.
 _FAR, _NEAR = ("a far away", "very small"), ("zoomed in", "close up")
-_SMALL = 0.6  # below this share of the canvas, the words say so
+_SMALL = 0.6  # below this share of the canvas the caption gets such words
 
 
 def view(
@@ -60,49 +59,48 @@ def view(
     words: str | None = None,
     mask: Mask | None = None,
 ) -> View:
-    """A picture on a canvas of `size` (height, width), where to learn, what to say.
+    """A picture on a canvas of `size` (height, width), its loss mask and its caption.
 
     `augment` names a preset for S x S canvases; "none" only crops and resizes.
 
-    - "paper" (Kumari et al. 2023, appendix E): 2 times in 3 the picture is resized to
-      0.4 S to S and pasted somewhere; only latent cells inside count. Otherwise it is
-      enlarged to 1.2 S to 1.4 S and an S x S part is cut out. Below 0.6 S the caption
-      gets ", far away" or ", very small", above S ", zoomed in" or ", close up".
+    - "paper" (Kumari et al. 2023, appendix E): with probability 2/3 the picture is
+      resized to 0.4 S to S and pasted at a random position; only latent cells inside
+      count. Otherwise it is enlarged to 1.2 S to 1.4 S and an S x S part is cropped.
+      Below 0.6 S the caption gets ", far away" or ", very small", above S ", zoomed in"
+      or ", close up".
     - "compvis" (the authors' release): S // 3 to S, odd sides one more; below 0.6 S as
-      above, from there to S the picture fills the canvas. The words go in front: "a far
-      away photo of a dog". It also flips, which is `flip` here.
-    - "huggingface" (diffusers' script): 66 in 100 instead of 2 in 3, squashed instead
-      of cropped, bilinear instead of bicubic, pasted up to S; so the border cells
-      count not even for a picture as large as the canvas.
+      above, from there to S the picture fills the canvas. The words come first: "a far
+      away photo of a dog". The release also flips, for which use `flip`.
+    - "huggingface" (diffusers' script): probability 0.66, squashed instead of cropped,
+      bilinear instead of bicubic, pasted up to S; so border cells do not count even for
+      a picture as large as the canvas.
 
-    The other options replace what the preset says. `shrink` is the range of the first
-    branch, as shares of S. `crop`: "centre" and "random" keep the largest part of the
-    canvas' aspect, "squash" keeps everything. `words`: "append" or "prefix". `flip`
-    mirrors one view in two. `factor` is the pixels per latent cell.
+    The other options override the preset. `shrink` is the range of the first branch, as
+    shares of S. `crop`: "centre" and "random" keep the largest part of the canvas'
+    aspect, "squash" keeps everything. `words`: "append" or "prefix". `flip` mirrors
+    with probability 1/2. `factor` is the pixels per latent cell.
 
-    A paste counts from one cell inside its edge, so that no cell has seen grey; where
-    that would leave nothing, from its edge. Sides from 3 * factor on never need that:
-    at S = 32 and factor 4, as in the embedded base, `shrink` from 0.375, so all of the
-    paper's range and all but the least sides of the releases' (10 and 11 pixels). A
-    picture's own soft `mask`, as large as it, goes where it goes; a cell counts as much
-    as its pixels do on average.
+    A paste counts from one cell inside its edge, so that no cell overlaps grey; where
+    that would leave no cell, from its edge. Sides of at least 3 * factor always have
+    one. A picture's soft `mask`, of its size, is transformed with it; a cell has the
+    mean weight of its pixels.
 
-    Raises ValueError for an unknown name, a canvas that the preset cannot fill or that
-    is no whole number of cells, and a range whose pastes may miss every cell.
+    Raises ValueError for an unknown name, a canvas that does not fit the preset or the
+    latent cells, and a range whose pastes may contain no cell.
     """
     _known("augmentation", augment, AUGMENT)
     _known("crop", crop or CROP[0], CROP)
-    _known("place for the words", words or WORDS[0], WORDS)
+    _known("words", words or WORDS[0], WORDS)
     height, width = size
     if height % factor or width % factor:
         raise ValueError(
-            f"A canvas of {width}x{height} pixels is no whole number of latent cells "
+            f"A canvas of {width}x{height} pixels does not divide into latent cells "
             f"of {factor} pixels."
         )
     if mask is not None and mask.shape != pixels.shape[:2]:
         raise ValueError(
-            f"A mask of {mask.shape[1]}x{mask.shape[0]} pixels is not of the size of "
-            f"its picture, {pixels.shape[1]}x{pixels.shape[0]}."
+            f"A mask of {mask.shape[1]}x{mask.shape[0]} pixels does not fit its "
+            f"picture of {pixels.shape[1]}x{pixels.shape[0]}."
         )
     if flip and rng.random() < 0.5:
         pixels, mask = pixels[:, ::-1], None if mask is None else mask[:, ::-1]
@@ -112,16 +110,16 @@ def view(
         return View(canvas, everywhere * _cells(soft, factor), caption)
     if height != width:
         raise ValueError(
-            f"The augmentation {augment!r} needs a square canvas, not {width}x{height} "
-            'pixels; "none" takes any.'
+            f"augment={augment!r} needs a square canvas, not {width}x{height} pixels; "
+            '"none" takes any.'
         )
 
     preset, whole = _PRESETS[augment], height
     side = _side(rng, preset, _range(shrink or preset.shrink, whole, factor), whole)
     small, large = side < _SMALL * whole, side > whole
     if small or large:
-        said = (_FAR if small else _NEAR)[rng.integers(2)]
-        caption = _say(caption, said, words or preset.words)
+        distance = (_FAR if small else _NEAR)[rng.integers(2)]
+        caption = _add_words(caption, distance, words or preset.words)
     fills = preset.fills and not small and not large
     side = whole if fills else side
     picture, soft = _resize(
@@ -143,27 +141,28 @@ def view(
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> None:
     if name not in names:
-        raise ValueError(f"There is no {what} {name!r}; there are {', '.join(names)}.")
+        expected = ", ".join(names)
+        raise ValueError(f"Unknown {what} {name!r}; expected one of {expected}.")
 
 
 def _range(
     shares: tuple[float, float] | None, whole: int, factor: int
 ) -> tuple[int, int]:
-    """The least and the largest side of a picture that stays within the canvas."""
+    """The smallest and the largest side of a picture within the canvas."""
     if shares is None:
         low, high = whole // 3, whole
     elif 0 < shares[0] <= shares[1] <= 1:
         low, high = round(shares[0] * whole), round(shares[1] * whole)
     else:
         raise ValueError(
-            f"shrink={shares} is no range of shares of the canvas, such as (0.4, 1.0)."
+            f"shrink={shares} is not a range of shares of the canvas, as (0.4, 1.0) is."
         )
-    # Any stretch of 2 * factor - 1 pixels holds a whole cell, wherever it starts.
+    # Any 2 * factor - 1 consecutive pixels contain a whole cell.
     least = 2 * factor - 1
     if low < least:
         raise ValueError(
-            f"Pictures of {low} of the canvas' {whole} pixels may hold no whole latent "
-            f"cell of {factor}; let shrink begin at "
+            f"Pictures of {low} of the canvas' {whole} pixels may contain no "
+            f"whole latent cell of {factor}; start shrink at "
             f"{math.ceil(1000 * least / whole) / 1000:g}."
         )
     return low, high
@@ -172,7 +171,7 @@ def _range(
 def _side(
     rng: np.random.Generator, preset: _Preset, within: tuple[int, int], whole: int
 ) -> int:
-    if rng.random() < preset.often:
+    if rng.random() < preset.shrinks:
         side = rng.integers(*within, endpoint=True)
     else:
         side = rng.integers(int(1.2 * whole), int(1.4 * whole))
@@ -189,7 +188,7 @@ def _resize(
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """The part of the picture in [-1, 1] and of its mask that `crop` keeps, at `size`.
 
-    Without a mask everything counts.
+    Without a mask every pixel has weight 1.
     """
     rows, columns = size
     box = crop_box(rng, pixels.shape[:2], size, crop)
@@ -206,18 +205,18 @@ def crop_box(
 ) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) of the part that `crop` keeps of a picture.
 
-    `shape` is the picture's (height, width), `size` the one that the part is resized
-    to: "centre" and "random" keep the largest part of its aspect, "squash" everything.
+    `shape` is the picture's (height, width), `size` that of the resized part: "centre"
+    and "random" keep the largest part of its aspect, "squash" everything.
     """
     (height, width), (rows, columns) = shape, size
     if crop == "squash":
         return 0.0, 0.0, float(width), float(height)
     zoom = min(height / rows, width / columns)
-    # Rounding must not reach past the picture: PIL refuses such a box.
+    # PIL rejects a box that rounding extends past the picture.
     high, wide = min(rows * zoom, height), min(columns * zoom, width)
     top, left = (height - high) / 2, (width - wide) / 2
     if crop == "random":
-        # Whole pixels: a picture that is not resized keeps them.
+        # Whole pixels, so that a picture that is not resized keeps its values.
         top, left = rng.integers([int(height - high), int(width - wide)], endpoint=True)
     right, bottom = min(left + wide, width), min(top + high, height)
     return float(left), float(top), float(right), float(bottom)
@@ -230,15 +229,15 @@ def _cells(soft: Float[np.ndarray, "h w"], factor: int) -> Float[np.ndarray, "y 
 
 
 def _inside(start: int, side: int, factor: int) -> slice:
-    """The latent cells strictly inside a stretch of pixels, or else all inside it."""
+    """The latent cells strictly inside a range of pixels, or else all inside it."""
     stop = (start + side) // factor
     if start // factor + 1 < stop - 1:
         return slice(start // factor + 1, stop - 1)
     return slice(math.ceil(start / factor), stop)
 
 
-def _say(caption: str, said: str, where: str) -> str:
+def _add_words(caption: str, words: str, where: str) -> str:
     if where == "prefix":
-        return f"{said} {caption}"
-    # Only in front of the caption is there a noun for the article.
-    return f"{caption}, {said.removeprefix('a ')}"
+        return f"{words} {caption}"
+    # Only in front of the caption does the article have a noun.
+    return f"{caption}, {words.removeprefix('a ')}"

@@ -1,4 +1,4 @@
-"""Aspect-ratio buckets: a few sizes of about as many pixels, and which one fits."""
+"""Aspect-ratio buckets: sizes of about equally many pixels, and the nearest one."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -7,10 +7,10 @@ _LONGEST = 2.5  # times the shorter side
 
 
 def bucket_sizes(size: tuple[int, int], multiple: int) -> tuple[tuple[int, int], ...]:
-    """The (height, width) with no more pixels than `size`, flattest first.
+    """Every (height, width) with at most the pixels of `size`, widest first.
 
     Sides are multiples of `multiple`, the longer at most 2.5 times the shorter, and
-    each as long as the other one leaves room for. Raises ValueError where nothing fits.
+    each as long as the other one allows. Raises ValueError where none fits.
 
     >>> bucket_sizes((512, 512), 128)
     ((384, 640), (512, 512), (640, 384))
@@ -36,7 +36,7 @@ def bucket_sizes(size: tuple[int, int], multiple: int) -> tuple[tuple[int, int],
 def bucket_of(
     sizes: Int[np.ndarray, "n 2"], buckets: tuple[tuple[int, int], ...]
 ) -> Int[np.ndarray, " n"]:
-    """The number of the bucket whose aspect is nearest to each picture's."""
+    """The index of the bucket whose aspect is nearest to each picture's."""
     distance = _aspect(sizes)[:, None] - _aspect(np.array(buckets))[None]
     return np.argmin(np.abs(distance), axis=1)
 

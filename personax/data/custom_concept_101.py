@@ -2,7 +2,7 @@
 
 Its folder is customconcept101/ of github.com/adobe-research/custom-diffusion, which
 holds dataset.json, dataset_multiconcept.json and prompts/, with benchmark_dataset.zip
-unpacked in it. A subject is called as its folder of pictures is, "pet_dog1".
+unpacked in it. A subject has the name of its folder of pictures, "pet_dog1".
 """
 
 import functools
@@ -24,36 +24,36 @@ from personax.data.subjects import (
 
 
 def open_custom_concept_101(folder: pathlib.Path) -> Readers:
-    """{name: what reads that subject} of dataset.json, 101 of them.
+    """{name: reader of that subject} of dataset.json, 101 of them.
 
-    Raises FileNotFoundError or ValueError, in one sentence, where it is no such set.
+    Raises FileNotFoundError or ValueError for any other folder.
     """
     file = folder / "dataset.json"
-    found = {}
+    readers = {}
     for number, entry in enumerate(read_list(file), 1):
-        where = f"Entry {number} of {file}"
-        concept = _concept(entry, where)
-        found[_name(concept)] = functools.partial(_subject, folder, concept, where)
-    return found
+        place = f"Entry {number} of {file}"
+        concept = _concept(entry, place)
+        readers[_name(concept)] = functools.partial(_subject, folder, concept, place)
+    return readers
 
 
 def read_custom_concept_101_pairs(folder: pathlib.Path) -> tuple[Pair, ...]:
     """The pairs of dataset_multiconcept.json, 101 of them, each with its prompts.
 
-    As published: some prompts for a pet {0} and a person {1} speak of them the other
-    way round, and furniture_chair3, once a sofa there, is the chair of dataset.json.
+    As published: some prompts for a pet {0} and a person {1} exchange the two, and
+    furniture_chair3, once a sofa there, is the chair of dataset.json.
     """
     file = folder / "dataset_multiconcept.json"
     pairs = []
     for number, entry in enumerate(read_list(file), 1):
-        where = f"Entry {number} of {file}"
+        place = f"Entry {number} of {file}"
         if not isinstance(entry, list) or len(entry) != 3:
             raise ValueError(
-                f"{where} is not of the form [concept, concept, "
+                f"{place} is not of the form [concept, concept, "
                 '{"prompt_filename_compose": "prompts/pet_pet.txt"}].'
             )
-        first, second = (_name(_concept(each, where)) for each in entry[:2])
-        compose = _value(entry[2], "prompt_filename_compose", where)
+        first, second = (_name(_concept(each, place)) for each in entry[:2])
+        compose = _value(entry[2], "prompt_filename_compose", place)
         lines = read_prompts(folder / compose)
         prompts = (check_places(x, ("{0}", "{1}"), folder / compose) for x in lines)
         pairs.append(Pair((first, second), tuple(prompts)))
@@ -69,15 +69,15 @@ _KEYS = (
 )
 
 
-def _concept(entry: Any, where: str) -> Mapping[str, str]:
-    return {key: _value(entry, key, where) for key in _KEYS}
+def _concept(entry: Any, place: str) -> Mapping[str, str]:
+    return {key: _value(entry, key, place) for key in _KEYS}
 
 
-def _value(entry: Any, key: str, where: str) -> str:
+def _value(entry: Any, key: str, place: str) -> str:
     if not isinstance(entry, dict):
-        raise ValueError(f"{where} is no object with {key!r}.")
+        raise ValueError(f"{place} is not an object with {key!r}.")
     if not isinstance(entry.get(key), str):
-        raise ValueError(f"{where} has no {key!r}; it has: {', '.join(entry)}.")
+        raise ValueError(f"{place} has no {key!r}; it has: {', '.join(entry)}.")
     return entry[key]
 
 
@@ -85,15 +85,15 @@ def _name(concept: Mapping[str, str]) -> str:
     return pathlib.PurePosixPath(concept["instance_data_dir"]).name
 
 
-def _subject(folder: pathlib.Path, concept: Mapping[str, str], where: str) -> Subject:
+def _subject(folder: pathlib.Path, concept: Mapping[str, str], place: str) -> Subject:
     name = _name(concept)
     prompts = folder / concept["prompt_filename"]
-    # "photo of a <new1> dice plushie" with the class prompt "dice": what is said of a
-    # subject is the former.
-    said = re.search(r"<[^<>\s]+>\s+(.+)$", concept["instance_prompt"])
-    if not said:
+    # "photo of a <new1> dice plushie" has the class prompt "dice": the former is the
+    # class word.
+    match = re.search(r"<[^<>\s]+>\s+(.+)$", concept["instance_prompt"])
+    if not match:
         raise ValueError(
-            f"{where} has the instance_prompt {concept['instance_prompt']!r}, which is "
+            f"{place} has the instance_prompt {concept['instance_prompt']!r}, which is "
             "not of the form 'photo of a <new1> barn'."
         )
     kind: Kind = "live" if name.startswith(("pet_", "person_")) else "object"
@@ -101,7 +101,7 @@ def _subject(folder: pathlib.Path, concept: Mapping[str, str], where: str) -> Su
     return Subject(
         name,
         pictures_in(folder / concept["instance_data_dir"]),
-        said[1].strip(),
+        match[1].strip(),
         kind,
         tuple(check_places(x, ("{}",), prompts) for x in read_prompts(prompts)),
         prior_prompt=concept["class_prompt"],

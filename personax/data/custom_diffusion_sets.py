@@ -50,10 +50,9 @@ _PAIRS = (
 
 
 def open_custom_diffusion(folder: pathlib.Path) -> Readers:
-    """{name: what reads that subject} of the ten sets.
+    """{name: reader of that subject} of the ten sets.
 
-    The moongate is a subject like the others here; the paper teaches it without a word
-    of its own, by its class alone.
+    The moongate is one of them; the paper trains it without a placeholder.
     """
     return {name: functools.partial(_subject, folder, name) for name in _SETS}
 
@@ -61,9 +60,9 @@ def open_custom_diffusion(folder: pathlib.Path) -> Readers:
 def read_custom_diffusion_pairs(folder: pathlib.Path) -> tuple[Pair, ...]:
     """The five pairs, each with its eight prompts.
 
-    Those speak of the classes alone, "the cat playing with a wooden pot": their first
-    mention is the subject's place. Raises FileNotFoundError or ValueError for a file
-    that is not there or does not speak of both.
+    They name the classes alone, "the cat playing with a wooden pot": the first mention
+    is the subject's place. Raises FileNotFoundError for a missing file, ValueError for
+    one that does not name both.
     """
     pairs = []
     for names in _PAIRS:
@@ -92,10 +91,10 @@ def _subject(folder: pathlib.Path, name: str) -> Subject:
 
 
 def _open(prompt: str, name: str, place: str, file: pathlib.Path) -> str:
-    """The prompt with `place` where it says "<new1> cat", or "cat" alone."""
+    """The prompt with `place` instead of "<new1> cat", or of "cat" alone."""
     class_word = re.escape(_SETS[name].class_word)
-    for said in (rf"<[^<>\s]+>\s+{class_word}\b", rf"\b{class_word}\b"):
-        opened, count = re.subn(said, place, prompt, count=1, flags=re.IGNORECASE)
+    for pattern in (rf"<[^<>\s]+>\s+{class_word}\b", rf"\b{class_word}\b"):
+        opened, count = re.subn(pattern, place, prompt, count=1, flags=re.IGNORECASE)
         if count:
             return opened
-    raise ValueError(f"{prompt!r} in {file} does not speak of the {name}.")
+    raise ValueError(f"{prompt!r} in {file} does not name the {name}.")

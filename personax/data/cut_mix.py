@@ -1,34 +1,39 @@
-"""Cut-Mix (Han et al. 2023): two subjects' pictures side by side, and said so."""
+"""Cut-Mix (SVDiff, Han et al. 2023): pictures of two concepts side by side."""
 
 import numpy as np
 
 from personax.data.augment import View
+from personax.data.dataset import check_probability
 
 PROMPT = "a photo of a {} and a {}"
 
 
 def check_cut_mix(
-    chance: float, prompt: str, *, subjects: int, size: tuple[int, int], factor: int
+    probability: float,
+    prompt: str,
+    *,
+    concepts: int,
+    size: tuple[int, int],
+    factor: int,
 ) -> None:
-    """ValueError for what cannot be mixed."""
-    if not 0 <= chance <= 1:
-        raise ValueError(f"cut_mix is {chance}; it is a chance, from 0 to 1.")
-    if chance and subjects < 2:
-        raise ValueError("cut_mix puts two concepts side by side, and here is one.")
-    if chance and prompt.count("{}") != 2:
+    """Raise ValueError for options that do not fit."""
+    check_probability("cut_mix", probability)
+    if probability and concepts < 2:
+        raise ValueError("cut_mix puts two concepts side by side; there is only one.")
+    if probability and prompt.count("{}") != 2:
         raise ValueError(
-            f"The cut_mix_prompt {prompt!r} must have a {{}} for each of two concepts, "
-            f"as {PROMPT!r} has."
+            f"cut_mix_prompt={prompt!r} must have a {{}} for each of two concepts, as "
+            f"{PROMPT!r} has."
         )
-    if chance and size[1] % (2 * factor):
+    if probability and size[1] % (2 * factor):
         raise ValueError(
-            f"Half a canvas of {size[1]} pixels is no whole number of latent cells of "
-            f"{factor} pixels, as cut_mix needs."
+            f"cut_mix needs half a canvas of whole latent cells: {size[1]} pixels do "
+            f"not divide by 2 * {factor}."
         )
 
 
 def fill_prompt(prompt: str, left: str, right: str) -> str:
-    """The caption of both, the left one first.
+    """The caption of a pair, the left one first.
 
     >>> fill_prompt("a {} and a {}", "<v1> dog", "<v2> cat")
     'a <v1> dog and a <v2> cat'
@@ -38,7 +43,7 @@ def fill_prompt(prompt: str, left: str, right: str) -> str:
 
 
 def concatenate(left: View, right: View, caption: str) -> View:
-    """Two views of half a canvas as one of the whole."""
+    """One view of a canvas from two views of its halves."""
     return View(
         np.concatenate([left.pixels, right.pixels], axis=1),
         np.concatenate([left.mask, right.mask], axis=1),

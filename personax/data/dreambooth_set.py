@@ -10,20 +10,21 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from personax.data.subjects import Kind, Readers, Subject, pictures_in, read_text
+from personax.core.files import numbered_lines, read_text
+from personax.data.subjects import Kind, Readers, Subject, pictures_in
 
 
 class Listing(NamedTuple):
-    """What prompts_and_classes.txt says."""
+    """The content of prompts_and_classes.txt."""
 
     classes: dict[str, str]  # {"backpack_dog": "backpack"}
     prompts: dict[Kind, tuple[str, ...]]  # 25 each, the subject at {}
 
 
 def open_dreambooth(folder: pathlib.Path) -> Readers:
-    """{name: what reads that subject} of the set in `folder`.
+    """{name: reader of that subject} of the set in `folder`.
 
-    Raises FileNotFoundError or ValueError, in one sentence, where it is no such set.
+    Raises FileNotFoundError or ValueError for any other folder.
     """
     listing = read_listing(folder / "prompts_and_classes.txt")
     return {
@@ -33,52 +34,51 @@ def open_dreambooth(folder: pathlib.Path) -> Readers:
 
 
 def read_listing(file: pathlib.Path) -> Listing:
-    """The classes and the two lists of prompts, told apart by their headers.
+    """The classes and the two lists of prompts, distinguished by their headers.
 
-    Both lists have the same name in the file, prompt_list. Raises FileNotFoundError, or
-    ValueError naming a line that does not belong there or a part that is missing.
+    Both lists have the same name in the file, prompt_list. Raises FileNotFoundError,
+    and ValueError for an unexpected line or a missing part.
     """
     header = ""
     parts: dict[str, list] = {}
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        line = line.strip()
+    for number, line in numbered_lines(read_text(file)):
         if line in ("Classes", "Prompts", *_LISTS):
             header, parts[line] = line, []
-        elif line and line not in _DECORATION:
+        elif line not in _DECORATION:
             read = _READ.get(header, _refuse)
             parts.setdefault(header, []).append(read(line, f"Line {number} of {file}"))
     for header in _READ:
         if not parts.get(header):
-            there = ", ".join(parts) or "no header at all"
-            raise ValueError(f"{file} lists nothing under {header!r}; it has: {there}.")
+            headers = ", ".join(parts) or "no header"
+            raise ValueError(f"{file} has nothing under {header!r}; it has: {headers}.")
     return Listing(
         classes=dict(parts["Classes"]),
         prompts={kind: tuple(parts[header]) for header, kind in _LISTS.items()},
     )
 
 
-def _read_class(line: str, where: str) -> tuple[str, str]:
+def _read_class(line: str, place: str) -> tuple[str, str]:
     row = re.fullmatch(r"([\w-]+)\s*,\s*(\w[\w -]*)", line)
     if not row:
-        raise ValueError(f"{where} is not of the form cat2,cat: {line!r}.")
+        raise ValueError(f"{place} is not of the form cat2,cat: {line!r}.")
     return row[1], row[2]
 
 
-def _read_prompt(line: str, where: str) -> str:
-    said = re.fullmatch(r"(['\"])(.*)\1\.format\(unique_token, class_token\),?", line)
-    if not said:
+def _read_prompt(line: str, place: str) -> str:
+    match = re.fullmatch(r"(['\"])(.*)\1\.format\(unique_token, class_token\),?", line)
+    if not match:
         raise ValueError(
-            f"{where} is not of the form 'a {{0}} {{1}} in the jungle'"
+            f"{place} is not of the form 'a {{0}} {{1}} in the jungle'"
             f".format(unique_token, class_token): {line!r}."
         )
-    before, place, after = said[2].partition("{0} {1}")
-    if not place or re.search("[{}]", before + after):
-        raise ValueError(f"{where} does not hold {{0}} {{1}} once: {line!r}.")
+    before, subject, after = match[2].partition("{0} {1}")
+    if not subject or re.search("[{}]", before + after):
+        raise ValueError(f"{place} does not hold {{0}} {{1}} once: {line!r}.")
     return f"{before}{{}}{after}"
 
 
-def _refuse(line: str, where: str) -> str:
-    raise ValueError(f"{where} stands under none of {', '.join(_READ)}: {line!r}.")
+def _refuse(line: str, place: str) -> str:
+    raise ValueError(f"{place} is under none of {', '.join(_READ)}: {line!r}.")
 
 
 _LISTS: dict[str, Kind] = {"Object Prompts": "object", "Live Subject Prompts": "live"}
@@ -87,7 +87,7 @@ _READ: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(_LISTS, _read_prompt),
 }
 _DECORATION = ("subject_name,class", "prompt_list = [", "]")
-_LIVE = ("cat", "dog")  # the classes that the list for live subjects is for
+_LIVE = ("cat", "dog")  # classes of live subjects
 
 
 def _subject(folder: pathlib.Path, name: str, listing: Listing) -> Subject:

@@ -1,4 +1,4 @@
-"""Edges of a picture, as a condition for a ControlNet."""
+"""Canny edges, as the conditioning image of a ControlNet."""
 
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -9,12 +9,12 @@ from personax.core.images import Pixels
 def canny(
     pixels: Pixels, low: int | float = 100, high: int | float = 200
 ) -> UInt8[ndarray, "h w"]:
-    """White edges on black, 255 and 0, as OpenCV finds them (Canny 1986).
+    """White edges on black, 255 and 0, by OpenCV (Canny 1986).
 
     A pixel is an edge where the gradient is above `high`, or above `low` and connected
-    to one that is; the thresholds are those of the published canny ControlNets. Of a
-    picture in colour the channel with the steepest gradient counts. Raises ValueError
-    where OpenCV is not installed.
+    to one that is; the defaults are those of the published canny ControlNets. In colour
+    pictures the channel with the largest gradient counts. Raises ValueError where
+    OpenCV is not installed.
     """
     try:
         import cv2

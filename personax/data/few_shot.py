@@ -83,7 +83,7 @@ class FewShot:
         check_cut_mix(
             options.cut_mix,
             options.cut_mix_prompt,
-            subjects=len(self.concepts),
+            concepts=len(self.concepts),
             size=self.size,
             factor=self.factor,
         )

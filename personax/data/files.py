@@ -1,20 +1,19 @@
-"""Picture sets in files: a folder with all that is below it, or a zip, not unpacked."""
+"""Picture sets in files: a folder and all below it, or a zip that is not unpacked."""
 
 import functools
-import hashlib
 import io
-import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from personax.core.files import digest
 from personax.core.images import SUFFIXES, decode
-from personax.data.captioned import read_captioned
+from personax.data.captioned import is_picture, parse_metadata, read_captioned
 from personax.data.headers import Header, read_headers
 from personax.data.picture import Picture
 
@@ -38,9 +37,9 @@ class Files:
             self._open,
             key=str(root.absolute()),
         )
-        bad = {name: said for name, said in headers.items() if isinstance(said, str)}
-        self.skipped = tuple(bad.values())
-        self.entries = tuple(entry for entry in entries if entry.name not in bad)
+        errors = {name: x for name, x in headers.items() if isinstance(x, str)}
+        self.skipped = tuple(errors.values())
+        self.entries = tuple(entry for entry in entries if entry.name not in errors)
         self._headers = headers
         if not self.entries:
             raise ValueError(
@@ -57,13 +56,13 @@ class Files:
 
     def picture(self, index: int) -> Picture:
         entry = self.entries[index]
-        where = f"{self.root}/{entry.name}"
+        path = f"{self.root}/{entry.name}"
         try:
             with self._open(entry.name) as file:
                 data = file.read()
         except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{where} cannot be read as a picture: {error}.")
-        return Picture(decode(data, where), entry.caption)
+            raise ValueError(f"{path} cannot be read as a picture: {error}.")
+        return Picture(decode(data, path), entry.caption)
 
     @property
     def captioned(self) -> bool:
@@ -73,11 +72,13 @@ class Files:
         return np.array([self._headers[entry.name] for entry in self.entries])
 
     def digest(self) -> str:
-        found = hashlib.sha256()
-        for entry in self.entries:
-            size = entry.stamp.split()[0]  # a copy has other times
-            found.update(f"{entry.name}\t{size}\t{entry.caption}\n".encode())
-        return found.hexdigest()[:16]
+        # Of the stamp the size alone: a copy has other times.
+        return digest(
+            *(
+                f"{entry.name}\t{entry.stamp.split()[0]}\t{entry.caption}\n"
+                for entry in self.entries
+            )
+        )
 
     def _open(self, name: str) -> io.IOBase:
         if self._zip is not None:
@@ -89,20 +90,20 @@ class Files:
         return None if self.root.is_dir() else zipfile.ZipFile(self.root)
 
 
-def _restored(root, entries, headers: dict[str, Header]) -> Files:
-    found = Files.__new__(Files)
-    found.root, found.entries, found._headers = root, entries, headers
-    found.skipped = ()
-    return found
+def _restored(root, entries, headers: Mapping[str, Header]) -> Files:
+    files = Files.__new__(Files)
+    files.root, files.entries, files._headers = root, entries, headers
+    files.skipped = ()
+    return files
 
 
 def open_files(source: str) -> Files:
     """The pictures in and below a folder, or in a zip.
 
-    A folder's captions are what `read_captioned` finds in each of its folders, a zip's
-    stand in metadata.jsonl or in .txt files of the pictures' names; "" where there is
-    none. Raises ValueError where there is no picture, FileNotFoundError where there is
-    nothing.
+    Captions are, in a folder, those of `read_captioned` for each folder in it, and in a
+    zip those of metadata.jsonl or of .txt files with the pictures' names; "" for a
+    picture without one. Raises ValueError where there is no picture, FileNotFoundError
+    where there is no such file or folder.
     """
     root = pathlib.Path(source).expanduser()
     if root.is_dir():
@@ -122,29 +123,23 @@ _LISTINGS = ("metadata.jsonl", "images.txt")
 
 
 def _in_folder(root: pathlib.Path) -> list[Entry]:
-    found: dict[pathlib.Path, list[str]] = {}
-    # Outer folders first, whose listings may speak for the ones below.
+    captions: dict[pathlib.Path, list[str]] = {}
+    # Outer folders first: their listings may name pictures in the folders below.
     for folder, names in sorted((folder, names) for folder, _, names in os.walk(root)):
         if not any(is_picture(name) or name in _LISTINGS for name in names):
             continue
         own: dict[pathlib.Path, list[str]] = {}
         for path, caption in read_captioned(folder, caption=""):
             own.setdefault(path, []).append(caption)
-        found = own | found
+        captions = own | captions
     entries = []
-    for path in sorted(found):
+    for path in sorted(captions):
         status = path.stat()
         stamp = f"{status.st_size} {status.st_mtime_ns}"
         inside = path.is_relative_to(root)
         name = (path.relative_to(root) if inside else path.absolute()).as_posix()
-        entries += [Entry(name, caption, stamp) for caption in found[path]]
+        entries += [Entry(name, caption, stamp) for caption in captions[path]]
     return entries
-
-
-def is_picture(name: str) -> bool:
-    # A leading dot marks what a file system left behind, such as ._photo.jpg.
-    path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _in_zip(root: pathlib.Path) -> list[Entry]:
@@ -153,27 +148,20 @@ def _in_zip(root: pathlib.Path) -> list[Entry]:
         names = sorted(name for name in infos if is_picture(name))
         captions = {}
         for name in infos:
-            if pathlib.PurePosixPath(name).name == "metadata.jsonl":
-                captions |= _listed(file, name)
+            path = pathlib.PurePosixPath(name)
+            if path.name == "metadata.jsonl":
+                pairs = parse_metadata(_text(file, name), f"{root}/{name}")
+                captions |= {str(path.parent / own): text for own, text in pairs}
         for name in names:
             text = str(pathlib.PurePosixPath(name).with_suffix(".txt"))
             if text in infos:
-                captions[name] = file.read(text).decode("utf-8-sig").strip()
+                captions[name] = _text(file, text).strip()
     stamps = {name: f"{infos[name].file_size} {infos[name].CRC}" for name in names}
     return [Entry(name, captions.get(name, ""), stamps[name]) for name in names]
 
 
-def _listed(file: zipfile.ZipFile, name: str) -> dict[str, str]:
-    folder, found = pathlib.PurePosixPath(name).parent, {}
-    for number, line in enumerate(file.read(name).decode("utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            found[str(folder / entry["file_name"])] = (entry.get("text") or "").strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(
-                f"Line {number} of {file.filename}/{name} is not of the form "
-                '{"file_name": "dog.png", "text": "a photo of a dog"}.'
-            )
-    return found
+def _text(file: zipfile.ZipFile, name: str) -> str:
+    try:
+        return file.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file.filename}/{name} is not UTF-8 text.")

@@ -1,9 +1,7 @@
-"""The sizes of many pictures from their headers, kept for the next start."""
+"""Picture sizes from file headers, cached on disk."""
 
-import hashlib
 import io
 import json
-import os
 import pathlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +10,14 @@ from typing import Any
 
 from PIL import Image
 
+from personax.core.files import atomic_write, digest
 from personax.core.progress import Progress
 
 _CACHE = "~/.cache/personax/headers"
-_ORIENTATION = 0x0112  # EXIF's; from 5 on the picture is stored lying on its side
+_ORIENTATION = 0x0112  # EXIF's; from 5 on width and height are exchanged
 _SMALLEST = 16
 
-# (height, width), or what is wrong.
+# (height, width), or an error message.
 Header = tuple[int, int] | str
 
 
@@ -30,55 +29,53 @@ def read_headers(
     key: str,
     cache: str = _CACHE,
 ) -> dict[str, Header]:
-    """{name: (height, width) of the upright picture, or a sentence} of every file.
+    """{name: (height, width) of the upright picture, or an error message}.
 
-    What `cache` holds for `key` is not read again where the file's stamp, such as its
-    length and time, is the same.
+    Files are not read again whose stamp, such as their length and time, is the one that
+    `cache` holds for `key`.
     """
     folder = pathlib.Path(cache).expanduser()
-    file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    known = _read(file)
-    found: dict[str, Header] = {}
-    wanted = []
+    file = folder / f"{digest(key)}.json"
+    cached = _read(file)
+    headers: dict[str, Header] = {}
+    unread = []
     for name, stamp in zip(names, stamps, strict=True):
-        there = known.get(name)
-        if there and there[0] == stamp:
-            found[name] = there[1] if isinstance(there[1], str) else tuple(there[1])
+        entry = cached.get(name)
+        if entry and entry[0] == stamp:
+            headers[name] = entry[1] if isinstance(entry[1], str) else tuple(entry[1])
         else:
-            wanted.append(name)
-    if wanted:
+            unread.append(name)
+    if unread:
         with ThreadPoolExecutor(8) as pool:
-            headers = pool.map(lambda name: _header(name, open_file), wanted)
-            shown = Progress(headers, "headers", len(wanted), unit="image", leave=False)
-            found |= dict(zip(wanted, shown, strict=True))
+            read = pool.map(lambda name: _header(name, open_file), unread)
+            bar = Progress(read, "headers", len(unread), unit="image", leave=False)
+            headers |= dict(zip(unread, bar, strict=True))
         rows = zip(names, stamps, strict=True)
-        _write(file, {name: [stamp, found[name]] for name, stamp in rows})
-    return {name: found[name] for name in names}
+        _write(file, {name: [stamp, headers[name]] for name, stamp in rows})
+    return {name: headers[name] for name in names}
 
 
 def _header(name: str, open_file: Callable[[str], io.IOBase]) -> Header:
     try:
         with open_file(name) as file, Image.open(file) as image:
             width, height = image.size
-            # A PNG's EXIF may stand at its end: only what the header says is asked.
+            # A PNG's EXIF may follow the pixels; only the header is read.
             exif = image.getexif() if "exif" in image.info else {}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"{name} cannot be read as a picture: {error}."
     if min(width, height) < _SMALLEST:
         return f"{name} is {width}x{height} pixels; both sides must have {_SMALLEST}."
-    turned = exif.get(_ORIENTATION, 1) >= 5
-    return (width, height) if turned else (height, width)
+    rotated = exif.get(_ORIENTATION, 1) >= 5
+    return (width, height) if rotated else (height, width)
 
 
 def _read(file: pathlib.Path) -> Mapping[str, Any]:
     try:
         return json.loads(zlib.decompress(file.read_bytes()))
-    except (OSError, ValueError, zlib.error):  # none yet, or damaged
+    except (OSError, ValueError, zlib.error):  # missing or damaged
         return {}
 
 
 def _write(file: pathlib.Path, rows: Mapping[str, list]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_bytes(zlib.compress(json.dumps(rows).encode(), 1))
-    unfinished.replace(file)
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(zlib.compress(json.dumps(rows).encode(), 1))

@@ -1,11 +1,9 @@
-"""A cache of latents in array_record: what the autoencoder says of a large set."""
+"""A cache of a large set's latents, and of its encoded captions, in array_record."""
 
 import dataclasses
 import functools
-import hashlib
 import json
 import math
-import os
 import pathlib
 import struct
 from collections.abc import Iterable, Sequence
@@ -14,33 +12,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from personax.core.files import atomic_write, digest, write_json, write_text
 from personax.data.dataset import Rows
 
 FORMAT = 1
-_WRITER = "group_size:1,uncompressed"  # each record is read alone
+_WRITER = "group_size:1,uncompressed"  # records are read one by one
 _READER = {"index_storage_option": "in_memory"}
 _HEAD = struct.Struct("<B")  # the bucket
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What a cache is of, and how it was made: cache.json."""
+    """The content of a cache and how it was computed: cache.json."""
 
     source: str
     split: str
     pictures: str  # the set's digest
     captioned: bool
-    count: int  # pictures of the set; those that cannot be read are in no shard
+    count: int  # pictures of the set, unreadable ones included
     sizes: tuple[tuple[int, int], ...]  # (height, width) in pixels, of each bucket
     buckets: int  # multiple of their sides; 0: one size
     crop: str
-    flip: bool  # whether every picture's mirror image has latents, too
+    flip: bool  # whether it holds latents of mirrored pictures, too
     vae: str  # the autoencoder's fingerprint
-    dtype: str  # what it was computed in
+    dtype: str  # of the computation
     factor: int
     channels: int
     shard: int  # pictures of the set that a file covers
-    text_encoder: str = ""  # the fingerprint of what has read the captions, if any
+    text_encoder: str = ""  # the fingerprint of the captions' encoder, if any
     text: tuple[int, int] = (0, 0)  # (tokens, width)
     format: int = FORMAT
 
@@ -57,7 +56,7 @@ class About:
 
 
 class Record(NamedTuple):
-    """One picture: posteriors as they are and mirrored, float16, and its caption."""
+    """One picture: its posteriors, and of its mirror image, float16; its caption."""
 
     bucket: int
     posteriors: Float[np.ndarray, "m 2 h w c"]  # mean and logvar of each
@@ -67,10 +66,10 @@ class Record(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """What stands beside a shard's file."""
+    """The index of a shard, in a .json file beside it."""
 
     buckets: list[int]  # of each of its records
-    skipped: list[str]  # a sentence for each picture that could not be read
+    skipped: list[str]  # a message for each picture that could not be read
 
 
 def pack(record: Record) -> bytes:
@@ -87,9 +86,9 @@ def unpack(about: About, data: bytes) -> Record:
     def take(dtype: Any, *shape: int) -> np.ndarray:
         nonlocal at
         count = math.prod(shape)
-        found = np.frombuffer(data, dtype, count, at).reshape(shape)
-        at += found.nbytes
-        return found
+        array = np.frombuffer(data, dtype, count, at).reshape(shape)
+        at += array.nbytes
+        return array
 
     copies = 2 if about.flip else 1
     posteriors = take(np.float16, copies, 2, *about.latent(bucket))
@@ -101,9 +100,9 @@ def unpack(about: About, data: bytes) -> Record:
 
 
 def claim(folder: pathlib.Path, about: About) -> None:
-    """Writes cache.json, or checks it where there is one.
+    """Write cache.json, or check an existing one.
 
-    Raises ValueError, showing the differences, where the folder holds another cache.
+    Raises ValueError, with the differences, where the folder holds another cache.
     """
     file = folder / "cache.json"
     if file.is_file():
@@ -119,15 +118,14 @@ def claim(folder: pathlib.Path, about: About) -> None:
                 "--out."
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(file, json.dumps(dataclasses.asdict(about), indent=2) + "\n")
+    write_json(file, dataclasses.asdict(about))
 
 
 def missing(folder: pathlib.Path, about: About) -> list[int]:
-    """The shards that are not there yet."""
-    there = {path.name for path in folder.glob("*.array_record")}
-    every = range(about.shards)
-    return [i for i in every if f"{about.name(i)}.array_record" not in there]
+    """The shards that are not written yet."""
+    written = {path.name for path in folder.glob("*.array_record")}
+    shards = range(about.shards)
+    return [i for i in shards if f"{about.name(i)}.array_record" not in written]
 
 
 def write_shard(
@@ -137,25 +135,25 @@ def write_shard(
     records: Iterable[Record],
     skipped: Sequence[str],
 ) -> None:
-    """A shard in one piece: a kill leaves it whole or not there."""
+    """Write a shard atomically, after its index."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     name, buckets = about.name(shard), []
-    unfinished = folder / f".{name}.{os.getpid()}"
-    writer = ArrayRecordWriter(str(unfinished), _WRITER)
-    for record in records:
-        writer.write(pack(record))
-        buckets.append(record.bucket)
-    writer.close()
-    beside = Shard(buckets, list(skipped))
-    _write(folder / f"{name}.json", json.dumps(beside._asdict()) + "\n")
-    os.replace(unfinished, folder / f"{name}.array_record")
+    with atomic_write(folder / f"{name}.array_record") as temporary:
+        writer = ArrayRecordWriter(str(temporary), _WRITER)
+        for record in records:
+            writer.write(pack(record))
+            buckets.append(record.bucket)
+        writer.close()
+        index = Shard(buckets, list(skipped))
+        write_text(folder / f"{name}.json", json.dumps(index._asdict()) + "\n")
 
 
 class Latents:
-    """An opened cache; its pictures are those that could be read, in the set's order.
+    """An opened cache; its pictures are the readable ones, in the set's order.
 
-    Raises FileNotFoundError where there is none, ValueError where it is unfinished.
+    Raises FileNotFoundError for a folder without a cache, ValueError for an unfinished
+    one.
     """
 
     def __init__(self, folder: str | pathlib.Path):
@@ -165,12 +163,12 @@ class Latents:
                 f"{folder} holds no cache.json; python -m personax.cache writes one."
             )
         self.about = _read(self.folder / "cache.json")
-        lacking = missing(self.folder, self.about)
-        if lacking:
+        unwritten = missing(self.folder, self.about)
+        if unwritten:
             shards = self.about.shards
             raise ValueError(
-                f"{folder} is unfinished: {shards - len(lacking)} of {shards} shards "
-                "are there. The command that began it goes on."
+                f"{folder} is unfinished: {shards - len(unwritten)} of {shards} shards "
+                "are written. Rerun the command that began it."
             )
         names = [self.about.name(i) for i in range(self.about.shards)]
         files = [self.folder / f"{name}.json" for name in names]
@@ -186,8 +184,8 @@ class Latents:
         return len(self.buckets)
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
-        found = self._records.__getitems__(list(numbers))
-        return [unpack(self.about, data) for data in found]
+        records = self._records.__getitems__(list(numbers))
+        return [unpack(self.about, data) for data in records]
 
     @functools.cached_property
     def _records(self) -> Any:
@@ -196,8 +194,7 @@ class Latents:
         return ArrayRecordDataSource(self._files, reader_options=_READER)
 
     def digest(self) -> str:
-        said = json.dumps([dataclasses.asdict(self.about), self.skipped])
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        return digest(json.dumps([dataclasses.asdict(self.about), self.skipped]))
 
 
 class LatentReader:
@@ -238,16 +235,10 @@ class LatentReader:
 
 def _read(file: pathlib.Path) -> About:
     try:
-        found = json.loads(file.read_text())
-        if found.get("format") != FORMAT:
+        values = json.loads(file.read_text())
+        if values.get("format") != FORMAT:
             raise ValueError
-        sizes = tuple((height, width) for height, width in found["sizes"])
-        return About(**{**found, "sizes": sizes, "text": tuple(found["text"])})
+        sizes = tuple((height, width) for height, width in values["sizes"])
+        return About(**{**values, "sizes": sizes, "text": tuple(values["text"])})
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{file} is no cache of this version; write another.")
-
-
-def _write(file: pathlib.Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    os.replace(unfinished, file)
+        raise ValueError(f"{file} is not a cache of this version; write another.")

@@ -16,12 +16,12 @@ def permuted(count: int, turn: int, seed: Sequence[int]) -> int:
 
 
 class Order:
-    """Epoch after epoch, each its own permutation; a function of the step alone.
+    """The pictures of each step: a new permutation of all pictures in every epoch.
 
-    With `buckets`, the number of each picture's, a step's pictures are of one bucket:
-    an epoch has as many steps as each bucket needs, the last of a bucket filled up from
-    its first. Otherwise epochs follow each other within a step. `held_out` pictures,
-    the same ones always, are in no step.
+    With `buckets`, the bucket of each picture, a step has pictures of one bucket: an
+    epoch has as many steps as its buckets need, the last of each padded with its first
+    pictures. Without buckets a step may span two epochs. `held_out` pictures, the same
+    ones for a seed, are in no step.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Order:
     ):
         if not 0 <= held_out < count:
             raise ValueError(
-                f"Of {count} pictures {held_out} cannot be held out for validation."
+                f"Cannot hold out {held_out} of {count} pictures for validation."
             )
         self.rows, self.seed = rows, seed
         shuffled = self._rng(_HELD_OUT).permutation(count)
@@ -45,33 +45,33 @@ class Order:
         self._kept: dict[int, np.ndarray] = {}
 
     def step(self, step: int) -> Int[np.ndarray, " b"]:
-        """The numbers of the pictures in the step's rows."""
+        """The indices of the pictures in the step's rows."""
         if self._buckets is not None:
             epoch, place = divmod(step, self.steps_of_epoch)
             return self._epoch(epoch)[place]
         positions = np.arange(step * self.rows, (step + 1) * self.rows)
         epochs, places = np.divmod(positions, len(self._numbers))
-        found = [
+        parts = [
             self._epoch(int(epoch))[places[epochs == epoch]]
             for epoch in np.unique(epochs)
         ]
-        return np.concatenate(found)
+        return np.concatenate(parts)
 
     @functools.cached_property
     def steps_of_epoch(self) -> int:
-        """With buckets: the steps in which every picture is seen at least once."""
-        seen = self._buckets[self._numbers]
-        counts = np.unique(seen, return_counts=True)[1]
+        """With buckets, the steps of an epoch."""
+        buckets = self._buckets[self._numbers]
+        counts = np.unique(buckets, return_counts=True)[1]
         return int(np.sum(-(-counts // self.rows)))
 
     def _epoch(self, epoch: int) -> Int[np.ndarray, "..."]:
-        found = self._kept.get(epoch)
-        if found is None:
-            found = self._make_epoch(epoch)
-            # Of several threads some may still be in the epoch before.
-            before = {n: x for n, x in self._kept.items() if n == epoch - 1}
-            self._kept = {**before, epoch: found}
-        return found
+        numbers = self._kept.get(epoch)
+        if numbers is None:
+            numbers = self._make_epoch(epoch)
+            # Other threads may still read the previous epoch.
+            previous = {n: x for n, x in self._kept.items() if n == epoch - 1}
+            self._kept = {**previous, epoch: numbers}
+        return numbers
 
     def _make_epoch(self, epoch: int) -> Int[np.ndarray, "..."]:
         rng = self._rng(epoch)
@@ -81,7 +81,7 @@ class Order:
         return batches[rng.permutation(len(batches))]
 
     def held_out_batches(self) -> list[Int[np.ndarray, " b"]]:
-        """The held-out pictures, as many as a step's in each, filled up as above."""
+        """The held-out pictures in batches of a step's size, padded like those."""
         if not len(self.held_out):
             return []
         return list(self._by_bucket(self.held_out, np.arange(len(self.held_out))))
@@ -98,6 +98,6 @@ class Order:
         return np.concatenate(batches)
 
     def _rng(self, epoch: int) -> np.random.Generator:
-        # The third number tells these dice from others of the seed: short seeds are
-        # filled up with zeros, so [seed, i] and [seed, i, 0] are the same.
+        # The third number separates this stream from others of the seed: numpy pads
+        # seeds with zeros, so [seed, i] and [seed, i, 0] are the same.
         return np.random.default_rng([self.seed, epoch, 1])

@@ -1,4 +1,4 @@
-"""What a large set of pictures is: random access, by number."""
+"""The interface of large picture sets: random access by index."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from personax.core.images import Pixels
 
 
 class Picture(NamedTuple):
-    """A picture as large as it is, and what it is called; "" where nothing is said."""
+    """A picture in its own size, and its caption, which may be empty."""
 
     pixels: Pixels
     caption: str
@@ -17,10 +17,10 @@ class Picture(NamedTuple):
 
 @runtime_checkable
 class PictureSet(Protocol):
-    """Picture `index` of `len(set)` is the same one in every process and at any time.
+    """Pictures by index, the same in every process and run.
 
-    `skipped` says, a sentence each, which files were left out when the set was opened;
-    `captioned` whether anything is called anything.
+    `skipped` holds a message for each file that was left out when the set was opened;
+    `captioned` is whether any picture has a caption.
     """
 
     @property
@@ -32,7 +32,7 @@ class PictureSet(Protocol):
     def __len__(self) -> int: ...
 
     def picture(self, index: int) -> Picture:
-        """Raises ValueError, naming the picture, where it cannot be read."""
+        """Raises ValueError, with its name, for one that cannot be read."""
         ...
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
@@ -40,5 +40,5 @@ class PictureSet(Protocol):
         ...
 
     def digest(self) -> str:
-        """What changes when the pictures, their order or their number do."""
+        """Changes with the pictures, their order or their number."""
         ...

@@ -1,73 +1,83 @@
-"""A dataset of Grain's that is read ahead, by threads or by other processes.
+"""Reading ahead with Grain, in threads or in worker processes.
 
-Imported where it is needed alone: Grain takes seconds.
+Imported only where it is used: Grain takes seconds to import.
 """
 
 import functools
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import grain
-from absl import flags
 
 
 def prefetch(
-    look: Callable[[int], Any], numbers: range, workers: int
+    read: Callable[[int], Any], numbers: range, workers: int
 ) -> grain.IterDataset:
-    """`look` at each number in order, by that many processes, or by two threads."""
-    looks = grain.MapDataset.range(numbers.start, numbers.stop).map(look)
+    """`read` of each number in order, by worker processes, or by two threads for 0."""
+    items = grain.MapDataset.range(numbers.start, numbers.stop).map(read)
     if not workers:
-        return _by_threads(looks)
-    if not flags.FLAGS.is_parsed():
-        # Grain asks its own flags, and a notebook has parsed none.
-        flags.FLAGS.mark_as_parsed()
+        return _by_threads(items)
+    _default_grain_flags()
     options = grain.MultiprocessingOptions(1, per_worker_buffer_size=2)
-    live = functools.partial(_live_with, os.getpid())
-    shares = [_by_threads(looks[i::workers]) for i in range(workers)]
-    return _InTurn(
+    init = functools.partial(_exit_with_parent, os.getpid())
+    shares = [_by_threads(items[i::workers]) for i in range(workers)]
+    return _RoundRobin(
         [
-            by_thread(each.mp_prefetch(options, worker_init_fn=live), 1)
-            for each in shares
+            by_thread(share.mp_prefetch(options, worker_init_fn=init), 1)
+            for share in shares
         ]
     )
 
 
-def by_thread(found: grain.IterDataset, count: int) -> grain.IterDataset:
-    """The dataset, so many elements ahead, by a thread of this process."""
+def by_thread(items: grain.IterDataset, count: int) -> grain.IterDataset:
+    """The dataset read `count` elements ahead by a thread of this process."""
     return grain.experimental.ThreadPrefetchIterDataset(
-        found, prefetch_buffer_size=count
+        items, prefetch_buffer_size=count
     )
 
 
-def _by_threads(looks: grain.MapDataset) -> grain.IterDataset:
-    return looks.to_iter_dataset(grain.ReadOptions(2, prefetch_buffer_size=4))
+def _by_threads(items: grain.MapDataset) -> grain.IterDataset:
+    return items.to_iter_dataset(grain.ReadOptions(2, prefetch_buffer_size=4))
 
 
-class _InTurn(grain.IterDataset):
-    """One element of each in turn.
+def _default_grain_flags() -> None:
+    """Let Grain read its own flags where the program has parsed none.
 
-    Grain's own interleaving starts a process when the one before it has answered, and
-    each needs seconds to import what it reads with; here all start at once.
+    Grain imports absl and fails at the first flag otherwise, as in a notebook.
+    """
+    flags = sys.modules["absl.flags"].FLAGS
+    if not flags.is_parsed():
+        for name in flags:
+            if name.startswith("grain_"):
+                flags[name].present = 1
+
+
+class _RoundRobin(grain.IterDataset):
+    """One element of each parent in turn.
+
+    Grain's own interleaving starts a process after the previous one has answered, and
+    each takes seconds to import its modules; here all start at once.
     """
 
-    def __iter__(self) -> "_InTurnIterator":
-        return _InTurnIterator([iter(parent) for parent in self._parents])
+    def __iter__(self) -> "_RoundRobinIterator":
+        return _RoundRobinIterator([iter(parent) for parent in self._parents])
 
 
-class _InTurnIterator(grain.DatasetIterator):
+class _RoundRobinIterator(grain.DatasetIterator):
     def __init__(self, parents: list[grain.DatasetIterator]):
         super().__init__(parents)
         self._taken = 0
 
     def __next__(self) -> Any:
-        self.start_prefetch()  # of all; a second time it does nothing
-        found = next(self._parents[self._taken % len(self._parents)])
+        self.start_prefetch()  # of all parents; a second call is a no-op
+        element = next(self._parents[self._taken % len(self._parents)])
         self._taken += 1
-        return found
+        return element
 
     def get_state(self) -> dict[str, Any]:
         parents = [parent.get_state() for parent in self._parents]
@@ -79,11 +89,11 @@ class _InTurnIterator(grain.DatasetIterator):
             parent.set_state(own)
 
 
-def _live_with(parent: int, worker: int, workers: int) -> None:
-    """Ends this worker when its parent is no more, which may have had no time to.
+def _exit_with_parent(parent: int, worker: int, workers: int) -> None:
+    """End this worker when its parent process is gone, even if that was killed.
 
-    A signal to end is the parent's business: sent to the whole group, as schedulers do,
-    it would take from it the batches of the step that it still completes.
+    The worker ignores termination signals: sent to the whole process group, as
+    schedulers do, they would end it before its parent has finished the current step.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

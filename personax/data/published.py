@@ -1,4 +1,4 @@
-"""Subjects and pairs by name of their set: what an evaluation's config may say."""
+"""Published sets of subjects and pairs by name, as in an evaluation's config."""
 
 import functools
 import pathlib
@@ -27,10 +27,10 @@ def read_subjects(source: str, names: Sequence[str] = ()) -> dict[str, Subject]:
     `source` is "emoji" (the 12 bundled subjects), "dreambooth:DIR" (dataset/ of
     google/dreambooth), "custom_concept_101:DIR" (customconcept101/ of
     adobe-research/custom-diffusion), "custom_diffusion:DIR" (that repository itself,
-    with the ten sets) or "folders:DIR", a folder of pictures for each subject; their
-    modules say what lies where. No picture is opened. Raises FileNotFoundError or
-    ValueError in one sentence for what is not there or of another form; of subjects
-    that are not asked for, no folder needs to be there.
+    with the ten sets) or "folders:DIR", a folder of pictures for each subject; see
+    their modules. No picture is opened, and subjects that are not in `names` need no
+    folder. Raises FileNotFoundError for missing files, ValueError for unknown names and
+    files of another form.
     """
     readers = _open(source)
     for name in names:
@@ -39,23 +39,23 @@ def read_subjects(source: str, names: Sequence[str] = ()) -> dict[str, Subject]:
 
 
 def read_pairs(source: str, pairs: Sequence[Sequence[str]] = ()) -> tuple[Pair, ...]:
-    """The pairs of a set's subjects; for () those that it is published with, if any.
+    """Pairs of a set's subjects; for () the published ones, if any.
 
-    A pair that the set is published with, in its order, has the set's prompts, any
-    other has none. Raises as `read_subjects`, and ValueError for what is no pair.
+    A published pair, in its order, has the set's prompts, any other has none. Raises
+    what `read_subjects` raises, and ValueError for a pair of other than two subjects.
     """
     own = {pair.names: pair for pair in _published_pairs(source)}
     if not pairs:
         return tuple(own.values())
-    readers, found = _open(source), []
+    readers, result = _open(source), []
     for names in pairs:
         names = tuple(names)
         if len(set(names)) != 2 or len(names) != 2:
-            raise ValueError(f"A pair is two different subjects, unlike {names!r}.")
+            raise ValueError(f"{names!r} is not a pair of two different subjects.")
         for name in names:
             _expect(name, readers, source)
-        found.append(own.get(names, Pair(names)))
-    return tuple(found)
+        result.append(own.get(names, Pair(names)))
+    return tuple(result)
 
 
 _SETS = {
@@ -87,9 +87,9 @@ def _parsed(source: str) -> tuple[str, pathlib.Path]:
     folder = pathlib.Path(rest).expanduser()
     if (kind not in _SETS or not rest) and source != "emoji":
         sources = ", ".join(f"{name}:DIR" for name in _SETS)
-        raise ValueError(f"There is no set {source!r}; there are emoji, {sources}.")
+        raise ValueError(f"Unknown set {source!r}; expected emoji, {sources}.")
     if rest and not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}, which {source!r} names.")
+        raise FileNotFoundError(f"There is no folder {folder}, as in {source!r}.")
     return kind, folder
 
 

@@ -1,4 +1,4 @@
-"""Rare tokens: vocabulary entries that mean little, for a concept to begin at."""
+"""Rare tokens: vocabulary entries with little meaning, to initialise concepts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ from personax.networks.tokenizer import Tokenizer, ids_of
 
 
 class RareToken(NamedTuple):
-    """A vocabulary entry, and how often the captions use it."""
+    """A vocabulary entry and its count in the captions."""
 
-    entry: str  # as the vocabulary's file spells it: "ktn", or "sks</w>"
+    entry: str  # as in the vocabulary's file: "ktn", or "sks</w>"
     id: int
     count: int
 
@@ -22,11 +22,11 @@ def rare_tokens(
 
     As in Custom Diffusion (Kumari et al. 2023, appendix), which counts over 200,000
     captions: only letters (a to z, apart from the "</w>" that ends a word), and no part
-    of another token. In the whole vocabulary nearly every piece is part of a longer
-    one, being what that was merged from; so only entries that the captions use count
-    as another.
+    of another token. Nearly every entry is part of a longer one that it was merged
+    into; so only entries that occur in the captions count as another.
 
-    Raises ValueError, saying how many entries failed where, when none remains.
+    Raises ValueError, with the number of entries after each criterion, when none is
+    left.
     """
     counts = Counter(i for caption in captions for i in ids_of(tokenizer, caption))
     entries = {i: entry for entry, i in tokenizer.backend.get_vocab().items()}

@@ -1,4 +1,4 @@
-"""Picture sets that are drawn when they are looked at: portraits and scenes."""
+"""Picture sets rendered on access: portraits and scenes."""
 
 import dataclasses
 import functools
@@ -11,16 +11,16 @@ from personax.data import emoji
 from personax.data.emoji import Scene, Sprites
 from personax.data.picture import Picture
 
-# How many there are unless a source says otherwise; both go on for ever.
+# Default sizes; both sets are unlimited.
 PORTRAITS, SCENES = 20_000, 120_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """Portraits of "people" or "animals", or the "scenes" that the base saw.
+    """Portraits of "people" or "animals", or the base's training distribution "scenes".
 
-    Picture i depends on the seed and on i alone. Portraits are called "a photo of a boy
-    on the beach", scenes as the base learned to call them.
+    Picture i depends on the seed and on i alone. Captions of portraits are of the form
+    "a photo of a boy on the beach", those of scenes the base's training captions.
     """
 
     which: str
@@ -35,21 +35,21 @@ class Rendered:
         self.picture(0)
 
     def __reduce__(self):
-        # Without the sprites, which each process reads for itself.
+        # Without the sprites: each process reads them itself.
         return type(self), dataclasses.astuple(self)
 
     def __len__(self) -> int:
         return self.count
 
     def scene(self, index: int) -> Scene:
-        """What portrait `index` shows."""
-        return self._chosen(index)[1]
+        """The scene of portrait `index`."""
+        return self._sample(index)[1]
 
     def picture(self, index: int) -> Picture:
         if self.which == "scenes":
             options = {"styles": self.styles, "held_out": self.held_out}
             return Picture(*emoji.scene(self.seed, index, self._sprites, **options))
-        rng, scene = self._chosen(index)
+        rng, scene = self._sample(index)
         pixels = emoji.portrait(rng, self._sprites, scene)
         return Picture(pixels, emoji.caption(scene))
 
@@ -59,7 +59,7 @@ class Rendered:
     def digest(self) -> str:
         return repr(self)
 
-    def _chosen(self, index: int) -> tuple[np.random.Generator, Scene]:
+    def _sample(self, index: int) -> tuple[np.random.Generator, Scene]:
         rng = np.random.default_rng((self.seed, index))
         classes = emoji.PORTRAITS[self.which]
         return rng, emoji.portrait_scene(
@@ -72,15 +72,15 @@ class Rendered:
 
 
 def open_portraits(which: str, options: Mapping[str, str]) -> Rendered:
-    """The portraits of a set, in all styles unless `options` name some."""
+    """The portraits of a set, by default in all styles."""
     if which not in emoji.PORTRAITS:
         sets = ", ".join(f"portraits:{name}" for name in emoji.PORTRAITS)
-        raise ValueError(f"There is no set 'portraits:{which}'; there are {sets}.")
+        raise ValueError(f"Unknown set 'portraits:{which}'; expected one of {sets}.")
     return _open(which, options, count=PORTRAITS, styles=tuple(emoji.STYLES))
 
 
 def open_scenes(options: Mapping[str, str]) -> Rendered:
-    """Scenes in the styles of the base's first version, or in those `options` name."""
+    """Scenes, by default in the styles of the base's first version."""
     return _open("scenes", options, count=SCENES, styles=emoji.BASE_STYLES)
 
 

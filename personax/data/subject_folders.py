@@ -1,68 +1,61 @@
-"""Sets of one's own: a folder of pictures for each subject."""
+"""User-provided sets: a folder of pictures for each subject."""
 
 import functools
 import pathlib
 import re
 from typing import get_args
 
-from personax.data.subjects import (
-    Kind,
-    Readers,
-    Subject,
-    folders_in,
-    pictures_in,
-    read_text,
-)
+from personax.core.files import numbered_lines, read_text
+from personax.data.subjects import Kind, Readers, Subject, folders_in, pictures_in
 
 
 def open_folders(folder: pathlib.Path) -> Readers:
-    """{name: what reads that subject} of the folders in `folder`.
+    """{name: reader of that subject} of the folders in `folder`.
 
-    classes.csv, where there is one, says what they are, in lines "rex,dog,live" or
-    "mug,coffee cup"; without it, rex_2 and other_dog are a "rex" and an "other dog".
-    What is not said to be live is an object. Raises FileNotFoundError or ValueError
-    where there is no folder, or for a line of another form.
+    An optional classes.csv names their classes, in lines "rex,dog,live" or "mug,coffee
+    cup"; without it, rex_2 and other_dog are a "rex" and an "other dog". The default
+    kind is object. Raises FileNotFoundError where there is no folder, ValueError for a
+    line of another form.
     """
-    there = folders_in(folder)
-    if not there:
+    names = folders_in(folder)
+    if not names:
         raise FileNotFoundError(
-            f"{folder} has no folder in it; it should have one for each subject."
+            f"{folder} has no folder in it; expected one for each subject."
         )
-    said = dict.fromkeys(there, ("", "object"))
-    said |= _read_classes(folder / "classes.csv", there)
+    classes = dict.fromkeys(names, ("", "object"))
+    classes |= _read_classes(folder / "classes.csv", names)
     return {
-        name: functools.partial(_subject, folder / name, *said[name]) for name in there
+        name: functools.partial(_subject, folder / name, *classes[name])
+        for name in names
     }
 
 
-def _read_classes(file: pathlib.Path, there: list[str]) -> dict[str, tuple[str, Kind]]:
+def _read_classes(file: pathlib.Path, names: list[str]) -> dict[str, tuple[str, Kind]]:
     if not file.is_file():
         return {}
-    found = {}
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        if not line.strip():
-            continue
-        name, *said = (part.strip() for part in line.split(","))
-        if name not in there:
+    classes = {}
+    for number, line in numbered_lines(read_text(file)):
+        name, *values = (part.strip() for part in line.split(","))
+        if name not in names:
             raise ValueError(
-                f"Line {number} of {file} says {name!r}, which is no folder; those "
-                f"are: {', '.join(there)}."
+                f"Line {number} of {file} names {name!r}, which is no folder; expected "
+                f"one of {', '.join(names)}."
             )
-        class_word, kind = (*said, "object")[:2] if said else ("", "object")
-        if not class_word or len(said) > 2 or kind not in get_args(Kind):
+        class_word, kind = (*values, "object")[:2] if values else ("", "object")
+        if not class_word or len(values) > 2 or kind not in get_args(Kind):
             raise ValueError(
                 f"Line {number} of {file} is not of the form rex,dog,live or mug,cup: "
                 f"{line!r}."
             )
-        found[name] = class_word, kind
-    return found
+        classes[name] = class_word, kind
+    return classes
 
 
 def _subject(folder: pathlib.Path, class_word: str, kind: Kind) -> Subject:
     class_word = class_word or re.sub(r"[\W\d_]+", " ", folder.name).strip()
     if not class_word:
         raise ValueError(
-            f"{folder} is not called after a class; write {folder.name},dog to "
+            f"{folder} is not named after a class; write {folder.name},dog to "
             "classes.csv beside it."
         )
     return Subject(folder.name, pictures_in(folder), class_word, kind)

@@ -1,6 +1,6 @@
-"""Who is taught and what is asked of them: the records, and what any set is read with.
+"""Subjects and pairs to personalise, and helpers that read published sets of them.
 
-`published.py` reads whole sets of them.
+`published.py` reads whole sets.
 """
 
 import json
@@ -9,45 +9,46 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
+from personax.core.files import read_lines, read_text
 from personax.core.images import SUFFIXES
-from personax.data.files import is_picture
+from personax.data.captioned import is_picture
 
 Kind = Literal["live", "object"]
 
 
 class Subject(NamedTuple):
-    """Whose pictures a concept is learned from, and what is asked of it afterwards."""
+    """A subject to personalise, and the prompts that evaluate it."""
 
     name: str
     images: str  # a folder, or a bundled subject
     class_word: str
     kind: Kind
-    prompts: tuple[str, ...] = ()  # the set's own; the subject stands at {}
-    prior_prompt: str = ""  # what its regularisation set shows; "": the method's own
-    prior_images: str = ""  # a folder of such pictures, "" where the set has none
+    prompts: tuple[str, ...] = ()  # the set's own, with {} for the subject
+    prior_prompt: str = ""  # of its regularisation set; "": the method's own
+    prior_images: str = ""  # a folder of such pictures, if the set has one
 
 
 class Pair(NamedTuple):
-    """Two subjects for one picture."""
+    """Two subjects in one picture."""
 
     names: tuple[str, str]
-    prompts: tuple[str, ...] = ()  # the set's own; the subjects stand at {0} and {1}
+    prompts: tuple[str, ...] = ()  # the set's own, with {0} and {1} for the subjects
 
 
-# {name: what reads that subject}: of a large set only those are read that are asked.
+# {name: reader of that subject}: of a large set only the selected ones are read.
 Readers = Mapping[str, Callable[[], Subject]]
 
 
 def pictures_in(folder: pathlib.Path) -> str:
     """The folder as a subject's `images`; no picture is opened.
 
-    Raises FileNotFoundError where it does not exist, naming those beside it, and
-    ValueError where it holds no picture.
+    Raises FileNotFoundError, which lists the folders beside it, for one that does not
+    exist, and ValueError for one without pictures.
     """
     if not folder.is_dir():
-        there = ", ".join(folders_in(folder.parent)) or "no folder at all"
+        siblings = ", ".join(folders_in(folder.parent)) or "no folder"
         raise FileNotFoundError(
-            f"There is no folder of pictures {folder}; beside it there is: {there}."
+            f"There is no folder of pictures {folder}; {folder.parent} has: {siblings}."
         )
     if not any(is_picture(file.name) for file in folder.iterdir()):
         raise ValueError(f"{folder} holds no picture ({', '.join(SUFFIXES)}).")
@@ -55,7 +56,7 @@ def pictures_in(folder: pathlib.Path) -> str:
 
 
 def folders_in(folder: pathlib.Path) -> list[str]:
-    """Names of the folders in a folder, hidden ones apart; [] where there is none."""
+    """Names of the folders in a folder except hidden ones; [] where it is missing."""
     if not folder.is_dir():
         return []
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -63,58 +64,44 @@ def folders_in(folder: pathlib.Path) -> list[str]:
 
 
 def read_prompts(file: pathlib.Path) -> list[str]:
-    """The lines of a file of prompts that are not blank, without space around them.
+    """The stripped lines of a file of prompts that are not blank.
 
-    Raises FileNotFoundError or ValueError for a file that is none.
+    Raises what `read_text` raises, and ValueError for a file without a prompt.
     """
-    lines = [line.strip() for line in read_text(file).splitlines()]
-    if not any(lines):
+    lines = read_lines(file)
+    if not lines:
         raise ValueError(f"The file {file} holds no prompt.")
-    return [line for line in lines if line]
+    return lines
 
 
-def check_places(prompt: str, places: Collection[str], where: object) -> str:
-    """The prompt, which has one of the places and no others in curly brackets.
+def check_places(prompt: str, places: Collection[str], source: object) -> str:
+    """The prompt, after a check that it has one of the places and no others in braces.
 
-    `places` are "{}" of a subject, or "{0}" and "{1}" of a pair: a prompt may speak of
-    one of the two alone, as one of CustomConcept101's does.
+    `places` are "{}" for a subject, or "{0}" and "{1}" for a pair: a prompt may have
+    one of the two alone, as one of CustomConcept101's does. `source` is what errors
+    name. Raises ValueError.
     """
-    found = re.findall(r"{[^{}]*}|[{}]", prompt)
-    if not found:
-        wanted = " or ".join(places)
-        raise ValueError(f"{prompt!r} in {where} has no place for a subject: {wanted}.")
-    for each in found:
-        if each not in places:
+    fields = re.findall(r"{[^{}]*}|[{}]", prompt)
+    expected = " or ".join(places)
+    if not fields:
+        raise ValueError(f"{prompt!r} in {source} has no {expected} for a subject.")
+    for field in fields:
+        if field not in places:
             raise ValueError(
-                f"{prompt!r} in {where} has {each}; a subject's place is "
-                f"{' or '.join(places)}."
+                f"{prompt!r} in {source} has {field}; expected {expected}."
             )
     return prompt
-
-
-def read_text(file: pathlib.Path) -> str:
-    """A file's text. Raises FileNotFoundError, or ValueError for what is not UTF-8."""
-    if not file.is_file():
-        there = sorted(path.name for path in file.parent.glob(f"*{file.suffix}"))
-        raise FileNotFoundError(
-            f"There is no file {file}; {file.parent} has: "
-            f"{', '.join(there) or f'no {file.suffix} file'}."
-        )
-    try:
-        return file.read_text(encoding="utf-8-sig")  # with or without a byte order mark
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is no text in UTF-8.")
 
 
 def read_list(file: pathlib.Path) -> list[Any]:
     """The list that a JSON file holds.
 
-    Raises as `read_text`, and ValueError for any other file.
+    Raises what `read_text` raises, and ValueError for any other file.
     """
     try:
-        found = json.loads(read_text(file))
+        values = json.loads(read_text(file))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no JSON: {error}.")
-    if not isinstance(found, list) or not found:
+        raise ValueError(f"{file} is not valid JSON: {error}.")
+    if not isinstance(values, list) or not values:
         raise ValueError(f"{file} holds no list of concepts.")
-    return found
+    return values

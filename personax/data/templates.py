@@ -1,7 +1,9 @@
-"""Prompts with a place for the concept: the papers' sets, a file, or one prompt."""
+"""Prompt templates with {} for the concept: the papers' sets, a file, or one."""
 
 import pathlib
 import re
+
+from personax.core.files import read_lines
 
 # "{}" stands for the concept's words, such as "<v1> dog".
 TEMPLATES = {
@@ -78,11 +80,12 @@ TEMPLATES = {
 
 
 def fill(prompt: str, phrase: str) -> tuple[str, ...]:
-    """The prompts that `prompt` stands for, each with `phrase` in place of "{}".
+    """The prompts of a template, each with `phrase` in place of "{}".
 
     `prompt` is the name of one of `TEMPLATES`, the path of a .txt file with one prompt
-    per line, or a prompt itself. Raises ValueError for a file that does not exist or
-    holds no prompt, and for a prompt that does not hold the phrase as whole words.
+    per line, or a prompt itself. Raises FileNotFoundError for a missing file, and
+    ValueError for one without a prompt or a prompt that does not hold the phrase as
+    whole words.
 
     >>> fill("photo", "<v1> dog")
     ('photo of a <v1> dog',)
@@ -91,9 +94,9 @@ def fill(prompt: str, phrase: str) -> tuple[str, ...]:
     for each in filled:
         if _holds(each, phrase):
             continue
-        hint = 'write "{}" where it goes'
-        if " " not in each:  # more likely a set's name, mistyped, than a prompt
-            hint += f", or name a set: {', '.join(TEMPLATES)}"
+        hint = 'write "{}" in its place'
+        if " " not in each:  # more likely a mistyped set than a prompt
+            hint += f", or choose a set: {', '.join(TEMPLATES)}"
         raise ValueError(
             f"The prompt {each!r} does not hold the phrase {phrase!r}; {hint}."
         )
@@ -101,15 +104,15 @@ def fill(prompt: str, phrase: str) -> tuple[str, ...]:
 
 
 def without(caption: str, phrase: str, class_word: str) -> str:
-    """The caption that speaks of the class instead of the concept.
+    """The caption with the class word in place of the concept's phrase.
 
-    Like `fill`, it finds the phrase in whatever case: CLIP reads lower case.
+    The case of the phrase does not matter, as in `fill`: CLIP reads lower case.
 
     >>> without("a photo of a <V1> dog", "<v1> dog", "dog")
     'a photo of a dog'
     """
-    found = re.compile(re.escape(phrase), re.IGNORECASE)
-    return found.sub(lambda _: class_word, caption)
+    pattern = re.compile(re.escape(phrase), re.IGNORECASE)
+    return pattern.sub(lambda _: class_word, caption)
 
 
 def _prompts(prompt: str) -> tuple[str, ...]:
@@ -117,14 +120,7 @@ def _prompts(prompt: str) -> tuple[str, ...]:
         return TEMPLATES[prompt]
     if not prompt.endswith(".txt"):
         return (prompt,)
-    file = pathlib.Path(prompt)
-    if not file.is_file():
-        raise ValueError(f"There is no file of prompts {prompt}.")
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{prompt} is no text in UTF-8.")
-    prompts = tuple(line.strip() for line in lines if line.strip())
+    prompts = tuple(read_lines(pathlib.Path(prompt)))
     if not prompts:
         raise ValueError(f"The file {prompt} holds no prompt.")
     return prompts
@@ -134,5 +130,5 @@ def _holds(prompt: str, phrase: str) -> bool:
     # "hat" is not in "that", but "<v1>" ends at its bracket. CLIP reads lower case.
     before = r"(?<!\w)" if re.match(r"\w", phrase) else ""
     after = r"(?!\w)" if re.search(r"\w$", phrase) else ""
-    found = re.search(before + re.escape(phrase) + after, prompt, re.IGNORECASE)
-    return found is not None
+    pattern = before + re.escape(phrase) + after
+    return re.search(pattern, prompt, re.IGNORECASE) is not None

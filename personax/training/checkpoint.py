@@ -1,16 +1,25 @@
 """Checkpoints of a training state; the one place that uses orbax."""
 
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import orbax.checkpoint as ocp
 
-from personax.training.batches import Source
 from personax.training.state import TrainState
 
 # "default" is orbax's name of a single item: older checkpoints hold the state alone.
 _STATE, _SOURCE = "default", "source"
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What is saved beside a state as JSON, and restored with it."""
+
+    def state(self) -> Mapping[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any], step: int) -> None: ...
 
 
 class Checkpoints:
@@ -35,7 +44,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.close()
 
-    def restore(self, state: TrainState, source: Source | None = None) -> TrainState:
+    def restore(self, state: TrainState, source: Resumable | None = None) -> TrainState:
         """The newest saved state, with the shardings of `state`, or else `state`.
 
         The source, if given, is restored to the same step.
@@ -57,7 +66,9 @@ class Checkpoints:
         """The newest saved step, None without a checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, step: int, source: Source | None = None) -> None:
+    def save(
+        self, state: TrainState, step: int, source: Resumable | None = None
+    ) -> None:
         """Save the state and the source's state, unless that step is saved already.
 
         The source's state is JSON, written by process 0: the order of the data is the

@@ -1,10 +1,9 @@
 """The record of a work directory: which run it holds, and whether it may resume."""
 
-import hashlib
 import json
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,7 +13,6 @@ import yaml
 import personax
 from personax.core.config import plain
 from personax.core.files import write_json, write_text
-from personax.core.images import Mask, Pixels
 from personax.training.config import TrainConfig
 
 # Keys that may change when a run resumes: they do not affect what is trained, a mesh by
@@ -56,15 +54,6 @@ def is_finished(workdir: pathlib.Path, steps: int) -> bool:
 def record(config: TrainConfig) -> dict[str, Any]:
     """The config as JSON and YAML files hold it, with sorted keys."""
     return json.loads(json.dumps(plain(config), sort_keys=True))
-
-
-def digest(pictures: Sequence[Pixels | Mask]) -> str:
-    """A digest of pictures, of their sizes and pixels."""
-    sha = hashlib.sha256()
-    for pixels in pictures:
-        sha.update(str(pixels.shape).encode())
-        sha.update(pixels.tobytes())
-    return sha.hexdigest()[:16]
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def test_unreadable_pictures_are_skipped_and_named(emoji, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"source": "people"}, "no set 'people'"),
-        ({"source": "cache:x"}, "cache:x holds latents, and here pictures are needed"),
+        ({"source": "people"}, "Unknown picture set 'people'"),
+        ({"source": "cache:x"}, "cache:x holds latents; expected pictures"),
         ({"crop": "random"}, "A cache holds one view of each picture"),
         ({"size": 30}, "The size 30x30 must be a multiple of 4"),
         ({"dtype": "float8"}, "float8"),

@@ -224,9 +224,9 @@ def test_a_flip_mirrors_half_of_the_views():
         ({"augment": "paper", "crop": "center"}, "centre, random, squash"),
         ({"augment": "paper", "words": "after"}, "append, prefix"),
         ({"augment": "paper", "size": (32, 64)}, "square canvas, not 64x32"),
-        ({"augment": "none", "size": (32, 30)}, "whole number of latent cells of 4"),
-        ({"augment": "paper", "shrink": (0.5, 1.2)}, "no range of shares"),
-        ({"augment": "paper", "shrink": (0.1, 1.0)}, "let shrink begin at 0.219"),
+        ({"augment": "none", "size": (32, 30)}, "does not divide into latent cells of 4"),
+        ({"augment": "paper", "shrink": (0.5, 1.2)}, "not a range of shares"),
+        ({"augment": "paper", "shrink": (0.1, 1.0)}, "start shrink at 0.219"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(options, sentence):

@@ -135,7 +135,7 @@ def test_an_empty_folder_is_named(tmp_path):
         ("list.jsonl", '["a.png"]', r"Line 1 of .* is not of the form"),
         ("list.jsonl", _entry("a.png", 3), r"Line 1 of .* is not of the form"),
         ("list.jsonl", _entry("c.png", ""), r"c\.png, which does not exist"),
-        ("list.csv", "a.png,a dog", r"no list of pictures; those are \.jsonl"),
+        ("list.csv", "a.png,a dog", r"is not a list of pictures; expected a \.jsonl"),
         ("list.tsv", "", r"holds no picture"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_foreign_list_is_refused(folder, name, line, sentence):
 
 def test_a_list_that_is_no_text_is_refused(folder):
     (folder / "list.txt").write_bytes((folder / "a.png").read_bytes())
-    with pytest.raises(ValueError, match="no text in UTF-8"):
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
         read_captioned(folder / "list.txt")
 
 

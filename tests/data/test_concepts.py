@@ -55,7 +55,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     pictures, masks = tmp_path / "pictures", tmp_path / "masks"
     paint(pictures, "a", "red")
     paint(masks, "b", "white")
-    with pytest.raises(ValueError, match="No mask is called a; there are: b"):
+    with pytest.raises(ValueError, match="There is no mask a; the folder has: b"):
         concepts.masks(str(masks), str(pictures))
     paint(masks, "a", "white", (30, 30))
     with pytest.raises(ValueError, match="30x30 pixels, its picture 40x30"):

@@ -25,7 +25,7 @@ def test_a_files_lines_are_its_captions(tmp_path):
 
 @pytest.mark.parametrize("source", ["laion", "world:many", "world:"])
 def test_another_corpus_is_refused(source):
-    with pytest.raises(ValueError, match=f"no corpus '{source}'; there are: world"):
+    with pytest.raises(ValueError, match=f"Unknown corpus '{source}'; expected world"):
         read_corpus(source)
 
 

@@ -83,10 +83,10 @@ def test_without_it_nothing_is_drawn_for_it():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cut_mix": 2.0}, "cut_mix is 2.0; it is a chance"),
+        ({"cut_mix": 2.0}, "cut_mix is 2.0; it must be in"),
         ({"cut_mix": 0.5, "sets": ((DOG,),)}, "two concepts side by side"),
         ({"cut_mix": 0.5, "cut_mix_prompt": "a {}"}, "for each of two concepts"),
-        ({"cut_mix": 0.5, "size": (36, 36)}, "Half a canvas of 36 pixels"),
+        ({"cut_mix": 0.5, "size": (36, 36)}, "36 pixels do not divide by 2"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(changes, message):

@@ -128,8 +128,8 @@ def test_captions_are_worded_as_in_training(drawn):
     worn = [w for s, w, _ in drawn if s.accessory]
     assert_share((not w.subject for w in worn), 0.12)
     assert_share((w.style for _, w, _ in drawn if w.subject), 0.35)
-    assert_share((w.place == "unsaid" for _, w, _ in drawn), 0.2)
-    assert_share((w.place == "alone" for _, w, _ in drawn), 0.016)
+    assert_share((w.place == "omitted" for _, w, _ in drawn), 0.2)
+    assert_share((w.place == "only" for _, w, _ in drawn), 0.016)
     grouped = [(s, w) for s, w, _ in drawn if s.subject[0] in emoji.GROUPS]
     assert_share((w.broader is not None for _, w in grouped), 0.08)
     heads = [
@@ -187,8 +187,8 @@ def test_other_classes_and_styles_come_when_asked_for(sprites):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": ["dogface"]}, r"no class 'dogface'. Nearest: dog-face"),
-        ({"styles": ["pixel"]}, r"no style 'pixel'; there are noto, .*fxemoji"),
+        ({"classes": ["dogface"]}, r"Unknown class 'dogface'; nearest: dog-face"),
+        ({"styles": ["pixel"]}, r"Unknown style 'pixel'; expected one of noto, .*fxemoji"),
         ({"classes": ["fox"], "styles": ["noto"]}, r"No class of fox is drawn in noto"),
     ],
 )
@@ -200,12 +200,12 @@ def test_choose_names_what_is_wrong(sprites, options, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"place": "on the beech"}, "no place 'on the beech'. Nearest: on the beach"),
-        ({"accessory": ("hat", "noto")}, "no accessory 'hat'. Nearest: top-hat"),
-        ({"colour": "rde"}, "no colour 'rde'. Nearest: red"),
+        ({"place": "on the beech"}, "Unknown place 'on the beech'; nearest: on the beach"),
+        ({"accessory": ("hat", "noto")}, "Unknown accessory 'hat'; nearest: top-hat"),
+        ({"colour": "rde"}, "Unknown colour 'rde'; nearest: red"),
         ({"distance": "close"}, "no distance 'close'"),
         ({"distance": "far", "other": ("fox", "noto")}, "one of accessory, other and"),
-        ({"subject": ("star", "nota")}, r"no sprite 'star\|nota'. Nearest: star\|noto"),
+        ({"subject": ("star", "nota")}, r"Unknown sprite 'star\|nota'; nearest: star\|noto"),
     ],
 )
 def test_a_scene_that_cannot_be_is_refused(sprites, fields, message):
@@ -228,7 +228,7 @@ def test_a_scene_that_cannot_be_is_refused(sprites, fields, message):
             "an orange animal face at night",
         ),
         ({}, {"broader": "animal", "an": False}, "a photo of a animal at night"),
-        ({"place": "gray"}, {"place": "alone"}, "on a gray background"),
+        ({"place": "gray"}, {"place": "only"}, "on a gray background"),
         (
             {"other": ("alarm-clock", "noto"), "place": "red"},
             {"style": True},
@@ -241,7 +241,7 @@ def test_a_scene_that_cannot_be_is_refused(sprites, fields, message):
         ),
         (
             {"subject": ("crying-face", "noto")},
-            {"place": "unsaid"},
+            {"place": "omitted"},
             "a photo of a crying face",
         ),
     ],

@@ -93,7 +93,7 @@ def test_an_unfinished_cache_says_how_much_is_there(tmp_path):
     assert missing(tmp_path, ABOUT) == [0, 1, 2]
     write_shard(tmp_path, ABOUT, 1, [record(3)], [])
     assert missing(tmp_path, ABOUT) == [0, 2]
-    with pytest.raises(ValueError, match="unfinished: 1 of 3 shards are there"):
+    with pytest.raises(ValueError, match="unfinished: 1 of 3 shards are written"):
         Latents(tmp_path)
     assert len(write(tmp_path)) == 3 + 1 + 1
 
@@ -125,7 +125,7 @@ def test_what_is_no_cache_is_refused(tmp_path, text):
     with pytest.raises(FileNotFoundError, match=r"holds no cache\.json"):
         Latents(tmp_path)
     (tmp_path / "cache.json").write_text(text)
-    with pytest.raises(ValueError, match="is no cache of this version"):
+    with pytest.raises(ValueError, match="is not a cache of this version"):
         Latents(tmp_path)
 
 

@@ -108,9 +108,9 @@ def test_a_portrait_s_caption_says_what_it_shows(sprites):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"classes": ("byo",)}, "no class 'byo'. Nearest: boy"),
+        ({"classes": ("byo",)}, "Unknown class 'byo'; nearest: boy"),
         ({"styles": ("oil",)}, "no style 'oil'"),
-        ({"accessories": ("hat",)}, "no accessory 'hat'. Nearest: top-hat"),
+        ({"accessories": ("hat",)}, "Unknown accessory 'hat'; nearest: top-hat"),
         ({"places": ("on the moon",)}, "no place 'on the moon'"),
     ],
 )

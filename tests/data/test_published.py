@@ -214,7 +214,7 @@ def test_another_list_than_custom_concept_101s_is_refused(cc101):
     said = _refused(source)
     assert "Entry 2" in said
     assert "instance_prompt, instance_data_dir" in said
-    for text, expected in (("[1]", "Entry 1"), ("{}", "no list"), ("[", "no JSON")):
+    for text, expected in (("[1]", "Entry 1"), ("{}", "no list"), ("[", "not valid JSON")):
         file.write_text(text)
         assert expected in _refused(source)
     pairs = cc101 / "dataset_multiconcept.json"
@@ -224,7 +224,7 @@ def test_another_list_than_custom_concept_101s_is_refused(cc101):
 
 @pytest.mark.parametrize(
     ("prompt", "said"),
-    [("in times square", "no place"), ("{0} there", "has {0}"), ("{} { }", "has { }")],
+    [("in times square", "has no {} for"), ("{0} there", "has {0}"), ("{} { }", "has { }")],
 )
 def test_a_prompt_without_the_subjects_place_is_refused(cc101, prompt, said):
     (cc101 / "prompts" / "dog.txt").write_text(f"photo of a {{}}\n{prompt}\n")
@@ -294,7 +294,7 @@ def test_custom_diffusions_missing_parts_are_named(ten):
     assert "cat, flower, moongate, wooden_pot" in _refused(source, ["dog"])
     assert "cat.txt, cat_chair.txt" in _refused(source, ["table"])
     (ten / "prompts" / "moongate_dog.txt").write_text("a dog")
-    assert "does not speak of the moongate" in _refused(source, read=read_pairs)
+    assert "does not name the moongate" in _refused(source, read=read_pairs)
     (ten / "prompts" / "cat.txt").write_text("\n")
     assert "holds no prompt" in _refused(source, ["cat"])
 
@@ -333,7 +333,7 @@ def test_folders_of_no_class_are_refused(tmp_path, line, said):
 def test_what_does_not_exist_is_refused(dreambooth, tmp_path):
     assert "emoji, dreambooth:DIR" in _refused("imagenet")
     assert "custom_diffusion:DIR" in _refused("dreambooth")
-    assert "no set 'emoji:x'" in _refused("emoji:x")
+    assert "Unknown set 'emoji:x'" in _refused("emoji:x")
     assert "no folder" in _refused(f"dreambooth:{tmp_path}/nowhere")
     assert "prompts_and_classes.txt" in _refused(f"dreambooth:{tmp_path}/dog6")
     assert "one for each subject" in _refused(f"folders:{tmp_path}/dog6")

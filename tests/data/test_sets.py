@@ -61,15 +61,15 @@ def test_scenes_take_all_styles_and_the_held_out_subjects_when_asked():
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("", "no set ''.*portraits:people, .*, cache:DIR"),
-        ("people", "no set 'people'"),
-        ("portraits:cars", "no set 'portraits:cars'; there are portraits:people"),
-        ("portraits:people:many", "says 'many'.*a number of pictures, seed=N"),
-        ("portraits:people:seed=x", "says 'seed=x', which is no number"),
+        ("", "Unknown picture set ''.*portraits:people, .*, cache:DIR"),
+        ("people", "Unknown picture set 'people'"),
+        ("portraits:cars", "Unknown set 'portraits:cars'; expected one of portraits:people"),
+        ("portraits:people:many", "Unknown option 'many'.*a number of pictures, seed=N"),
+        ("portraits:people:seed=x", "'seed=x' in .* is not a number"),
         ("portraits:people:0", "holds no picture"),
-        ("scenes:style=noto", "says 'style=noto'"),
+        ("scenes:style=noto", "Unknown option 'style=noto'"),
         ("scenes:styles=oil", "no style 'oil'"),
-        ("folder:", "no set 'folder:'"),
+        ("folder:", "Unknown picture set 'folder:'"),
         ("cache:x", "cache:x holds latents"),
     ],
 )

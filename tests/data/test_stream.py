@@ -131,10 +131,10 @@ def test_a_signal_to_the_whole_group_leaves_the_batches_to_its_parent():
 def test_a_worker_ends_with_a_parent_that_was_killed():
     script = """
 import os, signal, multiprocessing as mp
-from personax.data.prefetch import _live_with
+from personax.data.prefetch import _exit_with_parent
 
 def work(parent, ready):
-    _live_with(parent, 0, 1)
+    _exit_with_parent(parent, 0, 1)
     ready.put(os.getpid())
     __import__("time").sleep(60)
 

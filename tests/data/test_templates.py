@@ -72,11 +72,11 @@ def test_a_mistyped_set_names_those_that_exist():
 
 
 def test_files_without_prompts_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no file of prompts .*missing\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*missing\.txt"):
         fill(str(tmp_path / "missing.txt"), "dog")
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(ValueError, match=r"blank\.txt holds no prompt"):
         fill(str(tmp_path / "blank.txt"), "dog")
     (tmp_path / "picture.txt").write_bytes(b"\x89PNG\xff")
-    with pytest.raises(ValueError, match="no text in UTF-8"):
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
         fill(str(tmp_path / "picture.txt"), "dog")

@@ -177,7 +177,7 @@ def test_a_prompt_may_name_another_concept(tokenizer):
             "Unknown placeholder <v7> in 'a <v1> dog",
         ),
         ({"prompt": "objekt"}, "or name a set: object, style"),
-        ({"prompt": "nowhere.txt"}, "no file of prompts nowhere.txt"),
+        ({"prompt": "nowhere.txt"}, "no file nowhere.txt"),
     ],
 )
 @pytest.mark.parametrize("adds_words", [True, False])

@@ -52,11 +52,11 @@ def test_captions_may_be_the_set_s_own():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"source": "people"}, "no set 'people'"),
+        ({"source": "people"}, "Unknown picture set 'people'"),
         ({"buckets": 6}, "stream.buckets=6: expected a multiple of 4"),
         ({"buckets": 64}, "No bucket of 32x32 pixels"),
         ({"dropout": 1.5}, "caption_dropout is 1.5"),
-        ({"held_out": 40}, "Of 40 pictures 40 cannot be held out"),
+        ({"held_out": 40}, "Cannot hold out 40 of 40 pictures"),
         ({"source": "folder:/nowhere"}, "no folder or zip of pictures /nowhere"),
         ({"source": "cache:/nowhere"}, r"/nowhere holds no cache\.json"),
     ],

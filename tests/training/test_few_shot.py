@@ -316,9 +316,9 @@ def test_nothing_is_compiled_after_the_first_step(make, options, caplog):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"augment": "papr"}, "no augmentation 'papr'; there are none, paper"),
-        ({"crop": "center"}, "no crop 'center'"),
-        ({"words": "before"}, "no place for the words 'before'"),
+        ({"augment": "papr"}, "Unknown augmentation 'papr'; expected one of none, paper"),
+        ({"crop": "center"}, "Unknown crop 'center'"),
+        ({"words": "before"}, "Unknown words 'before'"),
         ({"augment": "paper", "shrink": (0.1, 1.0)}, "no whole latent cell"),
         ({"caption_dropout": 1.5}, r"caption_dropout is 1.5; it must be in \[0, 1\]"),
     ],
@@ -379,3 +379,21 @@ def test_a_mask_goes_with_its_picture_through_augmentation(make):
 
 def test_without_masks_or_augmentation_there_is_no_mask(make):
     assert make(make_data())(0).mask is None
+
+
+def test_the_fingerprint_sees_every_pixel_the_shape_and_the_masks():
+    pixels = [np.zeros((32, 48, 3), np.uint8), np.ones((40, 40, 3), np.uint8)]
+    other = [pixels[0].copy(), pixels[1]]
+    other[0][3, 5, 2] = 1
+    turned = [pixels[0].reshape(48, 32, 3), pixels[1]]
+
+    def fingerprint(pictures, **changes):
+        examples = (example(0)._replace(pixels=each, **changes) for each in pictures)
+        return make_data((tuple(examples),)).fingerprint()
+
+    prints = [fingerprint(each) for each in (pixels, other, turned, pixels[::-1])]
+    assert len({each["pictures 0"] for each in prints}) == 4
+    assert fingerprint([each.copy() for each in pixels]) == prints[0]
+    assert "masks 0" not in prints[0]
+    masked = make_data(((example(0)._replace(mask=half()),),)).fingerprint()
+    assert masked.keys() == {"pictures 0", "masks 0"}

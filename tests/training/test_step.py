@@ -195,35 +195,42 @@ def test_a_state_is_restored_onto_another_mesh(fresh, tmp_path):
         assert_close(found.theta, state.theta, 0)
 
 
+class Place:
+    """A source that records what it is restored from."""
+
+    def __init__(self):
+        self.restored = []
+
+    def state(self):
+        return {"next": 7}
+
+    def restore(self, state, step):
+        self.restored.append((state, step))
+
+
 def test_the_state_of_the_source_is_saved_too(fresh, tmp_path):
-    told = []
-    source = Source(
-        lambda step: None,
-        state=lambda: {"next": 7},
-        restore=lambda place, step: told.append((place, step)),
-    )
+    source = Place()
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.restore(fresh(), source)
-        assert told == []
+        assert source.restored == []
         checkpoints.save(fresh(), 3, source)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.restore(fresh(), source)
-    assert told == [({"next": 7}, 3)]
+    assert source.restored == [({"next": 7}, 3)]
 
 
 def test_a_checkpoint_without_a_source_is_restored(fresh, tmp_path):
-    state, told = fresh(), []
+    state, source = fresh(), Place()
     plain = {"step": state.step, "theta": state.theta, "opt": state.opt}
     plain["key"] = jax.random.key_data(state.key)
     with ocp.CheckpointManager(tmp_path) as manager:
         manager.save(5, args=ocp.args.StandardSave(plain))
-    source = Source(lambda step: None, restore=lambda *place: told.append(place))
     with Checkpoints(tmp_path) as checkpoints:
         found = checkpoints.restore(fresh(), source)
         assert checkpoints.newest() == 5
         checkpoints.save(found, 6, source)
     assert_close(found.theta, state.theta, 0)
-    assert told == [({}, 5)]
+    assert source.restored == [({}, 5)]
 
 
 def test_only_the_newest_checkpoints_are_kept(fresh, tmp_path):

@@ -1,4 +1,4 @@
-"""The emoji world: unlimited captioned pictures with known content, and 12 subjects."""
+"""The emoji world: unlimited captioned pictures of known content, and 12 subjects."""
 
 from personax.data.emoji.drawing import Frame, render
 from personax.data.emoji.portraits import (

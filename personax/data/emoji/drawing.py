@@ -21,13 +21,13 @@ SIDE = 64  # drawn at twice the size of the picture, then averaged 2x2
 
 
 class Frame(NamedTuple):
-    """A subject's size in [low, high), and how far it may stray from the centre."""
+    """A subject's size in [low, high), and its range of positions."""
 
     low: int
     high: int
     spread: float  # share of the free room
-    up: float  # upwards; negative is up
-    worn: int = 44  # the largest size that leaves a hat its room
+    up: float  # the highest vertical position; -1 is the top of the free room
+    worn: int = 44  # the largest size with room for a hat
 
 
 FRAMES = {
@@ -45,11 +45,11 @@ def render(
 ) -> UInt8[np.ndarray, "32 32 3"]:
     """A uint8 picture of `scene`; `rng` decides sizes, positions and shades.
 
-    `frame` replaces the one that the scene's distance stands for. Raises ValueError,
-    naming the nearest sprites, for a sprite that does not exist.
+    `frame` replaces that of the scene's distance. Raises ValueError, with the nearest
+    ones, for a sprite that does not exist.
     """
     image = _background(rng, scene.place)
-    rgba = _look_up(sprites, scene.subject)
+    rgba = _sprite(sprites, scene.subject)
     if scene.colour:
         rgba = _tint(rgba, COLOURS[scene.colour])
     frame = frame or FRAMES[scene.distance]
@@ -58,15 +58,15 @@ def render(
     x = SIDE / 2 + rng.uniform(-1, 1) * room
     y = SIDE / 2 + rng.uniform(frame.up, 1) * room
     if scene.accessory:
-        # Low enough, too, to leave a hat its room.
+        # Low enough for a hat above.
         size, y = min(size, frame.worn), max(y, SIDE / 2 + 4)
         worn = ACCESSORIES[scene.accessory[0]]
         _paste(image, rgba, x, y, size)
-        hat = _look_up(sprites, scene.accessory)
+        hat = _sprite(sprites, scene.accessory)
         _paste(image, hat, x, y + worn.offset * size, int(worn.size * size))
     elif scene.other:
         _paste(image, rgba, SIDE / 4, y, int(rng.integers(27, 33)))
-        other = _look_up(sprites, scene.other)
+        other = _sprite(sprites, scene.other)
         _paste(image, other, 3 * SIDE / 4, y, int(rng.integers(27, 33)))
     else:
         _paste(image, rgba, x, y, size)
@@ -90,8 +90,8 @@ def _background(rng: np.random.Generator, place: str) -> Image.Image:
 
 
 def _jitter(rng: np.random.Generator, colour: Colour, amount: int = 12) -> Colour:
-    moved = np.array(colour) + rng.integers(-amount, amount + 1, 3)
-    red, green, blue = moved.clip(0, 255).tolist()
+    shifted = np.array(colour) + rng.integers(-amount, amount + 1, 3)
+    red, green, blue = shifted.clip(0, 255).tolist()
     return red, green, blue
 
 
@@ -145,7 +145,7 @@ def _bubbles(rng, draw, horizon):
         draw.ellipse([x, y, x + 3, y + 3], outline=(190, 225, 250))
 
 
-# What stands behind the ground's edge, and what is drawn over it.
+# Drawn behind the horizon, and over the ground.
 _BEHIND = {
     "on the beach": _water,
     "at night": _stars,
@@ -159,17 +159,17 @@ _IN_FRONT = {
 }
 
 
-def _look_up(sprites: Sprites, sprite: Sprite) -> UInt8[np.ndarray, "64 64 4"]:
+def _sprite(sprites: Sprites, sprite: Sprite) -> UInt8[np.ndarray, "64 64 4"]:
     if sprite not in sprites:
         name, near = "|".join(sprite), nearest("|".join(sprite), map("|".join, sprites))
-        raise ValueError(f"There is no sprite {name!r}. Nearest: {near}.")
+        raise ValueError(f"Unknown sprite {name!r}; nearest: {near}.")
     return sprites[sprite]
 
 
 def _tint(
     rgba: UInt8[np.ndarray, "64 64 4"], colour: Colour
 ) -> UInt8[np.ndarray, "64 64 4"]:
-    """The sprite in another colour, its light and dark kept."""
+    """The sprite in another colour, its lightness preserved."""
     light = rgba[..., :3].mean(-1, keepdims=True, dtype=np.float32) / 255
     target = np.array(colour, np.float32)
     dark = target * light * 1.8

@@ -17,7 +17,7 @@ from personax.data.emoji.world import (
     Sprites,
 )
 
-# What the base has never seen: people stand for FFHQ, animals for AFHQ.
+# Classes that the base has not seen: people stand for FFHQ, animals for AFHQ.
 PORTRAITS = {
     "people": ("baby", "boy", "girl", "man", "woman", "old-man", "old-woman"),
     "animals": (
@@ -49,11 +49,11 @@ def portrait_scene(
     accessories: Sequence[str | None] = (None,),
     colours: Sequence[str | None] = (None,),
 ) -> Scene:
-    """A scene of one sprite: class, style, place and what else, each uniformly.
+    """A scene of one sprite, with class, style, place and the rest drawn uniformly.
 
     A class is drawn in those of `styles` that have it, an accessory (None: without) in
-    the base's. Raises ValueError for a class or a style without sprites, and what
-    `Scene` raises.
+    the base's styles. Raises ValueError for a class or a style without sprites, and
+    what `Scene` raises.
     """
     drawn = drawn_in(sprites, classes, styles, set())
     name = one(rng, tuple(drawn))
@@ -70,5 +70,5 @@ def portrait_scene(
 def portrait(
     rng: np.random.Generator, sprites: Sprites, scene: Scene
 ) -> UInt8[np.ndarray, "32 32 3"]:
-    """The scene's picture, its subject large and centred; `rng` decides how much."""
+    """The scene's picture, its subject large and nearly centred."""
     return render(rng, sprites, scene, CLOSE)

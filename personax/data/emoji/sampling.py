@@ -1,4 +1,4 @@
-"""A seeded stream of captioned pictures: choose a scene, draw it, say it."""
+"""A seeded stream of captioned pictures: sample a scene, render it, caption it."""
 
 from collections.abc import Collection, Sequence
 from typing import TypeVar
@@ -37,8 +37,7 @@ def scene(
 ) -> tuple[UInt8[np.ndarray, "32 32 3"], str]:
     """(picture, caption) number `index` of the endless stream `seed`.
 
-    It depends on nothing else, so a position in the data is one integer. `options` are
-    those of `choose`.
+    `options` are those of `choose`.
     """
     return sample(np.random.default_rng((seed, index)), sprites, **options)
 
@@ -46,10 +45,13 @@ def scene(
 def sample(
     rng: np.random.Generator, sprites: Sprites, **options
 ) -> tuple[UInt8[np.ndarray, "32 32 3"], str]:
-    """(picture, caption) as the base saw them; `options` are those of `choose`."""
-    chosen = choose(rng, sprites, **options)
-    words = caption(chosen, phrase(rng, chosen))
-    return render(rng, sprites, chosen), words
+    """(picture, caption) of the base's training distribution.
+
+    `options` are those of `choose`.
+    """
+    scene = choose(rng, sprites, **options)
+    text = caption(scene, phrase(rng, scene))
+    return render(rng, sprites, scene), text
 
 
 def choose(
@@ -60,11 +62,11 @@ def choose(
     classes: Sequence[str] = CLASSES,
     styles: Sequence[str] = BASE_STYLES,
 ) -> Scene:
-    """A random scene of the world that the base was trained on.
+    """A random scene of the base's training distribution.
 
-    Subject and neighbour are of `classes`, uniformly, in those of `styles` that draw
-    them; the subjects to personalise are left out unless `held_out`. Accessories keep
-    to the base's styles. Raises ValueError for a class or a style without sprites.
+    Subject and neighbour are drawn uniformly from `classes`, in those of `styles` that
+    have them; the subjects to personalise are excluded unless `held_out`. Accessories
+    are in the base's styles. Raises ValueError for a class or a style without sprites.
     """
     drawn = drawn_in(sprites, classes, styles, set() if held_out else HELD_OUT)
     name = one(rng, tuple(drawn))
@@ -87,16 +89,16 @@ def choose(
 
 
 def phrase(rng: np.random.Generator, scene: Scene) -> Wording:
-    """A random way to say `scene`, with the base's training frequencies."""
+    """A random wording for `scene`, with the base's training frequencies."""
     lead = one(rng, DISTANCES.get(scene.distance, ("", "a photo of ", "a picture of ")))
     name = scene.subject[0]
     broader = GROUPS.get(name) if rng.random() < 0.08 else None
     if broader == "animal" and name in HEADS and rng.random() < 0.5:
         broader = "animal face"
     subject = scene.accessory is None or rng.random() >= 0.12
-    place = "unsaid"
+    place = "omitted"
     if rng.random() < 0.8:
-        place = "alone" if rng.random() < 0.02 else "said"
+        place = "only" if rng.random() < 0.02 else "included"
     return Wording(
         lead=lead,
         broader=broader,
@@ -108,7 +110,7 @@ def phrase(rng: np.random.Generator, scene: Scene) -> Wording:
 
 
 def caption(scene: Scene, wording: Wording | None = None) -> str:
-    """The caption of `scene`; by default it says all that is known but the style.
+    """The caption of `scene`; by default it names everything but the style.
 
     >>> caption(Scene(("dog-face", "noto"), "at night", accessory=("crown", "noto")))
     'a photo of a dog wearing a crown at night'
@@ -117,53 +119,56 @@ def caption(scene: Scene, wording: Wording | None = None) -> str:
         wording = Wording(DISTANCES[scene.distance][0]) if scene.distance else Wording()
     plain = scene.place in COLOURS
     where = f"on a {scene.place} background" if plain else scene.place
-    if wording.place == "alone":
+    if wording.place == "only":
         return where
-    said = []
+    parts = []
     if wording.subject:
         noun = wording.broader or class_word(scene.subject[0])
         noun = f"{scene.colour} {noun}" if scene.colour else noun
         article = "an" if wording.an and noun[0] in "aeiou" else "a"
-        said.append(f"{wording.lead}{article} {noun}")
+        parts.append(f"{wording.lead}{article} {noun}")
     if scene.accessory:
-        said.append(ACCESSORIES[scene.accessory[0]].words)
+        parts.append(ACCESSORIES[scene.accessory[0]].words)
     if scene.other:
-        # Never "an": that is how the base learned it.
-        said.append(f"next to a {class_word(scene.other[0])}")
+        # Never "an", as in the base's training captions.
+        parts.append(f"next to a {class_word(scene.other[0])}")
     if wording.style:
-        said.append(f"in {STYLES[scene.subject[1]]} style")
-    if wording.place == "said":
-        said.append(where)
-    return " ".join(said)
+        parts.append(f"in {STYLES[scene.subject[1]]} style")
+    if wording.place == "included":
+        parts.append(where)
+    return " ".join(parts)
 
 
 def drawn_in(
     sprites: Sprites,
     classes: Sequence[str],
     styles: Sequence[str],
-    left_out: Collection[tuple[str, str]],
+    excluded: Collection[tuple[str, str]],
 ) -> dict[str, tuple[str, ...]]:
-    """{class: the styles that may be drawn}; classes without one are absent."""
+    """{class: its available styles}; classes without one are absent.
+
+    Raises ValueError for an unknown class or style, and where nothing is left.
+    """
     for style in styles:
         if style not in STYLES:
             raise ValueError(
-                f"There is no style {style!r}; there are {', '.join(STYLES)}."
+                f"Unknown style {style!r}; expected one of {', '.join(STYLES)}."
             )
-    found = {}
+    available = {}
     for name in classes:
         pairs = [(name, style) for style in styles]
-        kept = tuple(p[1] for p in pairs if p in sprites and p not in left_out)
-        if kept:
-            found[name] = kept
+        drawn = tuple(p[1] for p in pairs if p in sprites and p not in excluded)
+        if drawn:
+            available[name] = drawn
         elif not any((name, style) in sprites for style in STYLES):
             near = nearest(name, dict.fromkeys(known for known, _ in sprites))
-            raise ValueError(f"There is no class {name!r}. Nearest: {near}.")
-    if not found:
+            raise ValueError(f"Unknown class {name!r}; nearest: {near}.")
+    if not available:
         raise ValueError(
             f"No class of {', '.join(classes)} is drawn in {', '.join(styles)}, except "
             "by the held-out subjects."
         )
-    return found
+    return available
 
 
 def one(rng: np.random.Generator, items: Sequence[Item]) -> Item:

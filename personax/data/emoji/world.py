@@ -1,4 +1,4 @@
-"""What exists in the emoji world: words, sprites, scenes and subjects."""
+"""The vocabulary of the emoji world: words, sprites, scenes and subjects."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ STYLES = {
 }
 BASE_STYLES = ("noto", "twemoji", "emojione")
 
-# The subjects to personalise: no network in the package has seen these sprites.
+# The subjects to personalise; no network in the package was trained on them.
 HELD_OUT: frozenset[Sprite] = frozenset(
     {
         ("dog-face", "emojione"),
@@ -101,7 +101,7 @@ THINGS = (
 CLASSES = ANIMALS + SMILEYS + BEINGS + FOOD + VEHICLES + THINGS  # the base knows these
 HEADS = frozenset(ANIMALS + SMILEYS + BEINGS) - {"fish"}  # can wear an accessory
 
-# A class -> the broader word that sometimes stands for it.
+# A class -> the broader word that replaces it in some captions.
 GROUPS = {
     **dict.fromkeys(ANIMALS, "animal"),
     **dict.fromkeys(SMILEYS, "face"),
@@ -114,7 +114,7 @@ GROUPS = {
     "sunflower": "flower",
 }
 
-# Classes that are an expression: "crying face" keeps the word that "dog" loses.
+# Classes that are an expression: "crying face" keeps the word "face", "dog" does not.
 _EXPRESSIONS = frozenset(
     {
         *SMILEYS,
@@ -128,7 +128,7 @@ _EXPRESSIONS = frozenset(
 
 
 class Accessory(NamedTuple):
-    """How an accessory is said, and where it sits: both numbers in head heights."""
+    """An accessory's words, and its size and vertical offset in head heights."""
 
     words: str
     size: float
@@ -180,7 +180,7 @@ SCENES = {
     "with a mountain in the background": Land((170, 205, 245), (110, 160, 90), 0.7),
 }
 
-# How far away the subject is -> the leads that say so.
+# The subject's distance -> the beginnings of captions for it.
 DISTANCES = {
     "near": tuple(
         f"{how} {what} of "
@@ -197,10 +197,10 @@ DISTANCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """All that a picture shows; what it leaves open is drawn by `render`.
+    """The content of a picture; `render` samples everything else.
 
     `place` is a colour or one of `SCENES`. At most one of accessory, other and distance
-    is set. Raises ValueError for a word that the world lacks, naming the nearest.
+    is set. Raises ValueError for an unknown word, with the nearest ones.
     """
 
     subject: Sprite
@@ -223,11 +223,11 @@ class Scene:
 
 @dataclasses.dataclass(frozen=True)
 class Wording:
-    """What a caption says of its scene, and how.
+    """What a caption includes of its scene, and how.
 
     `broader` replaces the class word ("an animal"); `an` is the article before a vowel;
-    without `subject` the caption starts at the accessory ("wearing a crown"); `place`
-    "alone" leaves nothing but the place.
+    without `subject` the caption starts at the accessory ("wearing a crown"); with
+    `place` "only" it is the place alone.
     """
 
     lead: str = "a photo of "
@@ -235,12 +235,12 @@ class Wording:
     an: bool = True
     subject: bool = True
     style: bool = False
-    place: Literal["said", "unsaid", "alone"] = "said"
+    place: Literal["included", "omitted", "only"] = "included"
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """One bundled subject: 5 pictures of a held-out sprite, one for each place."""
+    """A bundled subject: 5 pictures of a held-out sprite, one for each place."""
 
     name: str
     class_word: str
@@ -288,7 +288,7 @@ def subject(name: str) -> Subject:
     bundled = subjects()
     if name not in bundled:
         raise ValueError(
-            f"No bundled subject {name!r}; there are {', '.join(bundled)}."
+            f"Unknown bundled subject {name!r}; expected one of {', '.join(bundled)}."
         )
     return bundled[name]
 
@@ -296,4 +296,4 @@ def subject(name: str) -> Subject:
 def _expect(what: str, word: str | None, known) -> None:
     if word is not None and word not in known:
         near = nearest(word, known)
-        raise ValueError(f"The emoji world has no {what} {word!r}. Nearest: {near}.")
+        raise ValueError(f"Unknown {what} {word!r}; nearest: {near}.")

@@ -1,4 +1,4 @@
-"""AFHQv2 (Choi et al. 2020) for TensorFlow Datasets, from what the user downloaded."""
+"""AFHQv2 (Choi et al. 2020) for TensorFlow Datasets, from the user's download."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ class Afhqv2(tfds.core.GeneratorBasedBuilder):
     """15,803 animal faces of 512x512 pixels, each labelled cat, dog or wild.
 
     The splits are the release's "train" and "test"; "train+test" is all. Pictures are
-    kept encoded, as they are.
+    kept encoded.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -39,21 +39,21 @@ class Afhqv2(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         source = source_of(dl_manager.manual_dir)
-        found: dict[str, list[str]] = {"train": [], "test": []}
+        splits: dict[str, list[str]] = {"train": [], "test": []}
         for name in pictures(source):
-            # Whatever stands in front: afhq/train/cat/…, or train/cat/….
+            # With or without a folder above: afhq/train/cat/…, or train/cat/….
             split, label = ("", "", *pathlib.PurePosixPath(name).parts)[-3:-1]
-            if split in found and label in LABELS:
-                found[split].append(name)
-        missing = [split for split, names in found.items() if not names]
+            if split in splits and label in LABELS:
+                splits[split].append(name)
+        missing = [split for split, names in splits.items() if not names]
         if missing:
+            labels = ",".join(LABELS)
             raise ValueError(
-                f"{source} has no {missing[0]}/{{{','.join(LABELS)}}}/*.png, as AFHQv2 "
-                "has."
+                f"{source} is not AFHQv2: it has no {missing[0]}/{{{labels}}}/*.png."
             )
         return {
             split: self._generate_examples(source, names)
-            for split, names in found.items()
+            for split, names in splits.items()
         }
 
     def _generate_examples(self, source, names):

@@ -1,4 +1,4 @@
-"""A downloaded data set's files, in a folder or in a zip that is not unpacked."""
+"""Pictures of a downloaded data set, in a folder or in a zip that is not unpacked."""
 
 import io
 import os
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from personax.data.files import is_picture
+from personax.data.captioned import is_picture
 
 
 class File(NamedTuple):
-    """A picture as it was downloaded."""
+    """A downloaded picture, encoded."""
 
     name: str  # its path within the folder or zip
     data: bytes
@@ -39,9 +39,9 @@ def pictures(source: str | os.PathLike[str]) -> list[str]:
 
 
 def read(source: str | os.PathLike[str], names: list[str]) -> Iterator[File]:
-    """These pictures, encoded as they are; one that is damaged is named and left out.
+    """The pictures of these names, encoded; damaged ones are reported and skipped.
 
-    A damaged one is a file without a readable header, or whose checksums are wrong.
+    A damaged picture has no readable header, or wrong checksums.
     """
     source, skipped = pathlib.Path(source), 0
     archive = None if source.is_dir() else zipfile.ZipFile(source)
@@ -58,7 +58,7 @@ def read(source: str | os.PathLike[str], names: list[str]) -> Iterator[File]:
 
 
 def source_of(manual_dir: os.PathLike[str]) -> pathlib.Path:
-    """The folder itself, or the one zip in it where it holds nothing else."""
+    """The folder itself, or the zip that is all it holds."""
     folder = pathlib.Path(manual_dir)
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
     if len(inside) == 1 and inside[0].suffix == ".zip":

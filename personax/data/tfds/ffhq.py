@@ -1,4 +1,4 @@
-"""FFHQ (Karras et al. 2019) for TensorFlow Datasets, from what the user downloaded."""
+"""FFHQ (Karras et al. 2019) for TensorFlow Datasets, from the user's download."""
 
 import tensorflow_datasets as tfds
 
@@ -11,7 +11,7 @@ class Ffhq(tfds.core.GeneratorBasedBuilder):
     """70,000 faces of 1024x1024 pixels, or of any other size that was downloaded.
 
     One split, "train", of all of them in the order of their names: the paper's
-    validation part is "train[60000:]". Pictures are kept encoded, as they are.
+    validation part is "train[60000:]". Pictures are kept encoded.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -1,7 +1,6 @@
-"""Any prepared TensorFlow Datasets data set as a picture set, without TensorFlow."""
+"""Prepared TensorFlow Datasets as picture sets, without TensorFlow."""
 
 import functools
-import hashlib
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from personax.core.files import digest
 from personax.core.images import decode
 from personax.data.headers import read_headers
 from personax.data.picture import Picture
 
-_CAPTIONS = ("caption", "text")  # features that say what a picture shows
+_CAPTIONS = ("caption", "text")  # features that hold captions
 
 
 class Tfds:
-    """The pictures of a split, called by their captions or else by their labels."""
+    """The pictures of a split, with their captions or else their labels as captions."""
 
     skipped = ()
 
@@ -25,7 +25,7 @@ class Tfds:
         self.name, self.data_dir, self.split = name, data_dir, split
         features = self._builder.info.features
         self._image = _image_key(name, features)
-        self._words = next((key for key in _CAPTIONS if key in features), None)
+        self._caption_key = next((key for key in _CAPTIONS if key in features), None)
         label = dict(features.items()).get("label")
         self._labels: Sequence[str] = getattr(label, "names", None) or ()
         self._count = len(self._source)
@@ -39,16 +39,16 @@ class Tfds:
 
     @property
     def captioned(self) -> bool:
-        return bool(self._words or self._labels)
+        return bool(self._caption_key or self._labels)
 
     def picture(self, index: int) -> Picture:
         example = self._source[index]
-        said = ""
-        if self._words:
-            said = example[self._words].decode()
+        caption = ""
+        if self._caption_key:
+            caption = example[self._caption_key].decode()
         elif self._labels:
-            said = self._labels[int(example["label"])].replace("_", " ")
-        return Picture(decode(example[self._image], self._called(index)), said)
+            caption = self._labels[int(example["label"])].replace("_", " ")
+        return Picture(decode(example[self._image], self._describe(index)), caption)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
         headers = read_headers(
@@ -57,17 +57,17 @@ class Tfds:
             lambda name: io.BytesIO(self._source[int(name)][self._image]),
             key=f"tfds {self.digest()}",
         )
-        # What cannot be read is replaced when it is looked at, whatever its size.
+        # Unreadable pictures are replaced when they are read, whatever their size.
         sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
         return np.array(sizes)
 
     def digest(self) -> str:
         info = self._builder.info
-        said = [info.full_name, self.split, len(self)]
-        said += [info.splits[name].num_bytes for name in info.splits]
-        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+        parts = [info.full_name, self.split, len(self)]
+        parts += [info.splits[name].num_bytes for name in info.splits]
+        return digest(repr(parts))
 
-    def _called(self, index: int) -> str:
+    def _describe(self, index: int) -> str:
         return f"picture {index} of tfds:{self.name}, {self.split},"
 
     @functools.cached_property
@@ -80,7 +80,7 @@ class Tfds:
             raise ValueError(
                 f"There is no data set tfds:{self.name} in "
                 f"{self.data_dir or 'the default data_dir'}; python -m personax.build "
-                "makes ffhq and afhqv2."
+                "builds ffhq and afhqv2."
             )
 
     @functools.cached_property
@@ -106,7 +106,7 @@ class Tfds:
 def open_tfds(name: str, *, data_dir: str = "", split: str = "train") -> Tfds:
     """The prepared data set's split, such as "train+test" or "train[:1000]".
 
-    Raises ValueError in one sentence where it, or the extra that reads it, is missing.
+    Raises ValueError where it, or the extra that reads it, is not installed.
     """
     try:
         import tensorflow_datasets  # noqa: F401
