@@ -14,8 +14,6 @@ from personax.data.order import Order
 from personax.data.picture import Picture, PictureSet
 from personax.data.templates import without
 
-HINTS = ("", "canny")
-
 
 @runtime_checkable
 class Reader(Protocol):

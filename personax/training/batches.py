@@ -14,13 +14,12 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from personax.core.progress import Progress
 from personax.core.typing import Params, Text
 from personax.data.dataset import Dataset, Rows, StepIterator, iterate
-from personax.diffusion.denoiser import Denoiser, encode
+from personax.diffusion.denoiser import Denoiser
+from personax.diffusion.encode import encode_pictures, encode_prompts
 from personax.diffusion.spec import Spec
 from personax.methods.losses import Batch
-from personax.networks import vae
-from personax.networks.compute import Compute
 from personax.networks.tokenizer import Tokenizer, concept_mask, tokenize
-from personax.networks.vae import Posterior, VAEConfig
+from personax.networks.vae import Posterior
 from personax.training.distributed import is_host0
 from personax.training.sharding import everywhere, over_batch, put
 
@@ -89,7 +88,9 @@ class Batcher:
             self.row_of = {caption: i for i, caption in enumerate(dataset.captions)}
             self.texts = self._encode_captions(dataset, frozen_text)
         elif frozen_text is not None and dataset.has_text:
-            self.empty = _encode_text(frozen_text, tokenize(captions.tokenizer, [""]))
+            self.empty = encode_prompts(
+                frozen_text, tokenize(captions.tokenizer, [""])
+            ).text
 
     def __call__(self, rows: Rows) -> Batch:
         return self.encode(self.place(rows))
@@ -128,7 +129,7 @@ class Batcher:
         spread = over_batch(self.mesh)
         posterior = None
         if "pixels" in placed:
-            posterior = _encode_pixels(
+            posterior = encode_pictures(
                 self.params,
                 placed["pixels"],
                 config=self.spec.vae,
@@ -174,7 +175,7 @@ class Batcher:
         )
         posteriors = [
             jax.block_until_ready(
-                _encode_pixels(
+                encode_pictures(
                     self.params,
                     read()[None],
                     config=self.spec.vae,
@@ -192,9 +193,9 @@ class Batcher:
         captions = dataset.captions
         chunk = dataset.caption_chunk or len(captions)
         texts = [
-            _encode_text(
+            encode_prompts(
                 denoiser, tokenize(self.captions.tokenizer, captions[i : i + chunk])
-            )
+            ).text
             for i in range(0, len(captions), chunk)
         ]
         return jnp.concatenate(texts) if len(texts) > 1 else texts[0]
@@ -247,19 +248,6 @@ class Source:
         return self.batcher.place(rows)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "compute"))
-def _encode_pixels(
-    params: Params,
-    pixels: UInt8[Array, "b height width 3"] | Float[Array, "b height width 3"],
-    *,
-    config: VAEConfig,
-    compute: Compute,
-) -> Posterior:
-    if pixels.dtype == jnp.uint8:
-        pixels = pixels.astype(jnp.float32) / 127.5 - 1
-    return vae.encode(params, config, pixels, compute=compute)
-
-
 @jax.jit
 def _to_float32(posterior: Posterior) -> Posterior:
     return jax.tree.map(lambda x: x.astype(jnp.float32), posterior)
@@ -288,6 +276,3 @@ def _scale_hint(
     edges: UInt8[Array, "b height width 1"],
 ) -> Float[Array, "b height width 1"]:
     return edges.astype(jnp.float32) / 255
-
-
-_encode_text = jax.jit(lambda denoiser, ids: encode(denoiser, ids).text)

@@ -244,7 +244,7 @@ def test_an_invalid_config_fails_before_any_computation(refusal, changes, senten
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"source": "people"}, "no set 'people' of pictures; there are portraits:peop"),
+        ({"source": "people"}, "Unknown picture set 'people'; expected one of portr"),
         ({"captions": "mine"}, "captions='mine': expected one of prompt, own, none"),
         ({"crop": "center"}, "stream.crop='center': expected one of centre"),
         ({"source": "cache:/nowhere"}, "/nowhere holds no cache.json"),
@@ -259,7 +259,7 @@ def test_an_invalid_config_fails_before_any_computation(refusal, changes, senten
         ({"data.augment": "paper"}, "data.augment applies to few pictures"),
         ({"data.caption_dropout": 2.0}, "data.caption_dropout=2.0: expected"),
         ({"validation.images": "cat"}, "holds out validation.count of its own"),
-        ({"validation.count": 50}, "Of 50 pictures 50 cannot be held out"),
+        ({"validation.count": 50}, "Cannot hold out 50 of 50 pictures"),
         ({"batch": 3}, "A batch of 3 examples is not divisible by the 8"),
     ],
 )

@@ -224,7 +224,7 @@ def test_a_flip_mirrors_half_of_the_views():
         ({"augment": "paper", "crop": "center"}, "centre, random, squash"),
         ({"augment": "paper", "words": "after"}, "append, prefix"),
         ({"augment": "paper", "size": (32, 64)}, "square canvas, not 64x32"),
-        ({"augment": "none", "size": (32, 30)}, "does not divide into latent cells of 4"),
+        ({"augment": "none", "size": (32, 30)}, "does not divide into latent cells"),
         ({"augment": "paper", "shrink": (0.5, 1.2)}, "not a range of shares"),
         ({"augment": "paper", "shrink": (0.1, 1.0)}, "start shrink at 0.219"),
     ],

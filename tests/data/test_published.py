@@ -214,7 +214,11 @@ def test_another_list_than_custom_concept_101s_is_refused(cc101):
     said = _refused(source)
     assert "Entry 2" in said
     assert "instance_prompt, instance_data_dir" in said
-    for text, expected in (("[1]", "Entry 1"), ("{}", "no list"), ("[", "not valid JSON")):
+    for text, expected in (
+        ("[1]", "Entry 1"),
+        ("{}", "no list"),
+        ("[", "not valid JSON"),
+    ):
         file.write_text(text)
         assert expected in _refused(source)
     pairs = cc101 / "dataset_multiconcept.json"
@@ -224,7 +228,11 @@ def test_another_list_than_custom_concept_101s_is_refused(cc101):
 
 @pytest.mark.parametrize(
     ("prompt", "said"),
-    [("in times square", "has no {} for"), ("{0} there", "has {0}"), ("{} { }", "has { }")],
+    [
+        ("in times square", "has no {} for"),
+        ("{0} there", "has {0}"),
+        ("{} { }", "has { }"),
+    ],
 )
 def test_a_prompt_without_the_subjects_place_is_refused(cc101, prompt, said):
     (cc101 / "prompts" / "dog.txt").write_text(f"photo of a {{}}\n{prompt}\n")

@@ -316,7 +316,7 @@ def test_nothing_is_compiled_after_the_first_step(make, options, caplog):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"augment": "papr"}, "Unknown augmentation 'papr'; expected one of none, paper"),
+        ({"augment": "papr"}, "augmentation 'papr'; expected one of none, paper"),
         ({"crop": "center"}, "Unknown crop 'center'"),
         ({"words": "before"}, "Unknown words 'before'"),
         ({"augment": "paper", "shrink": (0.1, 1.0)}, "no whole latent cell"),
