@@ -59,7 +59,7 @@ def measure(source: str) -> float:
     run = prepared(source)
     denoiser = run.plain.denoiser
     batcher = make_batcher(run, run.dataset)
-    source = Source(run.dataset, batcher)
+    stream = Source(run.dataset, batcher)
     placed = batcher.place(run.dataset.step(0))
     state = create(run.theta, run.tx.init(run.theta), jax.random.key(0))
     step = make_step(run.method, run.tx)
@@ -72,7 +72,7 @@ def measure(source: str) -> float:
     def with_data() -> None:
         nonlocal taken
         for _ in range(FLAGS.steps):
-            take(source.batch(taken))
+            take(stream.batch(taken))
             taken += 1
         jax.block_until_ready(state)
 
@@ -91,7 +91,7 @@ def measure(source: str) -> float:
 
     calls = {name: functools.partial(counted, name) for name in sides}
     seconds = timing.alternate(calls, FLAGS.runs)
-    source.close()
+    stream.close()
     return timing.report(
         "input_feed",
         {name: [x / FLAGS.steps for x in times] for name, times in seconds.items()},

@@ -34,7 +34,7 @@ class CaptionTokenizer:
         self.tokenizer, self.handles = tokenizer, tuple(handles)
         self._ids: dict[str, Int[np.ndarray, " n"]] = {}
         self._mask = functools.lru_cache(_REMEMBERED)(self._concept_mask)
-        self._first = [handle.lower().split()[0] for handle in self.handles]
+        self._first = [w for each in handles for w in each.lower().split()[:1]]
 
     def ids(
         self, captions: Iterable[str], known: Mapping[str, np.ndarray] = {}

@@ -65,8 +65,8 @@ def test_a_list_of_pictures_elsewhere(folder, both, suffix):
     write = _entry if suffix == ".jsonl" else "{}\t{}".format
     pairs = ((f"../{path.name}", words) for path, words in both)
     lines = _lines(folder / f"lists/all{suffix}", *(write(*pair) for pair in pairs))
-    found = read_captioned(lines)
-    assert [Captioned(path.resolve(), words) for path, words in found] == both
+    entries = read_captioned(lines)
+    assert [Captioned(path.resolve(), words) for path, words in entries] == both
 
 
 def test_a_picture_may_be_listed_twice(folder):

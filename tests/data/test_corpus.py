@@ -10,11 +10,11 @@ pytestmark = pytest.mark.quick
 
 
 def test_the_worlds_captions_are_the_seeds():
-    found = read_corpus("world:20")
-    assert len(found) == 20
-    assert len(set(found)) > 15
-    assert read_corpus("world:5") == found[:5]
-    assert read_corpus("world:20", seed=1) != found
+    captions = read_corpus("world:20")
+    assert len(captions) == 20
+    assert len(set(captions)) > 15
+    assert read_corpus("world:5") == captions[:5]
+    assert read_corpus("world:20", seed=1) != captions
 
 
 def test_a_files_lines_are_its_captions(tmp_path):

@@ -75,9 +75,9 @@ def test_a_mistyped_subject_lists_those_that_exist():
 def test_stream_depends_on_seed_and_index_alone(sprites):
     first = [emoji.scene(3, index, sprites) for index in range(6)]
     again = [emoji.scene(3, index, sprites) for index in reversed(range(6))]
-    for (image, words), (same, said) in zip(first, reversed(again), strict=True):
+    for (image, words), (same, caption) in zip(first, reversed(again), strict=True):
         np.testing.assert_array_equal(image, same)
-        assert words == said
+        assert words == caption
     pixels = {image.tobytes() for image, _ in first}
     other = {emoji.scene(4, index, sprites)[0].tobytes() for index in range(6)}
     assert len(pixels | other) == 12
@@ -140,21 +140,21 @@ def test_captions_are_worded_as_in_training(drawn):
     assert_share(heads, 0.5)
     middle = [w.lead for s, w, _ in drawn if s.distance is None]
     for lead in ("", "a photo of ", "a picture of "):
-        assert_share((said == lead for said in middle), 1 / 3)
+        assert_share((one == lead for one in middle), 1 / 3)
     for distance, phrases in emoji.DISTANCES.items():
-        said = [w.lead for s, w, _ in drawn if s.distance == distance]
+        texts = [w.lead for s, w, _ in drawn if s.distance == distance]
         for lead in phrases:
-            assert_share((one == lead for one in said), 0.25)
+            assert_share((one == lead for one in texts), 0.25)
 
 
 def test_vowels_take_an_half_of_the_time(drawn):
-    said = [
+    texts = [
         f" {c}"
         for s, w, c in drawn
         if s.subject[0] == "alien" and w.subject and not s.colour
     ]
-    said = [c for c in said if "alien" in c.split(" next to ")[0]]
-    assert_share((" an alien" in c for c in said), 0.5)
+    texts = [c for c in texts if "alien" in c.split(" next to ")[0]]
+    assert_share((" an alien" in c for c in texts), 0.5)
 
 
 def test_held_out_sprites_come_only_when_asked_for(drawn, sprites):

@@ -41,29 +41,29 @@ def folder(tmp_path):
     return root
 
 
-def values(found):
-    return [int(found.picture(i).pixels.mean()) for i in range(len(found))]
+def values(pictures):
+    return [int(pictures.picture(i).pixels.mean()) for i in range(len(pictures))]
 
 
 def test_a_folder_is_read_with_all_below_it_by_name(folder):
-    found = open_files(str(folder))
-    names = [entry.name for entry in found.entries]
+    pictures = open_files(str(folder))
+    names = [entry.name for entry in pictures.entries]
     assert names == ["a/10.jpg", "a/2.png", "b.png", "c/deep/x.png"]
-    assert values(found) == [3, 2, 1, 4]
-    captions = [found.picture(i).caption for i in range(4)]
+    assert values(pictures) == [3, 2, 1, 4]
+    captions = [pictures.picture(i).caption for i in range(4)]
     assert captions == ["", "two", "", "ex"]
-    assert found.captioned
-    assert found.sizes().tolist() == [[20, 30], [20, 30], [20, 30], [64, 16]]
+    assert pictures.captioned
+    assert pictures.sizes().tolist() == [[20, 30], [20, 30], [20, 30], [64, 16]]
 
 
 def test_a_listing_above_speaks_for_the_pictures_below(folder):
     line = {"file_name": "a/2.png", "text": "from above"}
     (folder / "metadata.jsonl").write_text(json.dumps(line) + "\n")
-    found = open_files(str(folder))
-    captions = {entry.name: entry.caption for entry in found.entries}
+    pictures = open_files(str(folder))
+    captions = {entry.name: entry.caption for entry in pictures.entries}
     assert captions["a/2.png"] == "from above"
     assert captions["c/deep/x.png"] == "ex"
-    assert len(found) == 4
+    assert len(pictures) == 4
 
 
 def test_a_zip_holds_the_same_and_is_not_unpacked(folder, tmp_path):
@@ -72,32 +72,32 @@ def test_a_zip_holds_the_same_and_is_not_unpacked(folder, tmp_path):
         for path in sorted(folder.rglob("*"), reverse=True):
             archive.write(path, path.relative_to(folder))
     before = sorted(tmp_path.iterdir())
-    found, same = open_files(str(file)), open_files(str(folder))
-    assert values(found) == values(same)
-    shown = [(entry.name, entry.caption) for entry in found.entries]
+    pictures, same = open_files(str(file)), open_files(str(folder))
+    assert values(pictures) == values(same)
+    shown = [(entry.name, entry.caption) for entry in pictures.entries]
     assert shown == [(entry.name, entry.caption) for entry in same.entries]
-    np.testing.assert_array_equal(found.sizes(), same.sizes())
-    again = pickle.loads(pickle.dumps(found))
-    assert values(again) == values(found)
+    np.testing.assert_array_equal(pictures.sizes(), same.sizes())
+    again = pickle.loads(pickle.dumps(pictures))
+    assert values(again) == values(pictures)
     assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "home"}
 
 
 def test_a_picture_without_a_readable_header_is_named_and_left_out(folder):
     (folder / "a" / "5.png").write_text("no picture")
     save(folder / "a" / "6.png", (40, 15))
-    found = open_files(str(folder))
-    assert len(found) == 4
-    assert "a/5.png cannot be read as a picture" in found.skipped[0]
-    assert found.skipped[1] == "a/6.png is 15x40 pixels; both sides must have 16."
+    pictures = open_files(str(folder))
+    assert len(pictures) == 4
+    assert "a/5.png cannot be read as a picture" in pictures.skipped[0]
+    assert pictures.skipped[1] == "a/6.png is 15x40 pixels; both sides must have 16."
 
 
 def test_a_picture_that_is_cut_off_is_named_when_it_is_read(folder):
     whole = (folder / "b.png").read_bytes()
     (folder / "b.png").write_bytes(whole[:60])
-    found = open_files(str(folder))
-    assert found.skipped == ()
+    pictures = open_files(str(folder))
+    assert pictures.skipped == ()
     with pytest.raises(ValueError, match=r"set/b\.png cannot be read as a picture"):
-        found.picture(2)
+        pictures.picture(2)
 
 
 def test_nothing_but_bad_pictures_is_refused(tmp_path):
@@ -116,9 +116,9 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
     save(tmp_path / "a.jpg", (20, 48), exif=exif)
-    found = open_files(str(tmp_path))
-    assert found.sizes().tolist() == [[48, 20]]
-    assert found.picture(0).pixels.shape == (48, 20, 3)
+    pictures = open_files(str(tmp_path))
+    assert pictures.sizes().tolist() == [[48, 20]]
+    assert pictures.picture(0).pixels.shape == (48, 20, 3)
 
 
 def test_sizes_are_read_once_and_again_where_a_file_has_changed(folder, monkeypatch):

@@ -77,13 +77,13 @@ def test_it_gives_back_what_was_put_in(tmp_path, change):
     for number, seen in zip(
         [3, 0, 5, 4, 4], found.records([3, 0, 5, 4, 4]), strict=True
     ):
-        wanted = record(GOOD[number], about)
-        assert (seen.bucket, seen.caption) == (wanted.bucket, wanted.caption)
-        assert seen.posteriors.tobytes() == wanted.posteriors.tobytes()
-        assert seen.posteriors.shape == wanted.posteriors.shape
+        expected = record(GOOD[number], about)
+        assert (seen.bucket, seen.caption) == (expected.bucket, expected.caption)
+        assert seen.posteriors.tobytes() == expected.posteriors.tobytes()
+        assert seen.posteriors.shape == expected.posteriors.shape
         if about.text_encoder:
-            np.testing.assert_array_equal(seen.text, wanted.text)
-            np.testing.assert_array_equal(seen.ids, wanted.ids)
+            np.testing.assert_array_equal(seen.text, expected.text)
+            np.testing.assert_array_equal(seen.ids, expected.ids)
         else:
             assert seen.text is seen.ids is None
 

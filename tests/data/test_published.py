@@ -46,10 +46,10 @@ def _pictures(*folders):
 def _refused(source, *arguments, read=read_subjects):
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         read(source, *arguments)
-    said = str(error.value)
-    assert said.endswith(".")
-    assert "\n" not in said
-    return said
+    message = str(error.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
 
 
 def test_the_bundled_subjects():
@@ -113,7 +113,7 @@ def test_the_dreambooth_sets_live_subjects(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("dog6,dog", "dog6 dog", "Line 5"),
         ("'a cube shaped", "a cube shaped", "Line 14"),
@@ -124,10 +124,10 @@ def test_the_dreambooth_sets_live_subjects(tmp_path):
         ("subject_name,class\n", "Prompts\n", "Line 4"),
     ],
 )
-def test_another_list_than_dreambooths_is_refused(dreambooth, old, new, said):
+def test_another_list_than_dreambooths_is_refused(dreambooth, old, new, message):
     assert old in LISTING
     (dreambooth / "prompts_and_classes.txt").write_text(LISTING.replace(old, new))
-    assert said in _refused(f"dreambooth:{dreambooth}")
+    assert message in _refused(f"dreambooth:{dreambooth}")
 
 
 def _concept(k, name, class_word, prompts, article="a "):
@@ -211,9 +211,9 @@ def test_another_list_than_custom_concept_101s_is_refused(cc101):
     _rewrite(file, lambda found: found[1].update(instance_prompt="photo of sunglasses"))
     assert "photo of a <new1> barn" in _refused(source)
     _rewrite(file, lambda found: found[1].pop("class_prompt"))
-    said = _refused(source)
-    assert "Entry 2" in said
-    assert "instance_prompt, instance_data_dir" in said
+    message = _refused(source)
+    assert "Entry 2" in message
+    assert "instance_prompt, instance_data_dir" in message
     for text, expected in (
         ("[1]", "Entry 1"),
         ("{}", "no list"),
@@ -227,17 +227,17 @@ def test_another_list_than_custom_concept_101s_is_refused(cc101):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said"),
+    ("prompt", "message"),
     [
         ("in times square", "has no {} for"),
         ("{0} there", "has {0}"),
         ("{} { }", "has { }"),
     ],
 )
-def test_a_prompt_without_the_subjects_place_is_refused(cc101, prompt, said):
+def test_a_prompt_without_the_subjects_place_is_refused(cc101, prompt, message):
     (cc101 / "prompts" / "dog.txt").write_text(f"photo of a {{}}\n{prompt}\n")
     refused = _refused(f"custom_concept_101:{cc101}")
-    assert said in refused
+    assert message in refused
     assert "dog.txt" in refused
 
 
@@ -323,7 +323,7 @@ def test_folders_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("max,dog", "'max'"),
         ("rex", "Line 1"),
@@ -332,10 +332,10 @@ def test_folders_of_ones_own(tmp_path):
         ("", "write 07,dog to classes.csv"),
     ],
 )
-def test_folders_of_no_class_are_refused(tmp_path, line, said):
+def test_folders_of_no_class_are_refused(tmp_path, line, message):
     _pictures(tmp_path / "rex", tmp_path / "07")
     (tmp_path / "classes.csv").write_text(line)
-    assert said in _refused(f"folders:{tmp_path}")
+    assert message in _refused(f"folders:{tmp_path}")
 
 
 def test_what_does_not_exist_is_refused(dreambooth, tmp_path):
@@ -354,8 +354,8 @@ def test_what_does_not_exist_is_refused(dreambooth, tmp_path):
 
 def test_of_many_subjects_the_nearest_are_named(tmp_path):
     _pictures(*(tmp_path / f"dog{i}x" for i in range(41)))
-    said = _refused(f"folders:{tmp_path}", ["dog7"])
-    assert "41 subjects; nearest: dog7x" in said
+    message = _refused(f"folders:{tmp_path}", ["dog7"])
+    assert "41 subjects; nearest: dog7x" in message
 
 
 @pytest.mark.parametrize("pair", [("dog",), ("dog", "dog"), ("dog", "cat", "fox")])

@@ -91,39 +91,39 @@ def test_processes_share_one_order():
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_it_goes_on_at_any_step_however_it_is_read(workers):
-    found = stream(
+    data = stream(
         open_set("portraits:people:20"),
         policy=CaptionPolicy(("a", "b"), 0.2),
         workers=workers,
     )
-    batches = iterate(found, 7, lambda rows: {**rows, "then": 1})
+    batches = iterate(data, 7, lambda rows: {**rows, "then": 1})
     for step in range(7, 12):
         assert batches.next_step == step
-        assert_same(next(batches), {**found.step(step), "then": 1})
+        assert_same(next(batches), {**data.step(step), "then": 1})
     batches.close()
 
 
 def test_what_processes_read_goes_on_from_a_state_of_its_iterator():
-    found = iter(prefetch(str, range(3, 20), workers=2))
-    assert [next(found) for _ in range(3)] == ["3", "4", "5"]
-    state = found.get_state()
-    assert list(found) == [str(i) for i in range(6, 20)]
+    data = iter(prefetch(str, range(3, 20), workers=2))
+    assert [next(data) for _ in range(3)] == ["3", "4", "5"]
+    state = data.get_state()
+    assert list(data) == [str(i) for i in range(6, 20)]
     again = iter(prefetch(str, range(3, 20), workers=2))
     again.set_state(state)
     assert list(again) == [str(i) for i in range(6, 20)]
 
 
 def test_a_signal_to_the_whole_group_leaves_the_batches_to_its_parent():
-    found = stream(open_set("portraits:people:20"), workers=2)
-    batches = iterate(found, 0)
+    data = stream(open_set("portraits:people:20"), workers=2)
+    batches = iterate(data, 0)
     for step in range(2):
-        assert_same(next(batches), found.step(step))
+        assert_same(next(batches), data.step(step))
     workers = multiprocessing.active_children()
     assert len(workers) == 2
     for worker in workers:
         os.kill(worker.pid, signal.SIGTERM)
     for step in range(2, 20):  # more than were read ahead
-        assert_same(next(batches), found.step(step))
+        assert_same(next(batches), data.step(step))
     batches.close()
     assert not any(worker.is_alive() for worker in workers)
 
@@ -153,29 +153,29 @@ if __name__ == "__main__":
 
 def test_a_bad_picture_is_replaced_by_the_next_good_one_and_named():
     bad, whole = (3, 4, 9), stream(Numbered(10))
-    found = stream(Numbered(10, bad=bad))
-    said = set()
+    data = stream(Numbered(10, bad=bad))
+    messages = set()
     for step in range(10):
-        rows, wanted = found.step(step), numbers(whole.step(step))
+        rows, order = data.step(step), numbers(whole.step(step))
         instead = {3: 5, 4: 5, 9: 0}
-        assert numbers(rows) == [instead.get(i, i) for i in wanted]
-        assert len(rows["skipped"]) == sum({3: 2, 4: 1, 9: 1}.get(i, 0) for i in wanted)
-        said |= set(rows["skipped"])
-    assert said == {f"{i} cannot be read" for i in bad}
+        assert numbers(rows) == [instead.get(i, i) for i in order]
+        assert len(rows["skipped"]) == sum({3: 2, 4: 1, 9: 1}.get(i, 0) for i in order)
+        messages |= set(rows["skipped"])
+    assert messages == {f"{i} cannot be read" for i in bad}
 
 
 def test_a_set_of_bad_pictures_alone_is_an_error_in_the_end():
-    found = stream(Numbered(5, bad=range(5)))
+    data = stream(Numbered(5, bad=range(5)))
     with pytest.raises(ValueError, match="5 pictures in a row cannot be read: "):
-        found.step(0)
+        data.step(0)
 
 
 def test_half_of_the_pictures_are_mirrored_where_flip_says_so():
-    plain, found = stream(Numbered(50)), stream(Numbered(50), flip=True)
+    plain, data = stream(Numbered(50)), stream(Numbered(50), flip=True)
     turned = []
     for step in range(50):
         for one, other in zip(
-            plain.step(step)["pixels"], found.step(step)["pixels"], strict=True
+            plain.step(step)["pixels"], data.step(step)["pixels"], strict=True
         ):
             mirrored = (one[:, ::-1] == other).all()
             assert mirrored or (one == other).all()
@@ -202,10 +202,10 @@ def test_a_batch_is_of_one_bucket_whose_size_it_has():
     shapes = ((20, 20), (20, 40), (40, 20), (20, 20))
     pictures, sizes = Numbered(40, shapes), bucket_sizes(SIZE, 8)
     buckets = bucket_of(pictures.sizes(), sizes)
-    found = stream(pictures, sizes=sizes, bucket_of=buckets, rows=8)
+    data = stream(pictures, sizes=sizes, bucket_of=buckets, rows=8)
     seen = set()
-    for step in range(found.order.steps_of_epoch):
-        rows = found.step(step)
+    for step in range(data.order.steps_of_epoch):
+        rows = data.step(step)
         size = rows["pixels"].shape[1:3]
         assert {sizes[buckets[i]] for i in numbers(rows)} == {size}
         seen.add(size)
@@ -214,9 +214,9 @@ def test_a_batch_is_of_one_bucket_whose_size_it_has():
 
 def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
     prompts = stream(Numbered(20), policy=CaptionPolicy(("a <v1> dog", "my <v1> dog")))
-    said = [c for step in range(30) for c in prompts.step(step)["caption"]]
-    assert 0.3 < said.count("a <v1> dog") / len(said) < 0.7
-    assert set(said) == {"a <v1> dog", "my <v1> dog"}
+    captions = [c for step in range(30) for c in prompts.step(step)["caption"]]
+    assert 0.3 < captions.count("a <v1> dog") / len(captions) < 0.7
+    assert set(captions) == {"a <v1> dog", "my <v1> dog"}
     own = stream(Numbered(20), policy=CaptionPolicy(dropout=0.25))
     counts = []
     for step in range(50):
@@ -229,13 +229,13 @@ def test_captions_are_prompts_or_the_set_s_own_and_sometimes_none():
 
 def test_what_is_held_out_comes_without_chance():
     policy = CaptionPolicy(("first", "second"), 0.5)
-    found = stream(
+    data = stream(
         Numbered(20), policy=policy, flip=True, crop="random", held_out=6, rows=4
     )
-    held_out = HeldOut(found)
+    held_out = HeldOut(data)
     batches = [held_out.step(i) for i in range(held_out.steps)]
     assert [len(rows["pixels"]) for rows in batches] == [4, 4]
-    assert {i for rows in batches for i in numbers(rows)} == set(found.order.held_out)
+    assert {i for rows in batches for i in numbers(rows)} == set(data.order.held_out)
     for rows in batches:
         assert rows["caption"] == ["first"] * 4
         assert (rows["pixels"][:, :, -1, 0] == 255).all()

@@ -50,16 +50,16 @@ def test_ffhq_is_built_and_read_as_it_was(faces, tmp_path, packed, capsys):
     builder = build("ffhq", str(source), str(tmp_path / "out"))
     assert builder.info.splits["train"].num_examples == 4
     assert "skipped (1 so far): " in capsys.readouterr().out
-    found = open_set("tfds:ffhq", data_dir=str(tmp_path / "out"))
-    again = pickle.loads(pickle.dumps(found))
-    values = [int(again.picture(i).pixels[0, 0, 0]) for i in range(len(found))]
+    pictures = open_set("tfds:ffhq", data_dir=str(tmp_path / "out"))
+    again = pickle.loads(pickle.dumps(pictures))
+    values = [int(again.picture(i).pixels[0, 0, 0]) for i in range(len(pictures))]
     assert values == [0, 20, 30, 40]
-    assert not found.captioned
-    assert found.sizes().tolist() == [[24, 24 + i] for i in (0, 2, 3, 4)]
+    assert not pictures.captioned
+    assert pictures.sizes().tolist() == [[24, 24 + i] for i in (0, 2, 3, 4)]
     assert "tensorflow" not in sys.modules
     part = open_set("tfds:ffhq", data_dir=str(tmp_path / "out"), split="train[2:]")
     assert part.picture(0).pixels[0, 0, 0] == 30
-    assert part.digest() != found.digest() == again.digest()
+    assert part.digest() != pictures.digest() == again.digest()
 
 
 def test_afhqv2_has_two_splits_and_its_labels_as_captions(tmp_path):
@@ -67,8 +67,8 @@ def test_afhqv2_has_two_splits_and_its_labels_as_captions(tmp_path):
         save(tmp_path / "afhq" / where / f"{i}.png", 10 * i)
     build("afhqv2", str(tmp_path / "afhq"), str(tmp_path / "out"))
     data = {"data_dir": str(tmp_path / "out")}
-    found = open_set("tfds:afhqv2", split="train+test", **data)
-    seen = [found.picture(i) for i in range(len(found))]
+    pictures = open_set("tfds:afhqv2", split="train+test", **data)
+    seen = [pictures.picture(i) for i in range(len(pictures))]
     shown = [(int(each.pixels[0, 0, 0]), each.caption) for each in seen]
     assert shown == [(10, "cat"), (0, "dog"), (20, "wild")]
     with pytest.raises(ValueError, match="Unknown split 'valid'"):

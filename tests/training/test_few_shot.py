@@ -102,8 +102,8 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(make, options):
     one, two, other = (make(each) for each in (data, data, reseeded))
     forth = {i: one(i) for i in (0, 1, 7)}
     back = {i: two(i) for i in (7, 1, 0)}
-    for i, found in forth.items():
-        jax.tree.map(np.testing.assert_array_equal, found, back[i])
+    for i, batch in forth.items():
+        jax.tree.map(np.testing.assert_array_equal, batch, back[i])
     assert not np.array_equal(forth[0].posterior.mean, forth[7].posterior.mean)
     assert not np.array_equal(forth[0].posterior.mean, other(0).posterior.mean)
 
@@ -130,8 +130,8 @@ def test_every_epoch_of_every_set_is_a_permutation():
 def test_a_picture_has_one_of_its_captions_each_about_as_often():
     captions = tuple(f"{i} photos of a <v1> dog" for i in range(4))
     data = make_data(((example(0, *captions),),))
-    said = [row.caption for i in range(200) for row in rows(data, i)]
-    counts = [said.count(caption) for caption in captions]
+    drawn = [row.caption for i in range(200) for row in rows(data, i)]
+    counts = [drawn.count(caption) for caption in captions]
     # 400 each; three standard deviations are 52.
     assert sum(counts) == 1600
     assert max(abs(count - 400) for count in counts) < 60
@@ -139,20 +139,20 @@ def test_a_picture_has_one_of_its_captions_each_about_as_often():
 
 def test_the_prior_s_rows_come_after_the_concept_s(make, tokenizer):
     data = make_data(priors=(prior(), prior(3)), prior_weight=0.5)
-    found = rows(data, 3)
-    assert [row.item[0] for row in found] == [0] * ROWS + [1, 2] * (ROWS // 2)
-    assert all("<v1>" in row.caption for row in found[:ROWS])
-    assert all(row.caption == row.plain for row in found[ROWS:])
-    ids = tokenize(tokenizer, [row.caption for row in found])
+    examples = rows(data, 3)
+    assert [row.item[0] for row in examples] == [0] * ROWS + [1, 2] * (ROWS // 2)
+    assert all("<v1>" in row.caption for row in examples[:ROWS])
+    assert all(row.caption == row.plain for row in examples[ROWS:])
+    ids = tokenize(tokenizer, [row.caption for row in examples])
     np.testing.assert_array_equal(make(data)(3).ids, ids)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])
 def test_the_weights_make_it_the_mean_plus_lambda_times_the_mean(make, weight):
-    found = make(make_data(priors=(prior(),), prior_weight=weight))(0)
+    batch = make(make_data(priors=(prior(),), prior_weight=weight))(0)
     losses = np.random.default_rng(0).random(2 * ROWS)
-    wanted = losses[:ROWS].mean() + weight * losses[ROWS:].mean()
-    assert (found.weight * losses).mean() == pytest.approx(wanted, rel=1e-6)
+    expected = losses[:ROWS].mean() + weight * losses[ROWS:].mean()
+    assert (batch.weight * losses).mean() == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_a_prior_every_example_counts_alike(make):
@@ -166,24 +166,24 @@ def test_the_kept_posterior_is_the_picture_s(make, posterior):
         seen = [
             sets[which][number] for which, number, _ in (r.item for r in rows(data, i))
         ]
-        wanted = posterior(np.stack([to_float(each.pixels) for each in seen]))
-        found = make(data)(i).posterior
-        np.testing.assert_allclose(found.mean, wanted.mean, **CLOSE)
-        np.testing.assert_allclose(found.logvar, wanted.logvar, **CLOSE)
+        expected = posterior(np.stack([to_float(each.pixels) for each in seen]))
+        batch = make(data)(i).posterior
+        np.testing.assert_allclose(batch.mean, expected.mean, **CLOSE)
+        np.testing.assert_allclose(batch.logvar, expected.logvar, **CLOSE)
 
 
 def test_a_mirrored_picture_has_the_posterior_of_its_mirror_image(make, posterior):
     data = make_data(flip=True)
-    found = rows(data, 0)
-    assert {row.item[2] for row in found} == {False, True}
-    pictures = [data.concepts[0][row.item[1]].pixels for row in found]
+    examples = rows(data, 0)
+    assert {row.item[2] for row in examples} == {False, True}
+    pictures = [data.concepts[0][row.item[1]].pixels for row in examples]
     turned = [
         pixels[:, ::-1] if row.item[2] else pixels
-        for row, pixels in zip(found, pictures, strict=True)
+        for row, pixels in zip(examples, pictures, strict=True)
     ]
-    wanted = posterior(np.stack([to_float(pixels) for pixels in turned]))
+    expected = posterior(np.stack([to_float(pixels) for pixels in turned]))
     mean = make(data)(0).posterior.mean
-    np.testing.assert_allclose(mean, wanted.mean, **CLOSE)
+    np.testing.assert_allclose(mean, expected.mean, **CLOSE)
     plain = posterior(np.stack([to_float(pixels) for pixels in pictures]))
     assert np.abs(mean - plain.mean).max() > 0.1
 
@@ -197,23 +197,23 @@ def test_augmentation_gives_pictures_masks_and_words(make, tokenizer, posterior)
     data = make_data(augment="huggingface", priors=(prior(),))
     feed = make(data)
     steps = [(rows(data, i), feed(i)) for i in range(3)]
-    for seen, found in steps:
+    for seen, batch in steps:
         mine, theirs = seen[:ROWS], seen[ROWS:]
         assert all(row.item is None for row in mine)
         np.testing.assert_array_equal(
-            found.mask[:ROWS], np.stack([row.view.mask for row in mine])
+            batch.mask[:ROWS], np.stack([row.view.mask for row in mine])
         )
         # The regularisation set stays as it is.
         assert all(row.view is None for row in theirs)
-        assert (found.mask[ROWS:] == 1).all()
-        wanted = posterior(np.stack([row.view.pixels for row in mine]))
-        np.testing.assert_allclose(found.posterior.mean[:ROWS], wanted.mean, **CLOSE)
+        assert (batch.mask[ROWS:] == 1).all()
+        expected = posterior(np.stack([row.view.pixels for row in mine]))
+        np.testing.assert_allclose(batch.posterior.mean[:ROWS], expected.mean, **CLOSE)
         ids = tokenize(tokenizer, [row.caption for row in seen])
-        np.testing.assert_array_equal(found.ids, ids)
+        np.testing.assert_array_equal(batch.ids, ids)
     captions = {row.caption for seen, _ in steps for row in seen[:ROWS]}
     prefixes = {each.removesuffix("a photo of a <v1> dog").strip() for each in captions}
     assert prefixes == {"", "a far away", "very small", "zoomed in", "close up"}
-    assert 0 < min(found.mask.mean() for _, found in steps) < 1
+    assert 0 < min(batch.mask.mean() for _, batch in steps) < 1
 
 
 def test_a_picture_that_varies_is_mirrored_before_it_is_cut():
@@ -272,9 +272,9 @@ def test_frozen_texts_are_what_the_text_encoder_says(make, emoji):
     captions = ("a photo of a dog", "a dog at night")
     sets = (tuple(example(i, *captions, phrase="dog") for i in range(2)),)
     data = make_data(sets, priors=(prior(),), caption_dropout=0.4)
-    found = make(data, base)(1)
+    batch = make(data, base)(1)
     assert {row.caption for row in rows(data, 1)} >= {"", *captions}
-    np.testing.assert_allclose(found.text, encode(base, found.ids).text, **CLOSE)
+    np.testing.assert_allclose(batch.text, encode(base, batch.ids).text, **CLOSE)
 
 
 def test_texts_are_not_kept_where_they_train_or_vary(make, emoji):
@@ -287,15 +287,15 @@ def test_texts_are_not_kept_where_they_train_or_vary(make, emoji):
 
 
 def test_the_pairs_go_along_whole(make):
-    found = make(make_data())(0).pairs
-    np.testing.assert_array_equal(found, PAIRS)
-    assert len(found.sharding.device_set) == 8
-    assert found.sharding.is_fully_replicated
+    pairs = make(make_data())(0).pairs
+    np.testing.assert_array_equal(pairs, PAIRS)
+    assert len(pairs.sharding.device_set) == 8
+    assert pairs.sharding.is_fully_replicated
 
 
 def test_the_rows_lie_on_their_devices(make):
-    found = make(make_data(priors=(prior(),), **VARIED))(0)
-    for leaf in jax.tree.leaves(found._replace(pairs=None)):
+    batch = make(make_data(priors=(prior(),), **VARIED))(0)
+    for leaf in jax.tree.leaves(batch._replace(pairs=None)):
         assert len(leaf.addressable_shards) == 8
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {2}
 
@@ -332,8 +332,8 @@ def test_the_tokens_of_every_concept_are_marked_and_none_of_a_prior_s(make):
     caption = "a <v1> dog next to a <v2> cat"
     sets = ((example(0, caption),),)
     data = make_data(sets, (prior(),))
-    found = make(data, handles=("<v1>", "<v2>", "dog"))(0)
-    ids, marks = np.asarray(found.ids), np.asarray(found.concept_mask)
+    batch = make(data, handles=("<v1>", "<v2>", "dog"))(0)
+    ids, marks = np.asarray(batch.ids), np.asarray(batch.concept_mask)
     assert marks.shape == (2 * ROWS, 3, ids.shape[1])
     assert not marks[ROWS:].any()
     for row, mark in zip(ids[:ROWS], marks[:ROWS], strict=True):
@@ -351,17 +351,17 @@ def half():
 
 def test_a_mask_weighs_the_cells_that_it_covers(make):
     masked = tuple(example(i)._replace(mask=half()) for i in range(3))
-    found = np.asarray(make(make_data((masked,)))(0).mask)
-    assert found.shape == (ROWS, 8, 8)
-    np.testing.assert_array_equal(found[0], [[1] * 4 + [0] * 4] * 8)
+    masks = np.asarray(make(make_data((masked,)))(0).mask)
+    assert masks.shape == (ROWS, 8, 8)
+    np.testing.assert_array_equal(masks[0], [[1] * 4 + [0] * 4] * 8)
 
 
 def test_a_mirrored_picture_has_a_mirrored_mask(make):
     data = make_data(((example(0)._replace(mask=half()),),), flip=True)
-    found = np.asarray(make(data)(0).mask)
-    for row, mask in zip(data.rows(0), found, strict=True):
+    masks = np.asarray(make(data)(0).mask)
+    for row, mask in zip(data.rows(0), masks, strict=True):
         assert mask[0, 0] == (not row.item[2])
-    assert 0 < found[:, 0, 0].mean() < 1
+    assert 0 < masks[:, 0, 0].mean() < 1
 
 
 def test_a_mask_goes_with_its_picture_through_augmentation(make):
