@@ -54,7 +54,6 @@ def view(
     factor: int,
     augment: str = "none",
     crop: str | None = None,
-    flip: bool = False,
     shrink: tuple[float, float] | None = None,
     words: str | None = None,
     mask: Mask | None = None,
@@ -70,15 +69,15 @@ def view(
       or ", close up".
     - "compvis" (the authors' release): S // 3 to S, odd sides one more; below 0.6 S as
       above, from there to S the picture fills the canvas. The words come first: "a far
-      away photo of a dog". The release also flips, for which use `flip`.
+      away photo of a dog". The release also flips, which the dataset does here.
     - "huggingface" (diffusers' script): probability 0.66, squashed instead of cropped,
       bilinear instead of bicubic, pasted up to S; so border cells do not count even for
       a picture as large as the canvas.
 
     The other options override the preset. `shrink` is the range of the first branch, as
     shares of S. `crop`: "centre" and "random" keep the largest part of the canvas'
-    aspect, "squash" keeps everything. `words`: "append" or "prefix". `flip` mirrors
-    with probability 1/2. `factor` is the pixels per latent cell.
+    aspect, "squash" keeps everything. `words`: "append" or "prefix". `factor` is the
+    pixels per latent cell.
 
     A paste counts from one cell inside its edge, so that no cell overlaps grey; where
     that would leave no cell, from its edge. Sides of at least 3 * factor always have
@@ -102,8 +101,6 @@ def view(
             f"A mask of {mask.shape[1]}x{mask.shape[0]} pixels does not fit its "
             f"picture of {pixels.shape[1]}x{pixels.shape[0]}."
         )
-    if flip and rng.random() < 0.5:
-        pixels, mask = pixels[:, ::-1], None if mask is None else mask[:, ::-1]
     everywhere = np.ones((height // factor, width // factor), np.float32)
     if augment == "none":
         canvas, soft = _resize(rng, pixels, mask, size, crop or "centre", _BICUBIC)

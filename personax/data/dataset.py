@@ -1,8 +1,8 @@
-"""The interface of training datasets, and iteration over their steps."""
+"""The base class of training datasets, and iteration over their steps."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,69 +21,35 @@ Rows = dict[str, Any]
 _ENDLESS = 1 << 40  # steps
 
 
-@runtime_checkable
-class Dataset(Protocol):
-    """The examples of every step of a run.
+class Dataset:
+    """The examples of every step of a run, and what of them can be encoded once.
 
     `step(i)` depends on the seed and on i alone: a run may resume at any step, with any
     number of processes and workers. Of several processes each may return all rows of a
     step, or those of its own devices.
     """
 
-    @property
-    def rows_per_step(self) -> int:
-        """The rows of all processes."""
-        ...
+    rows_per_step: int  # of all processes
+    steps: int | None = None  # None: endless
+    workers: int | None = None  # that read ahead; 0: threads, None: read in place
+    digest: str = ""  # compared when a checkpoint is restored, unless it is empty
+    skipped: Sequence[str] = ()  # messages about pictures that were left out
+    # Readers of the pictures in [-1, 1] that steps repeat unchanged.
+    items: Sequence[Callable[[], Float[np.ndarray, "height width 3"]]] = ()
+    captions: tuple[str, ...] = ()  # all that steps may have, where they are known
+    caption_chunk: int = 0  # captions that are encoded together; 0: all
+    has_text: bool = False  # whether rows hold encoded captions
 
-    @property
-    def steps(self) -> int | None:
-        """The number of steps, None for an endless dataset."""
-        ...
-
-    @property
-    def workers(self) -> int | None:
-        """Processes that read ahead; 0 for threads, None to read in place."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """Compared when a checkpoint is restored, unless it is empty."""
-        ...
-
-    @property
-    def items(self) -> Sequence[Callable[[], Float[np.ndarray, "height width 3"]]]:
-        """Readers of pictures that steps repeat unchanged: they are encoded once."""
-        ...
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """Every caption that a step may have, () where they are not known."""
-        ...
-
-    @property
-    def caption_chunk(self) -> int:
-        """How many of `captions` are encoded together; it decides the last bits."""
-        ...
-
-    @property
-    def has_text(self) -> bool:
-        """Whether rows hold encoded captions."""
-        ...
-
-    @property
-    def skipped(self) -> Sequence[str]:
-        """Messages about pictures that were left out when the set was opened."""
-        ...
-
-    def step(self, step: int) -> Rows: ...
+    def step(self, step: int) -> Rows:
+        raise NotImplementedError
 
     def preview(self, count: int) -> list[np.ndarray]:
         """Training pictures without augmentation: uint8, or float16 latent means."""
-        ...
+        raise NotImplementedError
 
     def fingerprint(self) -> Mapping[str, str]:
-        """{name: digest} of what the work directory records of the data."""
-        ...
+        """{name: digest} of the data, for the work directory's record."""
+        raise NotImplementedError
 
 
 class StepIterator(Iterator[Any]):

@@ -14,7 +14,7 @@ from personax.core.files import digest
 from personax.core.images import Mask, Pixels
 from personax.data.augment import View, view
 from personax.data.cut_mix import PROMPT, check_cut_mix, concatenate, fill_prompt
-from personax.data.dataset import Rows, check_probability
+from personax.data.dataset import Dataset, Rows, check_probability
 from personax.data.order import permuted
 from personax.data.templates import without
 
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FewShot:
+class FewShot(Dataset):
     """The examples of each concept, and of each regularisation set.
 
     A step has `batch` rows of the concepts, which take turns whatever their numbers of
@@ -75,7 +75,7 @@ class FewShot:
     options: Augmentation = Augmentation()
     steps: int | None = None
 
-    workers, digest, has_text, skipped, caption_chunk = None, "", False, (), 1
+    caption_chunk = 1  # the size of a chunk decides the last bits
 
     def __post_init__(self):
         options, example = self.options, self.concepts[0][0]

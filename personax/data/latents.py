@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from personax.core.files import atomic_write, digest, write_json, write_text
 from personax.data.dataset import Rows
+from personax.data.stream import Reader
 
 FORMAT = 1
 _WRITER = "group_size:1,uncompressed"  # records are read one by one
@@ -197,11 +198,13 @@ class Latents:
         return digest(json.dumps([dataclasses.asdict(self.about), self.skipped]))
 
 
-class LatentReader:
-    """A stream's reader of "mean" and "logvar", and with `text` of "text" and "ids"."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatentReader(Reader):
+    """Reads "mean" and "logvar", and with `has_text` also "text" and "ids"."""
 
-    def __init__(self, latents: Latents, *, flip: bool = False, text: bool = False):
-        self.latents, self.flip, self.has_text = latents, flip, text
+    latents: Latents
+    flip: bool = False
+    has_text: bool = False
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -227,7 +230,7 @@ class LatentReader:
         return rows
 
     def deterministic(self) -> "LatentReader":
-        return LatentReader(self.latents, text=self.has_text)
+        return dataclasses.replace(self, flip=False)
 
     def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
         return [record.posteriors[0, 0] for record in self.latents.records(numbers)]

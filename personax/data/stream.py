@@ -1,7 +1,8 @@
 """A large set as a dataset: its pictures in an endless order, read step by step."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -9,32 +10,31 @@ from PIL import Image
 
 from personax.core.images import Pixels
 from personax.data.augment import crop_box
-from personax.data.dataset import Rows, check_probability
+from personax.data.dataset import Dataset, Rows, check_probability
 from personax.data.order import Order
 from personax.data.picture import Picture, PictureSet
 from personax.data.templates import without
 
 
-@runtime_checkable
-class Reader(Protocol):
+class Reader:
     """Reads the pictures of a step's rows, each with a random generator of its own."""
 
-    has_text: bool  # whether it reads encoded captions, too
+    has_text: bool = False  # whether it reads encoded captions, too
 
     @property
-    def skipped(self) -> Sequence[str]: ...
+    def skipped(self) -> Sequence[str]:
+        raise NotImplementedError
 
-    def read(
-        self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]
-    ) -> Rows: ...
+    def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
+        raise NotImplementedError
 
     def deterministic(self) -> "Reader":
         """The reader without random flips and crops."""
-        ...
+        raise NotImplementedError
 
     def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
         """The pictures as they are trained on, uint8, or their latent means."""
-        ...
+        raise NotImplementedError
 
 
 class CaptionPolicy(NamedTuple):
@@ -53,13 +53,11 @@ class CaptionPolicy(NamedTuple):
         return "" if dropped else prompt
 
 
-class Stream:
+class Stream(Dataset):
     """The pictures of a reader in an order, endlessly.
 
     `local` are the rows of every step that this process reads.
     """
-
-    items, caption_chunk, steps = (), 0, None
 
     def __init__(
         self,
@@ -74,25 +72,11 @@ class Stream:
         check_probability("caption_dropout", policy.dropout)
         self.reader, self.order, self.policy, self.local = reader, order, policy, local
         self.workers, self.digest = workers, digest
-
-    @property
-    def rows_per_step(self) -> int:
-        return self.order.rows
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        if not self.policy.prompts:
-            return ()
-        dropped = [""] if self.policy.dropout else []
-        return tuple(dict.fromkeys((*self.policy.prompts, *dropped)))
-
-    @property
-    def has_text(self) -> bool:
-        return self.reader.has_text
-
-    @property
-    def skipped(self) -> Sequence[str]:
-        return self.reader.skipped
+        self.rows_per_step, self.has_text = order.rows, reader.has_text
+        self.skipped = reader.skipped
+        if policy.prompts:
+            dropped = [""] if policy.dropout else []
+            self.captions = tuple(dict.fromkeys((*policy.prompts, *dropped)))
 
     def step(self, step: int) -> Rows:
         """This process's rows of a step."""
@@ -129,23 +113,17 @@ class HeldOut(Stream):
             stream.policy._replace(prompts=prompts, dropout=0.0),
             local=stream.local,
         )
-        self._captions = stream.captions
         self._batches = self.order.held_out_batches()
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """The stream's: what is encoded together decides the last bits."""
-        return self._captions
-
-    @property
-    def steps(self) -> int:
-        return len(self._batches)
+        self.steps = len(self._batches)
+        # The stream's: what is encoded together decides the last bits.
+        self.captions = stream.captions
 
     def step(self, step: int) -> Rows:
         return self._read(self._batches[step], [self.order.seed, 0, 3])
 
 
-class PictureReader:
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureReader(Reader):
     """A reader of pictures: uint8 "pixels" of one size, randomly mirrored and cropped.
 
     A picture that cannot be read is replaced by the next one in the set that can, with
@@ -154,20 +132,13 @@ class PictureReader:
     "hint" edges, uint8 in {0, 255}.
     """
 
-    has_text = False
-
-    def __init__(
-        self,
-        pictures: PictureSet,
-        sizes: Sequence[tuple[int, int]],
-        *,
-        bucket_of: np.ndarray | None = None,
-        crop: str = "centre",
-        flip: bool = False,
-        hint: str = "",
-    ):
-        self.pictures, self.sizes, self.bucket_of = pictures, tuple(sizes), bucket_of
-        self.crop, self.flip, self.hint = crop, flip, hint
+    pictures: PictureSet
+    sizes: Sequence[tuple[int, int]]  # (height, width)
+    _: dataclasses.KW_ONLY
+    bucket_of: np.ndarray | None = None
+    crop: str = "centre"
+    flip: bool = False
+    hint: str = ""
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -197,13 +168,8 @@ class PictureReader:
         return rows
 
     def deterministic(self) -> "PictureReader":
-        return PictureReader(
-            self.pictures,
-            self.sizes,
-            bucket_of=self.bucket_of,
-            crop="centre" if self.crop == "random" else self.crop,
-            hint=self.hint,
-        )
+        crop = "centre" if self.crop == "random" else self.crop
+        return dataclasses.replace(self, crop=crop, flip=False)
 
     def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
         rng = np.random.default_rng(0)

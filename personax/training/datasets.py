@@ -71,26 +71,16 @@ def make_dataset(
             "validation.images empty."
         )
     concept = specs[0].concept
-    return open_stream(
-        config.stream,
-        encoders=Encoders(
-            base.name,
-            base.vae_fingerprint,
-            base.text_fingerprint,
-            base.spec.vae.factor,
-        ),
-        size=size,
-        rows=config.batch * config.accumulate,
-        mesh=mesh,
-        seed=config.seed,
-        policy=CaptionPolicy(
-            specs[0].captions,
-            config.data.caption_dropout,
-            concept.phrase,
-            concept.class_word,
-        ),
-        held_out=config.validation.count if config.validation.every else 0,
+    policy = CaptionPolicy(
+        specs[0].captions,
+        config.data.caption_dropout,
+        concept.phrase,
+        concept.class_word,
     )
+    encoders = Encoders(
+        base.name, base.vae_fingerprint, base.text_fingerprint, base.spec.vae.factor
+    )
+    return open_stream(config, encoders, size, mesh, policy)
 
 
 def make_validation(config: TrainConfig, dataset: Dataset) -> Dataset | None:
@@ -169,15 +159,11 @@ class Encoders(NamedTuple):
 
 
 def open_stream(
-    settings: StreamConfig,
-    *,
+    config: TrainConfig,
     encoders: Encoders,
     size: tuple[int, int],
-    rows: int,
     mesh: Mesh,
-    seed: int,
     policy: CaptionPolicy,
-    held_out: int = 0,
 ) -> Stream:
     """The dataset of a config's `stream`.
 
@@ -185,8 +171,8 @@ def open_stream(
     captions are "prompt". Raises ValueError or FileNotFoundError for a set, a cache or
     an option that does not exist or does not fit.
     """
+    settings, captions = config.stream, config.stream.captions
     check_buckets(settings, encoders.factor)
-    captions = settings.captions
     source = settings.source or ""
     kind, _, folder = source.partition(":")
     if kind == "cache":
@@ -196,7 +182,7 @@ def open_stream(
         captioned, buckets = about.captioned, latents.buckets
         same_encoder = about.text_encoder == encoders.text_encoder
         text = captions == "own" and same_encoder
-        reader: Reader = LatentReader(latents, flip=settings.flip, text=text)
+        reader: Reader = LatentReader(latents, settings.flip, text)
         sizes, pictures = about.sizes, latents
     else:
         reader = open_pictures(settings, size)
@@ -208,10 +194,11 @@ def open_stream(
             'captions may be "prompt" or "none".'
         )
     prompts = {"prompt": policy.prompts, "own": (), "none": ("",)}[captions]
+    held_out = config.validation.count if config.validation.every else 0
     order = Order(
         len(pictures),
-        rows,
-        seed,
+        config.batch * config.accumulate,
+        config.seed,
         held_out=held_out,
         buckets=buckets if len(sizes) > 1 else None,
     )
@@ -219,7 +206,7 @@ def open_stream(
         reader,
         order,
         policy._replace(prompts=tuple(prompts)),
-        local=local_rows(mesh, rows),
+        local=local_rows(mesh, order.rows),
         workers=settings.workers,
         digest=f"{pictures.digest()} {list(size)} {held_out} held out",
     )

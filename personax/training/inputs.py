@@ -10,6 +10,7 @@ from personax.data.dataset import Dataset
 from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
 from personax.networks import vae
+from personax.sampling.sampler import decode_latents
 from personax.training.batches import Batcher, CaptionTokenizer, Source
 from personax.training.datasets import with_priors
 from personax.training.regularization import prior_set
@@ -68,10 +69,4 @@ def _frozen_text(run: Run) -> Denoiser | None:
 def _decode(run: Run, mean: np.ndarray) -> images.Pixels:
     spec = run.plain.denoiser.spec
     latents = vae.scale(spec.vae, jnp.asarray(mean, jnp.float32)[None])
-    decoded = _decode_latents(
-        run.base.params["vae"], latents=latents, config=spec.vae, compute=spec.compute
-    )
-    return images.to_uint8(np.asarray(decoded)[0])
-
-
-_decode_latents = jax.jit(vae.decode, static_argnames=("config", "compute"))
+    return np.asarray(decode_latents(spec, run.base.params["vae"], latents))[0]

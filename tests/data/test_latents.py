@@ -143,7 +143,7 @@ def test_a_reader_takes_a_picture_or_its_mirror_image(tmp_path):
     )
     assert plain["caption"] == [each.caption for each in records]
     assert "text" not in plain
-    turned = LatentReader(found, flip=True, text=True).read(numbers, rngs)
+    turned = LatentReader(found, flip=True, has_text=True).read(numbers, rngs)
     mirrored = [
         (mean == each.posteriors[1, 0]).all()
         for mean, each in zip(turned["mean"], records, strict=True)

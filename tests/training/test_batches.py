@@ -162,7 +162,7 @@ def cache(tmp_path_factory, spec):
 def test_a_cache_gives_latents_and_text_and_dropped_captions_the_empty_one(
     batcher, denoiser, tokenizer, cache
 ):
-    reader = LatentReader(cache, flip=True, text=True)
+    reader = LatentReader(cache, flip=True, has_text=True)
     stream = make_stream(cache, CaptionPolicy(dropout=0.4), reader)
     rows = stream.step(0)
     batch = batcher(stream, denoiser)(rows)
@@ -185,7 +185,7 @@ def test_a_cache_gives_latents_and_text_and_dropped_captions_the_empty_one(
 def test_where_the_text_encoder_trains_cached_text_is_not_used(
     batcher, tokenizer, cache
 ):
-    stream = make_stream(cache, CaptionPolicy(), LatentReader(cache, text=True))
+    stream = make_stream(cache, CaptionPolicy(), LatentReader(cache, has_text=True))
     rows = stream.step(0)
     batch = batcher(stream)(rows)
     assert batch.text is None

@@ -7,7 +7,7 @@ import pytest
 
 from personax.data.latents import Latents
 from personax.data.stream import CaptionPolicy
-from personax.training.config import StreamConfig
+from personax.training.config import StreamConfig, TrainConfig, ValidationConfig
 from personax.training.datasets import Encoders, local_rows, open_stream
 from personax.training.sharding import make_mesh
 from tests.data.test_latents import ABOUT, write
@@ -15,19 +15,15 @@ from tests.data.test_latents import ABOUT, write
 ENCODERS = Encoders("emoji", vae="vae", text_encoder="text", factor=4)
 
 
-def stream(size=(32, 32), **changes):
-    options = {"held_out": 0, "rows": 8, "seed": 0}
-    options |= {key: changes.pop(key) for key in list(changes) if key in options}
-    prompts = ("a photo of a <v1> man", "a <v1> man")
-    dropout = changes.pop("dropout", 0.0)
-    return open_stream(
-        StreamConfig(**{"source": "portraits:people:40", **changes}),
-        encoders=ENCODERS,
-        size=size,
-        mesh=make_mesh(),
-        policy=CaptionPolicy(prompts, dropout),
-        **options,
+def stream(size=(32, 32), held_out=0, dropout=0.0, **changes):
+    config = TrainConfig(
+        stream=StreamConfig(**{"source": "portraits:people:40", **changes}),
+        validation=ValidationConfig(every=held_out or None, count=held_out),
+        batch=8,
     )
+    prompts = ("a photo of a <v1> man", "a <v1> man")
+    policy = CaptionPolicy(prompts, dropout)
+    return open_stream(config, ENCODERS, size, make_mesh(), policy)
 
 
 @pytest.mark.parametrize(
