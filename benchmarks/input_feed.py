@@ -1,10 +1,10 @@
-"""What the input costs: steps with pictures of a stream, and with one batch again.
+"""The cost of the input: training steps on a stream, and on one batch again and again.
 
     python -m benchmarks.input_feed --batch 16
 
-Both sides encode what they are given and take the same optimisation step; the one waits
-for its stream, the other has had its batch on the device all along. Ends with status 1
-where the stream makes a step more than 5 % longer. See README.md.
+Both sides encode their pictures and take the same optimisation step; one waits for its
+stream, the other has its pictures on the device. Exits with status 1 where the stream
+makes a step more than 5 % longer. See README.md.
 """
 
 import dataclasses
@@ -31,14 +31,16 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("source", "portraits:people", "Also cached, and read so.")
+    flags.DEFINE_string(
+        "source", "portraits:people", "The stream; then also read from a cache."
+    )
     flags.DEFINE_string("method", "dreambooth", "configs/emoji_METHOD.py.")
-    flags.DEFINE_integer("batch", 16, "Pictures a step.", 1)
-    flags.DEFINE_integer("steps", 10, "Steps a run.", 1)
-    flags.DEFINE_integer("runs", 5, "Counted runs of each side.", 1)
+    flags.DEFINE_integer("batch", 16, "Pictures per step.", 1)
+    flags.DEFINE_integer("steps", 10, "Steps per run.", 1)
+    flags.DEFINE_integer("runs", 5, "Measured runs of each side.", 1)
     flags.DEFINE_integer("cached", 512, "Pictures in the cache.", 1)
-    flags.DEFINE_integer("workers", 0, "Processes that read.")
-    flags.DEFINE_float("most", 1.05, "The largest ratio that passes.")
+    flags.DEFINE_integer("workers", 0, "Processes that read ahead.")
+    flags.DEFINE_float("most", 1.05, "The largest accepted ratio.")
 
 
 def main(_):
@@ -55,7 +57,7 @@ def main(_):
 
 
 def measure(source: str) -> float:
-    """The ratio of both sides' times, reported."""
+    """Report and return the ratio of both sides' times."""
     run = prepared(source)
     denoiser = run.plain.denoiser
     batcher = make_batcher(run, run.dataset)
@@ -101,7 +103,7 @@ def measure(source: str) -> float:
         method=FLAGS.method,
         batch=FLAGS.batch,
         workers=FLAGS.workers,
-        # Of all threads; the first run is not counted.
+        # Of all threads, without the first run.
         **{
             f"{name}_cpu_s": round(statistics.median(s[1:]), 4)
             for name, s in cpu.items()

@@ -118,7 +118,10 @@ def with_priors(dataset: Dataset, priors: Sequence[Sequence[Captioned]]) -> Data
         for prior in priors
         if prior
     )
-    return dataclasses.replace(dataset, priors=sets) if sets else dataset
+    if not sets:
+        return dataset
+    assert isinstance(dataset, FewShot)
+    return dataclasses.replace(dataset, priors=sets)
 
 
 def _few_shot(
