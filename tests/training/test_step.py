@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from personax.training.source import Source
 
 from personax import methods
 from personax.core.tree import flat
