@@ -78,8 +78,10 @@ class Batcher:
         pairs: Int[np.ndarray, "k 2 n"],
         frozen_text: Denoiser | None = None,
     ):
-        self.params, self.spec, self.mesh = params, spec, mesh
-        self.captions, self.count = captions, dataset.rows_per_step
+        self.captions, self.mesh, self.count = captions, mesh, dataset.rows_per_step
+        self._encode = functools.partial(
+            encode_pictures, params, config=spec.vae, compute=spec.compute
+        )
         self.pairs = put(pairs, everywhere(mesh))
         self.items = self._encode_items(dataset)
         self.texts = self.empty = None
@@ -129,12 +131,7 @@ class Batcher:
         spread = over_batch(self.mesh)
         posterior = None
         if "pixels" in placed:
-            posterior = encode_pictures(
-                self.params,
-                placed["pixels"],
-                config=self.spec.vae,
-                compute=self.spec.compute,
-            )
+            posterior = self._encode(placed["pixels"])
         elif "mean" in placed:
             posterior = _to_float32(Posterior(placed["mean"], placed["logvar"]))
         if "item" in placed:
@@ -173,17 +170,7 @@ class Batcher:
             leave=False,
             disable=not (dataset.items and is_host0()),
         )
-        posteriors = [
-            jax.block_until_ready(
-                encode_pictures(
-                    self.params,
-                    read()[None],
-                    config=self.spec.vae,
-                    compute=self.spec.compute,
-                )
-            )
-            for read in bar
-        ]
+        posteriors = [jax.block_until_ready(self._encode(read()[None])) for read in bar]
         if not posteriors:
             return None
         joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *posteriors)
