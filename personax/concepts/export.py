@@ -40,7 +40,7 @@ def plain_unet(model: Model, base: Base) -> Params:
     text, own = (flat(each.params["text_encoder"]) for each in (denoiser, base))
     changed = any(leaf is not own.get(path) for path, leaf in text.items())
     controls = (*denoiser.controls, *denoiser.shared_controls.values())
-    if changed or denoiser.words or controls or denoiser.reference:
+    if changed or denoiser.token_conditioners or controls or denoiser.reference:
         raise ValueError(
             "The concept is more than a UNet: a pipeline's UNet cannot hold its tokens "
             "or attention controls."

@@ -1,4 +1,4 @@
-"""A denoiser: what `bind` returns, what sampling and losses consume."""
+"""Denoisers: what `bind` returns, and what sampling and losses use."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,18 +18,17 @@ from personax.networks.clip_text import clip_text
 from personax.networks.controlnet import ControlNetConfig, controlnet, embed_hint
 from personax.networks.unet import cross_sites, unet
 
-# The name under which a reference's maps are offered.
-FROZEN = "frozen"
-CONTROLNET = "controlnet"  # and a ControlNet's parameters
+FROZEN = "frozen"  # the name of a reference's attention maps
+CONTROLNET = "controlnet"  # the name of a ControlNet's parameters
 
 
 @runtime_checkable
 class TokenConditioner(Protocol):
-    """Words that mean something else at each time or layer; a frozen struct.
+    """Token embeddings that depend on the timestep or layer; a frozen struct.
 
-    `by_layer` says whether cross-attention layers read different texts. Rows are texts,
-    all of a layer before the next's: of each the time and the layer's number in the
-    forward pass are given.
+    With `by_layer` each cross-attention layer has its own text. Rows are texts, all of
+    one layer before those of the next; `t` and `layer`, the layer's index in the
+    forward pass, have one entry per row.
     """
 
     by_layer: bool
@@ -41,7 +40,7 @@ class TokenConditioner(Protocol):
         t: Float[Array, " b"],
         layer: Int[Array, " b"],
     ) -> Text:
-        """The words' embeddings, before positions are added and the encoder reads."""
+        """The token embeddings, before position embeddings and the text encoder."""
         ...
 
     def after(
@@ -51,25 +50,25 @@ class TokenConditioner(Protocol):
         t: Float[Array, " b"],
         layer: Int[Array, " b"],
     ) -> Text:
-        """What the encoder said."""
+        """The text encoder's output."""
         ...
 
 
 @struct.dataclass
 class Denoiser:
-    """Parameters, what acts on its attention and words, and what is static about it.
+    """Parameters, attention controls, token conditioners, and a static spec.
 
-    With a `reference`, a prompt that marks a concept is first read by that other
-    denoiser, whose cross-attention maps controls then find as `FROZEN`. `prepared` is
-    what parts have computed of the parameters once. Row `first` of a prompt's `where`
-    is where the marks of what is bound next begin.
+    With a `reference`, a prompt with a concept mask is first evaluated by that
+    denoiser, and its cross-attention maps are available to the controls as `FROZEN`.
+    `prepared` holds what parts compute once from the parameters. The concepts that are
+    bound next have the rows of a prompt's concept mask from `concept_offset` on.
     """
 
     params: Params
     controls: tuple[Control, ...] = ()
     # Controls that all concepts share, by name; they apply after `controls`.
     shared_controls: Mapping[str, Control] = struct.field(default_factory=dict)
-    words: tuple[TokenConditioner, ...] = ()
+    token_conditioners: tuple[TokenConditioner, ...] = ()
     reference: "Denoiser | None" = None
     prepared: Mapping[str, Any] = struct.field(default_factory=dict)
     concept_offset: int = struct.field(pytree_node=False, default=0)
@@ -77,32 +76,32 @@ class Denoiser:
 
 
 class Prompt(NamedTuple):
-    """An encoded prompt: computed once, outside the sampler's scan.
+    """An encoded prompt, computed once outside the sampler's scan.
 
-    Where words change with time, `text` is None and `read` encodes `ids` step by step.
-    Where they differ by layer, `text` has that axis in front.
+    With token conditioners `text` is None, and `encode_at` encodes `ids` at each step.
+    If layers have different texts, `text` has a leading axis of layers.
     """
 
     text: Text | Float[Array, "l b n d"] | None
-    concept_mask: ConceptMask | None = None  # which of its tokens are concept k's
+    concept_mask: ConceptMask | None = None  # row k: the tokens of concept k
     ids: Ids | None = None
 
 
 class Hint(NamedTuple):
-    """What a ControlNet follows: computed once, outside the sampler's scan."""
+    """The encoded picture that a ControlNet follows, computed once."""
 
-    features: Float[Array, "b h w c"]  # of a picture, by its hint encoder
-    strength: Float[Array, " b"] | None = None  # of what it adds; None is 1
+    features: Float[Array, "b h w c"]  # from the hint encoder
+    strength: Float[Array, " b"] | None = None  # of the residuals; None is 1
 
 
 def encode(
     denoiser: Denoiser, ids: Ids, concept_mask: ConceptMask | None = None
 ) -> Prompt:
-    """The prompt of token ids, read by the denoiser's own text encoder.
+    """The prompt of token ids, encoded by the denoiser's text encoder.
 
-    A prompt that marks no concept has nothing that changes.
+    Token conditioners apply only to prompts with a concept mask.
     """
-    if denoiser.words and concept_mask is not None:
+    if denoiser.token_conditioners and concept_mask is not None:
         return Prompt(None, concept_mask, ids)
     spec = denoiser.spec
     text = clip_text(
@@ -114,30 +113,30 @@ def encode(
 def encode_at(
     denoiser: Denoiser, prompt: Prompt, t: Float[Array, ""] | Float[Array, " b"]
 ) -> Prompt:
-    """The prompt with its text as it is at timestep `t`, one for all rows or each."""
+    """The prompt with its text at timestep `t`, a scalar or one per row."""
     if prompt.text is not None:
         return prompt
     spec, (b, _) = denoiser.spec, prompt.ids.shape
     layers = 1
-    if any(words.by_layer for words in denoiser.words):
+    if any(each.by_layer for each in denoiser.token_conditioners):
         layers = len(cross_sites(denoiser.params["unet"]))
-    # One call of the encoder for all layers.
+    # One call of the text encoder for all layers.
     layer = jnp.repeat(jnp.arange(layers), b)
     ids = jnp.tile(prompt.ids, (layers, 1))
     concept_mask = jnp.tile(prompt.concept_mask, (1, layers, 1))
     t = jnp.tile(jnp.broadcast_to(t, b), layers)
 
     def rewrite(x: Text) -> Text:
-        for words in denoiser.words:
-            x = words.embed(x, concept_mask, t, layer)
+        for conditioner in denoiser.token_conditioners:
+            x = conditioner.embed(x, concept_mask, t, layer)
         return x
 
     params = denoiser.params["text_encoder"]
     text = clip_text(
         params, spec.text_encoder, ids, rewrite=rewrite, compute=spec.compute
     )
-    for words in denoiser.words:
-        text = words.after(text, concept_mask, t, layer)
+    for conditioner in denoiser.token_conditioners:
+        text = conditioner.after(text, concept_mask, t, layer)
     if layers > 1:
         text = text.reshape(layers, b, *text.shape[1:])
     return Prompt(text, prompt.concept_mask)
@@ -148,12 +147,12 @@ def encode_hint(
     pixels: Float[Array, "b height width c"],
     strength: Float[Array, " b"] | None = None,
 ) -> Hint:
-    """The hint of pictures in [0, 1], as the denoiser's ControlNet reads it.
+    """The hint of pictures in [0, 1], encoded by the denoiser's ControlNet.
 
-    Raises ValueError for a denoiser that has none, or a picture that does not fit it.
+    Raises ValueError for a denoiser without a ControlNet, or pictures of another size.
     """
     if CONTROLNET not in denoiser.params:
-        raise ValueError("A hint is shown to a model that has no ControlNet.")
+        raise ValueError("A hint needs a model with a ControlNet; this one has none.")
     spec = denoiser.spec
     params = denoiser.params[CONTROLNET]
     features = embed_hint(params, spec.controlnet, pixels, compute=spec.compute)
@@ -163,7 +162,7 @@ def encode_hint(
 def with_controlnet(
     denoiser: Denoiser, params: Params, config: ControlNetConfig
 ) -> Denoiser:
-    """The denoiser, and what it follows, with a ControlNet."""
+    """The denoiser and its reference with a ControlNet."""
     reference = denoiser.reference
     if reference is not None:
         reference = with_controlnet(reference, params, config)
@@ -184,16 +183,16 @@ def network(
     maps: Mapping[str, AttentionMaps] = {},
     hint: Hint | None = None,
 ) -> tuple[Latents, AttentionMaps]:
-    """(what the UNet itself says, noise or velocity; the probabilities kept).
+    """(the UNet's own output, noise or velocity; the captured probabilities).
 
-    `controls` follow the denoiser's own; `maps`, {stream: {site: probabilities}}, are
-    what they may borrow. A `hint` is what its ControlNet follows, which reads the same
-    text, but which no control acts on.
+    `controls` apply after the denoiser's own and may borrow from `maps`, {stream:
+    {site: probabilities}}. The ControlNet follows the `hint` and reads the same text;
+    controls do not act on it.
     """
     prompt = encode_at(denoiser, prompt, t)
     if uses_reference(denoiser, prompt):
-        frozen, seen = denoiser.reference, (Capture(),)
-        _, captured = network(frozen, x, t, prompt, controls=seen, hint=hint)
+        frozen, capture = denoiser.reference, (Capture(),)
+        _, captured = network(frozen, x, t, prompt, controls=capture, hint=hint)
         maps = {FROZEN: jax.lax.stop_gradient(captured), **maps}
     spec, residuals = denoiser.spec, None
     text = _by_site(denoiser, prompt.text)
@@ -222,7 +221,7 @@ def network(
 
 
 def uses_reference(denoiser: Denoiser, prompt: Prompt) -> bool:
-    """Whether the denoiser looks at its reference's maps to read this prompt."""
+    """Whether the denoiser needs its reference's maps for this prompt."""
     return denoiser.reference is not None and prompt.concept_mask is not None
 
 
@@ -236,7 +235,7 @@ def predict(
     maps: Mapping[str, AttentionMaps] = {},
     hint: Hint | None = None,
 ) -> tuple[Latents, AttentionMaps]:
-    """(the noise eps, whatever the network itself predicts; the probabilities kept)."""
+    """(the noise eps, for any prediction type; the captured probabilities)."""
     output, captured = network(
         denoiser, x, t, prompt, controls=controls, maps=maps, hint=hint
     )
@@ -244,7 +243,7 @@ def predict(
 
 
 def _by_site(denoiser: Denoiser, text: Array):
-    """The text, or a function of the site where each reads its own."""
+    """The text, or a function of the site if each has its own."""
     if text.ndim == 3:
         return text
     number = {name: i for i, name in enumerate(cross_sites(denoiser.params["unet"]))}

@@ -102,7 +102,9 @@ def drift(plain: Model) -> Metric:
 
     def metric(generations: Generations) -> dict[str, Measurement]:
         model = generations.model
-        if model is None or len(model.concepts) != 1 or model.denoiser.words:
+        if model is None or len(model.concepts) != 1:
+            return {}
+        if model.denoiser.token_conditioners:
             return {}
         concept = model.concepts[0]
         if not concept.placeholder:

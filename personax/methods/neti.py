@@ -171,9 +171,9 @@ def with_nested_dropout(loss: Loss, probability: float) -> Loss:
         return jnp.where(jax.random.bernoulli(drops, probability), j, HIDDEN)
 
     def dropped(denoiser, batch, keys):
-        *others, own = denoiser.words
+        *others, own = denoiser.token_conditioners
         own = own.replace(num_hidden=jax.vmap(draw)(keys))
-        return loss(denoiser.replace(words=(*others, own)), batch, keys)
+        return loss(denoiser.replace(token_conditioners=(*others, own)), batch, keys)
 
     return dropped
 
@@ -195,7 +195,9 @@ def _part(bypass: float, truncate: int) -> Part:
             steps=denoiser.spec.schedule.num_train_timesteps,
             concept_offset=denoiser.concept_offset,
         )
-        return denoiser.replace(words=(*denoiser.words, words))
+        return denoiser.replace(
+            token_conditioners=(*denoiser.token_conditioners, words)
+        )
 
     return Part(init, bind)
 

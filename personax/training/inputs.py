@@ -63,7 +63,8 @@ def _frozen_text(run: Run) -> Denoiser | None:
         bound.params["text_encoder"],
         denoiser.params["text_encoder"],
     )
-    return denoiser if all(jax.tree.leaves(same)) and not bound.words else None
+    fixed = all(jax.tree.leaves(same)) and not bound.token_conditioners
+    return denoiser if fixed else None
 
 
 def _decode(run: Run, mean: np.ndarray) -> images.Pixels:

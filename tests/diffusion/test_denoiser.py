@@ -78,7 +78,7 @@ def text_at(denoiser, mask, t):
 
 def with_words(denoiser, *words):
     assert all(isinstance(each, TokenConditioner) for each in words)
-    return denoiser.replace(words=words)
+    return denoiser.replace(token_conditioners=words)
 
 
 @jax.jit

@@ -160,7 +160,7 @@ def test_the_hint_encoder_runs_once_and_not_at_every_step(controlled, prompts):
 
 
 def test_a_hint_for_a_model_without_a_controlnet_is_refused(plain, prompts):
-    with pytest.raises(ValueError, match="a model that has no ControlNet"):
+    with pytest.raises(ValueError, match="a model with a ControlNet"):
         guide({"base": plain}, terms_of(prompts, HINTS))
 
 

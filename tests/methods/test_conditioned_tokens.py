@@ -61,7 +61,7 @@ def test_prospect_uses_row_floor_of_t_times_stages_over_t_max(tiny):
 @pytest.mark.parametrize("stages", [3, 7, 10])
 def test_stages_share_the_timesteps_equally(tiny, stages):
     method, theta = started(tiny, "prospect", DOG, stages=stages)
-    (words,) = methods.bind(method, tiny, theta).words
+    (words,) = methods.bind(method, tiny, theta).token_conditioners
     t = jnp.arange(1000)
     x = jnp.zeros((1000, 1, 24))
     embedded = words.embed(x, jnp.ones((1, 1000, 1), bool), t.astype(float), t * 0)

@@ -80,7 +80,7 @@ def test_the_encoding_differs_by_timestep_and_layer(small):
 
 def test_a_schedule_of_other_length_has_the_same_words_at_the_same_share(small):
     denoiser, _ = bound(small, DOG)
-    (words,) = denoiser.words
+    (words,) = denoiser.token_conditioners
     x, layer = jnp.ones((2, 12, 24)), jnp.zeros(2, int)
     short = words.replace(steps=100)
     np.testing.assert_allclose(
@@ -90,7 +90,7 @@ def test_a_schedule_of_other_length_has_the_same_words_at_the_same_share(small):
 
 def test_without_bypass_the_encoders_output_stays(small):
     denoiser, _ = bound(small, DOG, bypass=0.0)
-    (words,) = denoiser.words
+    (words,) = denoiser.token_conditioners
     states, layer = jnp.ones((2, 12, 24)), jnp.zeros(2, int)
     assert words.after(states, MASK, T, layer) is states
 
@@ -98,7 +98,7 @@ def test_without_bypass_the_encoders_output_stays(small):
 def test_each_of_two_concepts_has_a_mapper_of_its_own(small):
     denoiser, theta = bound(small, DOG, CAT)
     assert theta["output"]["kernel"].shape == (2, HIDDEN, 48)
-    (words,) = denoiser.words
+    (words,) = denoiser.token_conditioners
     x = jnp.ones((2, 12, 24))
     embedded = words.embed(x, MASK, T, jnp.zeros(2, int))
     assert np.abs(embedded[:, 2] - embedded[:, 3]).max() > 0.1
@@ -110,13 +110,13 @@ def test_each_of_two_concepts_has_a_mapper_of_its_own(small):
 def test_truncation_uses_the_first_hidden_units_only(small):
     whole, theta = bound(small, DOG)
     short, _ = bound(small, DOG, truncate=16)
-    assert whole.words[0].num_hidden is None  # sampled, nothing is dropped
+    assert whole.token_conditioners[0].num_hidden is None  # sampled, nothing is dropped
     output = theta["output"]
     cut = output["kernel"].at[:, 16:].set(0)
-    by_hand = whole.words[0].replace(
+    by_hand = whole.token_conditioners[0].replace(
         params={**theta, "output": {**output, "kernel": cut}}
     )
-    want = texts(small.replace(words=(by_hand,)))
+    want = texts(small.replace(token_conditioners=(by_hand,)))
     np.testing.assert_allclose(texts(short), want, atol=1e-5)
     assert np.abs(texts(whole) - want).max() > 1e-2
 
@@ -124,8 +124,8 @@ def test_truncation_uses_the_first_hidden_units_only(small):
 def test_each_example_has_its_own_truncation_at_every_layer(small):
     whole, _ = bound(small, DOG)
     short, _ = bound(small, DOG, truncate=16)
-    own = whole.words[0].replace(num_hidden=jnp.array([16, HIDDEN]))
-    ours = texts(small.replace(words=(own,)))
+    own = whole.token_conditioners[0].replace(num_hidden=jnp.array([16, HIDDEN]))
+    ours = texts(small.replace(token_conditioners=(own,)))
     np.testing.assert_allclose(ours[:, 0], texts(short)[:, 0], atol=1e-5)
     np.testing.assert_allclose(ours[:, 1], texts(whole)[:, 1], atol=1e-5)
 
@@ -134,8 +134,8 @@ def num_hidden_of(keys, probability=0.5):
     """The number of hidden units that nested dropout leaves each example."""
 
     def loss(denoiser, batch, keys):
-        return denoiser.words[-1].num_hidden.sum() * 0.0, {
-            "num_hidden": denoiser.words[-1].num_hidden
+        return denoiser.token_conditioners[-1].num_hidden.sum() * 0.0, {
+            "num_hidden": denoiser.token_conditioners[-1].num_hidden
         }
 
     return lambda denoiser: with_nested_dropout(loss, probability)(
@@ -168,8 +168,8 @@ def test_the_step_trains_on_what_was_kept(small):
     @jax.jit
     def both(denoiser, batch, keys):
         dropped = methods.make("neti", dropout=1.0).loss(denoiser, batch, keys)[0]
-        own = denoiser.words[0].replace(num_hidden=num_hidden)
-        cut = denoiser.replace(words=(own,))
+        own = denoiser.token_conditioners[0].replace(num_hidden=num_hidden)
+        cut = denoiser.replace(token_conditioners=(own,))
         return dropped, losses.denoising()(cut, batch, keys)[0]
 
     dropped, want = both(denoiser, batch, keys)
@@ -204,7 +204,7 @@ def test_two_concepts_trained_separately_work_in_one_prompt(emoji, tmp_path):
     mapped = save(tmp_path / "b", emoji, "neti", CAT)
     apart = [with_concepts(plain, emoji, [each]) for each in (staged, mapped)]
     both = with_concepts(plain, emoji, [staged, mapped])
-    assert [words.concept_offset for words in both.denoiser.words] == [0, 1]
+    assert [each.concept_offset for each in both.denoiser.token_conditioners] == [0, 1]
 
     def text(model, prompt):
         encoded = encode_at(
@@ -222,6 +222,8 @@ def test_two_concepts_trained_separately_work_in_one_prompt(emoji, tmp_path):
             ours[:, :, :6], text(first, word)[:, :, :6], atol=1e-4
         )
         # Without its conditioner, a concept has the plain word's encoding.
-        alone = both.denoiser.replace(words=both.denoiser.words[i : i + 1])
+        alone = both.denoiser.replace(
+            token_conditioners=both.denoiser.token_conditioners[i : i + 1]
+        )
         silent = both._replace(denoiser=alone)
         assert np.abs(ours - text(silent, prompt)).max() > 1e-2

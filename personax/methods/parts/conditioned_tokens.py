@@ -112,6 +112,8 @@ def _part(
             by_layer=by_layer,
             concept_offset=denoiser.concept_offset,
         )
-        return denoiser.replace(words=(*denoiser.words, words))
+        return denoiser.replace(
+            token_conditioners=(*denoiser.token_conditioners, words)
+        )
 
     return Part(init, bind)
