@@ -47,7 +47,7 @@ def follow(
     kind: alignment.Kind = "auto",
     cross: Window | Mapping[str, Window] = 0.8,
     within: Window = 0.4,
-    most: int = 0,
+    max_pixels: int = 0,
     factors: Mapping[str, float] | None = None,
     phrases: Sequence[str] = (),
     compat: bool = False,
@@ -55,8 +55,8 @@ def follow(
     """How the prompt `edit` follows `source` in `steps` evaluations of the network.
 
     `cross` are the windows of the words in cross-attention, `within` that of
-    self-attention with at most `most` pixels, `factors` {word of the edit: factor of
-    its attention}. See `alignment.align` for the rest and ValueErrors.
+    self-attention with at most `max_pixels` pixels, `factors` {word of the edit: factor
+    of its attention}. See `alignment.align` for the rest and ValueErrors.
     """
     matched = alignment.align(
         tokenizer, source, edit, kind, phrases=phrases, compat=compat
@@ -68,7 +68,7 @@ def follow(
         jnp.asarray(own),
         jnp.asarray(alignment.word_schedule(tokenizer, edit, cross, steps)),
         jnp.asarray(alignment.step_schedule(within, steps)),
-        most,
+        max_pixels,
     )
 
 

@@ -31,9 +31,9 @@ class Follow:
     """How a term takes over the attention of the source's term at the same index.
 
     Cross-attention at step i and token j is p' = a (p_source @ mapper + own * p) +
-    (1 - a) p with a = `cross_amount`[i, j]; self-attention with at most `most` pixels
-    (0: any number) is the source's with weight `self_amount`[i]. A step is an
-    evaluation of the network. Without a mapper the source's cross-attention replaces
+    (1 - a) p with a = `cross_amount`[i, j]; self-attention with at most
+    `max_pixels` pixels (0: any number) is the source's with weight `self_amount`[i]. A
+    step is an evaluation of the network. Without a mapper the source's cross-attention replaces
     the term's in all steps.
     """
 
@@ -41,7 +41,7 @@ class Follow:
     own: Float[Array, " n"] | None = None
     cross_amount: Float[Array, "s n"] | None = None
     self_amount: Float[Array, " s"] | None = None
-    most: int = struct.field(pytree_node=False, default=0)
+    max_pixels: int = struct.field(pytree_node=False, default=0)
 
     def controls(self, i: Int[Array, ""], source: str) -> tuple[Control, ...]:
         """The controls at step i, with the maps that are offered as `source`."""
@@ -53,8 +53,10 @@ class Follow:
         if self.self_amount is None:
             return (cross,)
         amount = self.self_amount[i]
-        most = self.most
-        return cross, Borrow(amount=amount, source=source, kind="self", max_pixels=most)
+        max_pixels = self.max_pixels
+        return cross, Borrow(
+            amount=amount, source=source, kind="self", max_pixels=max_pixels
+        )
 
 
 @struct.dataclass
@@ -196,7 +198,7 @@ def _check(denoisers: Mapping[str, Denoiser], streams: Sequence[Stream]) -> None
 def _captures(follows: Collection[Follow]) -> Iterator[Capture]:
     """The controls that capture what the followers take over."""
     yield Capture(kind="cross")
-    limits = [f.most for f in follows if f.self_amount is not None]
+    limits = [f.max_pixels for f in follows if f.self_amount is not None]
     if limits:
         yield Capture(kind="self", max_pixels=0 if 0 in limits else max(limits))
 

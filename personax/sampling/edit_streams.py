@@ -62,7 +62,7 @@ def make_streams(
     model = models[term_specs[-1].model]
     spec = model.denoiser.spec
     height, width, _ = spec.latent_shape(*spec.size)
-    most = p2p.pixel_limit(spec.unet, height, width, options.self_limit)
+    max_pixels = p2p.pixel_limit(spec.unet, height, width, options.self_limit)
     first, *others = [
         tuple(prompt_terms.to_terms(models, [term_spec], unconditional=term_spec.model))
         for term_spec in term_specs
@@ -78,7 +78,7 @@ def make_streams(
             kind=options.kind,
             cross=_words_of(model.tokenizer, edit, options.cross),
             within=options.within,
-            most=most,
+            max_pixels=max_pixels,
             factors=_words_of(model.tokenizer, edit, options.factors),
             phrases=phrases_of(model),
             compat=options.compat,

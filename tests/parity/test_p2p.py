@@ -252,7 +252,7 @@ def streams_of(tokenizer, texts, null, limit):
             kind=case.kind,
             cross=CROSS,
             within=WITHIN,
-            most=limit,
+            max_pixels=limit,
             factors=case.factors,
         )
         streams.append(Stream(terms(text), (None, follow)))
