@@ -33,8 +33,8 @@ class Follow:
     Cross-attention at step i and token j is p' = a (p_source @ mapper + own * p) +
     (1 - a) p with a = `cross_amount`[i, j]; self-attention with at most
     `max_pixels` pixels (0: any number) is the source's with weight `self_amount`[i]. A
-    step is an evaluation of the network. Without a mapper the source's cross-attention replaces
-    the term's in all steps.
+    step is an evaluation of the network. Without a mapper the source's cross-attention
+    replaces the term's in all steps.
     """
 
     mapper: Float[Array, "n n"] | None = None
@@ -52,10 +52,11 @@ class Follow:
             cross = Borrow(mapper, own, source=source)
         if self.self_amount is None:
             return (cross,)
-        amount = self.self_amount[i]
-        max_pixels = self.max_pixels
         return cross, Borrow(
-            amount=amount, source=source, kind="self", max_pixels=max_pixels
+            amount=self.self_amount[i],
+            source=source,
+            kind="self",
+            max_pixels=self.max_pixels,
         )
 
 
