@@ -1,6 +1,7 @@
 """Perfusion (Tewel et al. 2023): gated rank-one edits of K and V with locked keys."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +63,13 @@ def perfusion(
 
 def with_gate(denoiser: Denoiser, beta: float, tau: float) -> Denoiser:
     """A bound denoiser with this threshold and temperature for every concept."""
-    gate = denoiser.shared_controls[GATE]
+    gate = _gate(denoiser)
     ones = jnp.ones_like(gate.beta)
     return _replace_gate(denoiser, gate.replace(beta=beta * ones, tau=tau * ones))
+
+
+def _gate(denoiser: Denoiser) -> Gate:
+    return cast(Gate, denoiser.shared_controls[GATE])
 
 
 def _replace_gate(denoiser: Denoiser, gate: Gate) -> Denoiser:
@@ -110,9 +115,9 @@ def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:
             old[path] = target @ W
             new[path] = word @ W + theta.get(f"unet/{path}", 0)
         own = make_gate(target, direction, old, new, beta, tau)
-        earlier = denoiser.shared_controls.get(GATE)
-        gate = own if earlier is None else join([earlier, own])
-        return _replace_gate(denoiser, gate)
+        if GATE in denoiser.shared_controls:
+            own = join([_gate(denoiser), own])
+        return _replace_gate(denoiser, own)
 
     def after(denoiser: Denoiser, theta: Theta, batch: Batch) -> Theta:
         if batch.concept_mask is None:
@@ -137,8 +142,8 @@ def covariance(denoiser: Denoiser, corpus: Ids) -> Float[np.ndarray, "d d"]:
     as well.
     """
     batches = np.array_split(np.asarray(corpus), -(-len(corpus) // 64))
-    total = sum(np.asarray(_moment(denoiser, ids), np.float64) for ids in batches)
-    return total / len(corpus)
+    moments = [np.asarray(_moment(denoiser, ids), np.float64) for ids in batches]
+    return sum(moments, np.zeros_like(moments[0])) / len(corpus)
 
 
 @jax.jit

@@ -28,9 +28,9 @@ Shift = Float[Array, " r"]
 class Svd(NamedTuple):
     """A weight as a matrix u diag(s) vh, whose columns are the outputs."""
 
-    u: Float[Array, "i r"]
-    s: Float[Array, " r"]
-    vh: Float[Array, "r o"]
+    u: Float[Array | np.ndarray, "i r"]
+    s: Float[Array | np.ndarray, " r"]
+    vh: Float[Array | np.ndarray, "r o"]
 
 
 @forwards(losses.denoising)
@@ -108,7 +108,7 @@ def factor(leaf: Float[np.ndarray, "..."]) -> Svd:
     length = np.linalg.norm(matrix)
     # A zero vector has no direction; a shift leaves it unchanged.
     direction = matrix / length if length else matrix
-    return Svd(np.ones((1, 1), np.float32), length[None], direction)
+    return Svd(np.ones((1, 1), np.float32), np.reshape(length, 1), direction)
 
 
 def shift(leaf: Leaf, svd: Svd, delta: Shift) -> Leaf:

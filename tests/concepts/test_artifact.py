@@ -97,6 +97,24 @@ def test_earlier_concepts_are_copied_in_order(folder, tiny, tmp_path):
         assert artifact.load(copy, tiny.params, "f").about["step"] == 3
 
 
+def test_a_concept_saved_with_an_argument_s_former_name_is_loaded(tiny, tmp_path):
+    pattern = "unet/conv_in/.*"
+    method = methods.make("dreambooth", train=pattern, from_scratch=True)
+    theta = methods.init(method, jax.random.key(0), tiny.params, [])
+    artifact.save(
+        tmp_path / "concept",
+        theta,
+        [],
+        method="dreambooth",
+        method_args={"train": pattern, "fresh": True},
+        base="tiny",
+        fingerprint="f",
+    )
+    loaded = artifact.load(tmp_path / "concept", tiny.params, "f")
+    for path, leaf in theta["weights"].items():
+        np.testing.assert_array_equal(loaded.theta["weights"][path], leaf)
+
+
 def test_another_base_is_refused_by_name(folder, tiny):
     with pytest.raises(ValueError, match="trained on the base 'tiny'"):
         artifact.load(folder, tiny.params, "g")
