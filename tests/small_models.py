@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from personax.loading import load_base
 from personax.methods import Concept
 from tests.loading.make import FILES, state, write_pipeline
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 
 def write_small(folder, seed=0):
@@ -38,5 +38,5 @@ def write_concept(folder, base):
     def moved(theta):
         return jax.tree.map(lambda leaf: leaf + 0.1, theta)
 
-    save_untaught(folder, load_base(base), face, "custom_diffusion", moved)
+    save_untrained(folder, load_base(base), face, "custom_diffusion", moved)
     return folder

@@ -14,7 +14,7 @@ from absl import flags
 from personax.diffusion.solvers import SOLVERS
 from personax.methods import Concept
 from personax.training import train as training
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,7 +33,7 @@ def test_the_sampling_example_returns_four_pictures(emoji, tmp_path, monkeypatch
     ids = (emoji.tokenizer.size,)
     concept = Concept("<v1>", "penguin", ids, (5,), "<v1> penguin")
     folder = tmp_path / "runs" / "quickstart" / "concept"
-    save_untaught(folder, emoji, concept, "class_diffusion")
+    save_untrained(folder, emoji, concept, "class_diffusion")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(SAMPLE, names)

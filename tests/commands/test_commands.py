@@ -17,7 +17,7 @@ from personax.networks.tokenizer import vocabulary_id
 from tests.fast import FAST
 from tests.in_process import make_call
 from tests.refusing import refused
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def concept(emoji, tmp_path_factory):
     folder = tmp_path_factory.mktemp("concept") / "concept"
     row = vocabulary_id(emoji.tokenizer, "fores")
     dog = Concept("<v1>", "dog", (emoji.tokenizer.size,), (row,), "<v1> dog")
-    save_untaught(folder, emoji, dog, "class_diffusion")
+    save_untrained(folder, emoji, dog, "class_diffusion")
     return folder
 
 

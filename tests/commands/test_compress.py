@@ -16,7 +16,7 @@ from personax.methods import Concept
 from tests.commands.test_commands import run
 from tests.commands.test_merge import save_trained
 from tests.refusing import make_refusal
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 FLAGS = {
     **{"base": "emoji", "out": "/nowhere/small", "share": None, "keep_crossing": True},
@@ -133,7 +133,7 @@ def test_quantized_concepts_are_loaded_as_float32(emoji, tmp_path, dtype, bits):
     def drawn(theta):
         return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), theta)
 
-    theta = save_untaught(tmp_path / "whole", emoji, concept, "infusion", drawn)
+    theta = save_untrained(tmp_path / "whole", emoji, concept, "infusion", drawn)
     out = tmp_path / dtype
     done = run(
         "personax.compress", tmp_path / "whole", f"--dtype={dtype}", f"--out={out}"

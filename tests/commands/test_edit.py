@@ -19,7 +19,7 @@ from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from tests.commands.test_commands import ROOT, run
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"
 
@@ -29,7 +29,7 @@ def concept(emoji, tmp_path_factory):
     """A concept as no training at all leaves it: another name for a rare word."""
     folder = tmp_path_factory.mktemp("concept") / "concept"
     dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
-    save_untaught(folder, emoji, dog, "lora")
+    save_untrained(folder, emoji, dog, "lora")
     return folder
 
 

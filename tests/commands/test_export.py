@@ -18,7 +18,7 @@ from personax.networks.tokenizer import tokenize
 from tests.commands.test_commands import run
 from tests.loading.make import write_pipeline
 from tests.refusing import make_refusal
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 WRITTEN = 1e-5  # max abs difference from torch's prediction, of order 1
 FACE = Concept("", "face", (), (), "face")
@@ -84,7 +84,7 @@ def test_diffusers_reads_the_pipeline_and_predicts_the_same(folder):
 
 def test_a_concept_with_tokens_is_refused(emoji, tmp_path):
     dog = Concept("<v1>", "dog", (emoji.tokenizer.size,), (5,), "<v1> dog")
-    save_untaught(tmp_path / "dog", emoji, dog, "custom_diffusion")
+    save_untrained(tmp_path / "dog", emoji, dog, "custom_diffusion")
     model = with_concepts(from_base(emoji), emoji, [str(tmp_path / "dog")])
     with pytest.raises(ValueError, match="more than a UNet"):
         plain_unet(model, emoji)

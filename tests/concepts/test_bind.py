@@ -14,7 +14,7 @@ from personax.methods import Concept
 from personax.methods.parts.tokens import TABLE
 from personax.networks.tokenizer import ids_of, tokenize
 from personax.sampling.prompt_terms import to_prompt
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 pytestmark = pytest.mark.quick
 
@@ -223,7 +223,7 @@ def test_several_concepts_in_one_folder_cannot_be_renamed(emoji, plain, tmp_path
 def save_infusion(folder, emoji, word, *, seed=0, **arguments):
     """The folder of an Infusion concept called by its class."""
     concept = Concept("", word, (), (), word)
-    save_untaught(
+    save_untrained(
         folder,
         emoji,
         concept,
@@ -285,7 +285,7 @@ def test_other_methods_may_share_a_class_word(emoji, plain, tmp_path):
     for name, word in (("a", "dog"), ("b", "dog"), ("c", "cat")):
         concept = Concept("", word, (), (), word)
         method = "infusion" if word == "cat" else "lora"
-        save_untaught(tmp_path / name, emoji, concept, method)
+        save_untrained(tmp_path / name, emoji, concept, method)
         sources.append(str(tmp_path / name))
     both = with_concepts(plain, emoji, sources)
     assert [concept.handle for concept in both.concepts] == ["dog", "dog", "cat"]
@@ -298,10 +298,10 @@ def test_a_model_without_text_is_not_combined_with_others(emoji, plain, tmp_path
     null = jnp.asarray(tokenize(emoji.tokenizer, [""]))
     prepared = methods.saved(method, methods.prepare(method, plain.denoiser, null))
     textless, low = tmp_path / "textless", tmp_path / "low"
-    save_untaught(
+    save_untrained(
         textless, emoji, concept, "concept_centric", prepared=prepared, **arguments
     )
-    save_untaught(low, emoji, concept, "lora")
+    save_untrained(low, emoji, concept, "lora")
     with_concepts(plain, emoji, [str(textless)])
     for sources in ([textless, low], [low, textless]):
         with pytest.raises(ValueError, match="concept_centric cannot be combined"):

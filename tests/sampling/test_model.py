@@ -11,14 +11,14 @@ from PIL import Image
 import personax
 from personax.methods import Concept
 from tests.commands.test_commands import run
-from tests.untaught import save_untaught
+from tests.untrained import save_untrained
 
 
 @pytest.fixture(scope="module")
 def concept(emoji, tmp_path_factory):
     folder = tmp_path_factory.mktemp("concept") / "concept"
     dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
-    save_untaught(folder, emoji, dog, "lora")
+    save_untrained(folder, emoji, dog, "lora")
     return folder
 
 

@@ -129,7 +129,7 @@ def test_teaching_in_two_goes_is_teaching_in_one(base):
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_untaught_concept_is_its_class(base):
+def test_an_untrained_concept_is_its_class(base):
     x, t = LESSON.shots, jnp.linspace(0, 1, 8)
     of_class = velocity(base, x, t, jnp.full(8, 0))
     np.testing.assert_allclose(

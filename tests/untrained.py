@@ -6,7 +6,7 @@ from personax import methods
 from personax.concepts import artifact
 
 
-def save_untaught(
+def save_untrained(
     folder,
     emoji,
     concept,
