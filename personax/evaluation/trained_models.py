@@ -8,6 +8,7 @@ from typing import NamedTuple
 from safetensors import safe_open
 
 from personax.concepts.bind import Model, with_concepts
+from personax.concepts.merge import merge, read_captions
 from personax.evaluation.config import BASE, RENDERS
 from personax.evaluation.protocol import (
     EvalTask,
@@ -17,7 +18,6 @@ from personax.evaluation.protocol import (
 )
 from personax.evaluation.train_subjects import train_jobs
 from personax.loading import Base
-from personax.concepts.merge import merge, read_captions
 
 
 class Trainer(NamedTuple):
