@@ -1,7 +1,6 @@
 """Evaluation tasks and training jobs of a config, with their fingerprints."""
 
 import dataclasses
-import importlib.util
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,13 +10,13 @@ from ml_collections import ConfigDict
 
 from personax import methods
 from personax.core import files
-from personax.core.tree import nearest
 from personax.data.published import Subject, read_pairs, read_subjects
 from personax.evaluation.config import BASE, RENDERS, EvalConfig, RowConfig
 from personax.evaluation.draw import CONCEPT
 from personax.evaluation.train_subjects import TrainJob
 from personax.loading import EMBEDDED, Base
 from personax.sampling.grammar import parse_term
+from personax.training.config import load_config
 
 
 class EvalTask(NamedTuple):
@@ -154,18 +153,6 @@ def fingerprint(protocol: Protocol, base: Base, row: str, task: EvalTask) -> str
 def digest(record: Any) -> str:
     """A digest of plain values and configs, independent of the order of keys."""
     return files.digest(json.dumps(record, sort_keys=True, default=_plain))
-
-
-def load_config(path: str) -> ConfigDict:
-    """Return `get_config()` of a Python file; FileNotFoundError if there is none."""
-    file = pathlib.Path(path)
-    if not file.is_file():
-        near = nearest(file.name, [each.name for each in file.parent.glob("*.py")])
-        raise FileNotFoundError(f"There is no config {path}; nearest: {near}.")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    spec.loader.exec_module(module)  # type: ignore[union-attr]
-    return module.get_config()
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from personax.core import files
 from personax.core.progress import Progress
 from personax.core.tree import stack
+from personax.methods.losses import Batch
 from personax.training.batches import Source
 from personax.training.checkpoint import Checkpoints
 from personax.training.inputs import make_source
@@ -93,8 +94,8 @@ def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> Non
     state = stack([init_state(run)[0] for run in runs])
     for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack_of_contexts:
-        enter = stack_of_contexts.enter_context
+    with contextlib.ExitStack() as contexts:
+        enter = contexts.enter_context
         sources = [enter(contextlib.closing(make_source(run)[0])) for run in runs]
         checkpoints = enter(Checkpoints(_checkpoints(jobs), keep=1))
         state = checkpoints.restore(state)
@@ -110,7 +111,7 @@ def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> Non
             state = fit(
                 lambda state, batch: step(state, base, batch),
                 state,
-                Source(lambda i: stack([source.batch(i) for source in sources])),
+                _Stacked(sources),
                 [clock.hook, save],
                 steps=config.steps,
                 log=lambda records: _log(records, writers),
@@ -125,6 +126,15 @@ def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> Non
         save_concept(run, job.folder, own)
         text = json.dumps({"seconds": round(seconds, 2)})
         files.write_text(job.folder / _DONE, text)
+
+
+class _Stacked(NamedTuple):
+    """The batches of several sources, stacked along the axis of subjects."""
+
+    sources: Sequence[Source]
+
+    def batch(self, step: int) -> Batch:
+        return stack([source.batch(step) for source in self.sources])
 
 
 class _Clock:
