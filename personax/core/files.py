@@ -57,7 +57,7 @@ def read_text(path: pathlib.Path) -> str:
     ValueError for a file that is not UTF-8.
     """
     if not path.is_file():
-        names = sorted(each.name for each in path.parent.glob(f"*{path.suffix}"))
+        names = sorted(file.name for file in path.parent.glob(f"*{path.suffix}"))
         raise FileNotFoundError(
             f"There is no file {path}; {path.parent} has: "
             f"{', '.join(names) or f'no {path.suffix} file'}."
@@ -96,7 +96,7 @@ def digest_file(path: pathlib.Path, length: int = 16) -> str:
 
 
 def read_journal(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines journal, [] where there is none.
+    """The records of a JSON-lines journal, [] for a missing file.
 
     A last line without its newline, which an interrupted process leaves, is skipped.
     Raises ValueError, with the line's number, for any other line that is not JSON.

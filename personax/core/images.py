@@ -18,14 +18,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
-    """The picture as it is meant to be seen: upright, RGB, transparency over white.
+    """Read a picture: rotated as its EXIF data say, RGB, transparency over white.
 
-    Raises ValueError naming the file when it is no picture, is cut off, or has a side
-    below `smallest`; FileNotFoundError when there is none.
+    Raises FileNotFoundError for a missing file, and ValueError for one that is not a
+    picture, is truncated, or has a side below `smallest`.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no picture {path}.")
+        raise FileNotFoundError(f"The picture {path} does not exist.")
     try:
         return decode(path.read_bytes(), path, smallest=smallest)
     except OSError as error:
@@ -33,7 +33,7 @@ def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
 
 
 def decode(data: bytes, name: object, *, smallest: int = 16) -> Pixels:
-    """`read_image` of a file's content; `name` is what errors call it."""
+    """`read_image` of a file's content; `name` identifies it in errors."""
     try:
         with Image.open(io.BytesIO(data)) as file:
             image = _rgb(ImageOps.exif_transpose(file))
@@ -50,13 +50,13 @@ def decode(data: bytes, name: object, *, smallest: int = 16) -> Pixels:
 def read_images(
     source: str | pathlib.Path | Sequence[str | pathlib.Path], *, smallest: int = 16
 ) -> dict[pathlib.Path, Pixels]:
-    """{path: uint8 [h, w, 3]} of a folder's pictures, by name, or of the files given.
+    """{path: uint8 [h, w, 3]} of a folder's pictures, sorted, or of the listed files.
 
     Raises ValueError for a folder without pictures, and what `read_image` raises.
     """
     if isinstance(source, (str, pathlib.Path)) and pathlib.Path(source).is_dir():
         folder = pathlib.Path(source)
-        # A leading dot marks what a file system left behind, such as ._photo.jpg.
+        # A leading dot marks a file system's own files, such as ._photo.jpg.
         files = sorted(
             file
             for file in folder.iterdir()
@@ -72,10 +72,10 @@ def read_images(
 def fit(
     pixels: Pixels, size: int | tuple[int, int]
 ) -> Float[np.ndarray, "height width 3"]:
-    """float32 in [-1, 1]: the largest centred part of that shape, resized (bicubic).
+    """float32 in [-1, 1]: the largest centred crop of that shape, resized (bicubic).
 
-    `size` is the side, or (height, width). A picture of that size keeps its pixels; at
-    the edges of the part, the interpolation sees what lies beyond them.
+    `size` is the side, or (height, width). A picture of that size keeps its pixels. The
+    interpolation reads pixels beyond the edges of the crop.
     """
     height, width = (size, size) if isinstance(size, int) else size
     image = ImageOps.fit(
@@ -92,7 +92,7 @@ def to_float(
 
 
 def to_uint8(images: Float[np.ndarray, "*any"]) -> UInt8[np.ndarray, "*any"]:
-    """[-1, 1] to uint8, rounded; what lies outside is clipped."""
+    """[-1, 1] to uint8, rounded; values outside the range are clipped."""
     scaled = (np.asarray(images, np.float32) + 1) * 127.5
     return np.round(scaled.clip(0, 255)).astype(np.uint8)
 
@@ -100,7 +100,7 @@ def to_uint8(images: Float[np.ndarray, "*any"]) -> UInt8[np.ndarray, "*any"]:
 def write_png(
     path: str | pathlib.Path, pixels: Pixels, text: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a PNG with one text chunk for each entry of `text`, folders included."""
+    """Write a PNG with one text chunk per entry of `text`, creating its folder."""
     chunks = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         chunks.add_text(key, value)
@@ -138,9 +138,9 @@ def grid(
 ) -> Pixels:
     """One white sheet of `images`, row by row, with labels left, above and below.
 
-    Pictures are enlarged by the whole number `scale`, pixel for pixel; by default the
-    least that makes the smallest side 128. None leaves a cell empty. Long labels are
-    wrapped. Without `columns` the labels say how many, or the sheet is about square.
+    Pictures are enlarged by the integer `scale`, nearest neighbour; by default the
+    smallest that makes the shorter side 128. None leaves a cell empty. Long labels are
+    wrapped. Without `columns`, their labels decide, or the sheet is about square.
     """
     if not any(image is not None for image in images):
         raise ValueError("A sheet needs at least one picture.")
@@ -158,9 +158,9 @@ def grid(
 
 
 def overlay(pixels: Pixels, heat: Float[np.ndarray, "y x"]) -> Pixels:
-    """The picture in grey, coloured where `heat` is: dark is 0, yellow its maximum.
+    """The picture in grey under a heat map: 0 is dark, the maximum yellow.
 
-    As in Prompt-to-Prompt's release each map is divided by its own maximum. Both are
+    Each map is divided by its own maximum, as in Prompt-to-Prompt's release. Both are
     enlarged as in a `grid`.
     """
     large = _enlarge(pixels, None)
@@ -213,7 +213,7 @@ _INK, _SOFT = (24, 26, 30), (92, 98, 108)
 
 
 class _Block(NamedTuple):
-    """A text, wrapped: its lines, their font, and its size on the sheet."""
+    """Wrapped text: lines, font, and size on the sheet."""
 
     lines: tuple[str, ...]
     font: ImageFont.FreeTypeFont
@@ -283,7 +283,7 @@ def _write(
     ink: tuple[int, int, int],
     align: Literal["l", "m", "r"] = "l",
 ) -> None:
-    """Draws a block whose left end, middle or right end is at x, and its top at y."""
+    """Draw a block with its left end, middle or right end at x, its top at y."""
     for number, line in enumerate(block.lines):
         draw.text(
             (x, y + number * block.leading), line, ink, block.font, anchor=f"{align}a"
@@ -291,8 +291,9 @@ def _write(
 
 
 def _wrap(text: str, size: int, width: int) -> _Block:
-    """`text` in as few lines as fit into `width`, and those about equally long."""
+    """`text` in as few lines as `width` allows, of about equal length."""
     font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # given a size, Pillow returns one
     lines = _lines(text, font, width)
     for narrower in range(width - 4, width // 2, -4):
         closer = _lines(text, font, narrower)

@@ -1,9 +1,8 @@
-"""Progress bars that can be read in a log file as well."""
+"""Progress bars for terminals and log files."""
 
-import io
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -11,10 +10,9 @@ _SECONDS = 10.0
 
 
 class Progress(tqdm):
-    """tqdm's bar; where no terminal looks on, a line about every ten seconds.
+    """tqdm's bar; without a terminal, a line about every ten seconds.
 
-    A cluster's log has neither the width for ten updates a second nor a way back to the
-    start of a line, without an end of which many collectors show nothing at all.
+    Log collectors show complete lines only, and ten updates a second would fill them.
     """
 
     def __init__(self, *args: Any, **options: Any):
@@ -30,15 +28,15 @@ class Progress(tqdm):
 
 
 class _Lines:
-    """A stream on which what tqdm overwrites becomes lines."""
+    """A stream that turns tqdm's overwritten text into lines."""
 
-    def __init__(self, stream: io.TextIOBase):
+    def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> None:
-        shown = text.replace("\x1b[A", "").strip()
-        if shown:
-            self._stream.write(f"{shown}\n")
+        line = text.replace("\x1b[A", "").strip()
+        if line:
+            self._stream.write(f"{line}\n")
 
     def flush(self) -> None:
         self._stream.flush()

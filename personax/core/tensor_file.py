@@ -1,4 +1,4 @@
-"""safetensors files, written."""
+"""Write safetensors files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] = {}
 ) -> None:
-    """A file with the permissions of any other.
+    """Write a safetensors file with the permissions of any other file.
 
-    safetensors' own `save_file` lets nobody but its user read what it wrote.
+    safetensors' own `save_file` makes files that only their owner can read.
     """
     path.touch()
     mode = path.stat().st_mode

@@ -41,31 +41,33 @@ def select(tree: Params, pattern: str) -> dict[str, Any]:
     """{path: leaf} of the leaves whose whole path matches the regex `pattern`.
 
     `pattern` may be the name of one of `PRESETS`. Raises ValueError, naming the nearest
-    paths, when nothing matches: a typo must not train nothing.
+    paths, when nothing matches, so that a typo does not silently train nothing.
     """
     leaves = flat(tree)
     regex = PRESETS.get(pattern, pattern)
     try:
         match = re.compile(regex).fullmatch
     except re.error as error:
-        raise ValueError(f"The pattern {pattern!r} is no regular expression: {error}.")
-    found = {path: leaf for path, leaf in leaves.items() if match(path)}
-    if not found:
+        raise ValueError(
+            f"The pattern {pattern!r} is not a valid regular expression: {error}."
+        )
+    selected = {path: leaf for path, leaf in leaves.items() if match(path)}
+    if not selected:
         presets = ", ".join(PRESETS)
         raise ValueError(
             f"The pattern {pattern!r} matches no parameter. Nearest paths: "
             f"{nearest(regex, leaves)}. Presets: {presets}."
         )
-    return found
+    return selected
 
 
 def overwrite(
     tree: Params, leaves: Mapping[str, Any], *, resize: bool = False
 ) -> Params:
-    """`tree` with `leaves` put in their paths; the tree itself is not touched.
+    """A copy of `tree` with `leaves` at their paths.
 
     Raises KeyError for a path that the tree lacks and ValueError for a leaf of another
-    shape, unless `resize` says that this is meant.
+    shape, unless `resize` is set.
     """
     out = flat(tree)
     for path, leaf in leaves.items():
@@ -80,12 +82,12 @@ def overwrite(
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """One tree of trees that are alike, whose leaves have an axis for them in front."""
+    """Stack trees of one structure: each leaf gains a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def count(tree: Any) -> int:
-    """How many numbers the arrays (or shapes) of a tree hold."""
+    """The number of elements in the arrays (or shapes) of a tree."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 

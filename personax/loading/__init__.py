@@ -1,4 +1,4 @@
-"""From published weights on disk or on the Hub to parameters on device."""
+"""Load published weights, from disk or the Hub, as parameters on device."""
 
 from personax.loading.base import Base, load_base
 from personax.loading.clip import Clip, load_clip

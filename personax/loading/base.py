@@ -1,4 +1,4 @@
-"""A pretrained text-to-image model, from wherever it lies to a `Base`."""
+"""Load a pretrained text-to-image model from a directory, the Hub or one file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,18 +19,18 @@ from personax.networks.tokenizer import Tokenizer, load_tokenizer
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
 
-# What a single-file checkpoint of SD 1.x leaves out stands here.
+# The configs and tokenizer that a single-file checkpoint of SD 1.x lacks.
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 
 @struct.dataclass
 class Base:
-    """A pretrained model: parameters, and what is needed to compute with them."""
+    """A pretrained model: parameters, architecture, tokenizer and fingerprints."""
 
     params: Params  # {"unet", "vae", "text_encoder"}
     spec: Spec = struct.field(pytree_node=False)
     tokenizer: Tokenizer = struct.field(pytree_node=False)
-    name: str = struct.field(pytree_node=False)  # the source, as it was asked for
+    name: str = struct.field(pytree_node=False)  # `source` as the caller passed it
     fingerprint: str = struct.field(pytree_node=False)  # see loading.place
     # What a cache of latents and texts depends on.
     vae_fingerprint: str = struct.field(pytree_node=False, default="")
@@ -60,11 +60,11 @@ def load_base(
     `variant` picks files such as "fp16"; `allow_pickle` opens .bin and .ckpt with the
     restricted reader. A single file holds weights only: `config` is the directory or id
     that the configs and the tokenizer come from. `sharding` may be a function of the
-    path ("unet/conv_in/kernel") and the shape. Of the `known` bases, which are on
-    device in that dtype and sharding, one with the same weights gives its own.
+    path ("unet/conv_in/kernel") and the shape. Parameters are shared with one of the
+    `known` bases, on device in that dtype and sharding, that has the same weights.
 
-    Raises FileNotFoundError or ValueError in one sentence; tensors that are missing,
-    extra or misshapen are named together.
+    Raises FileNotFoundError for missing files, and ValueError for a file that cannot be
+    read, an unsupported option, or tensors that are missing, extra or misshapen.
     """
     name = str(source or EMBEDDED)
     path = embedded("pipeline") if name == EMBEDDED else None
@@ -83,14 +83,14 @@ def load_base(
         stored = files.open_file(path, allow_pickle=allow_pickle)
         matches = _match_single_file(path, stored, templates, configs)
     names.report(name, matches.values())
-    stored = flat({part: match.found for part, match in matches.items()})
+    tensors = flat({part: match.tensors for part, match in matches.items()})
     template = flat(templates)
-    found = fingerprints(stored, template)
-    same = [base.params for base in known if base.fingerprint == found.whole]
+    digests = fingerprints(tensors, template)
+    same = [base.params for base in known if base.fingerprint == digests.whole]
     if same:
         params = same[0]
     else:
-        params = nest(place(stored, template, dtype=param_dtype, sharding=sharding))
+        params = nest(place(tensors, template, dtype=param_dtype, sharding=sharding))
     return Base(
         params=params,
         spec=Spec(**configs._asdict(), schedule=ScheduleConfig.from_json(schedule)),
@@ -100,9 +100,9 @@ def load_base(
             length=configs.text_encoder.max_position_embeddings,
         ),
         name=name,
-        fingerprint=found.whole,
-        vae_fingerprint=found.parts["vae"],
-        text_fingerprint=found.parts["text_encoder"],
+        fingerprint=digests.whole,
+        vae_fingerprint=digests.parts["vae"],
+        text_fingerprint=digests.parts["text_encoder"],
     )
 
 
@@ -130,8 +130,8 @@ def _match_directory(
                 allow_pickle=allow_pickle,
             ),
         )
-        found_as = names.diffusers_names(part, template, stored)
-        matches[part] = names.match(template, found_as, stored, label=f"{part}/")
+        stored_names = names.diffusers_names(part, template, stored)
+        matches[part] = names.match(template, stored_names, stored, label=f"{part}/")
     return matches
 
 
@@ -140,13 +140,15 @@ def _match_single_file(
 ) -> dict[str, names.Match]:
     matches = {}
     parts = ldm.split(path, stored)
-    for (part, template), config in zip(templates.items(), configs, strict=True):
+    for part, template in templates.items():
         own = parts[part]
         if part == "text_encoder":
             prefix = ldm.PREFIXES[part]
             own = names.without_ignored(part, own, prefix)
-            found_as = names.diffusers_names(part, template, own, prefix)
+            stored_names = names.diffusers_names(part, template, own, prefix)
         else:
-            found_as = ldm.ldm_names(part, template, config)
-        matches[part] = names.match(template, found_as, own)
+            stored_names = ldm.ldm_names(
+                part, template, configs.unet if part == "unet" else configs.vae
+            )
+        matches[part] = names.match(template, stored_names, own)
     return matches

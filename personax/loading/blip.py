@@ -10,17 +10,17 @@ from personax.loading import files
 from personax.loading.dino import Scaling, fitted, read_config_json, read_scaling
 from personax.networks.blip import BlipConfig, init_blip
 
-# CLIP's mean and deviation, which BLIP and BLIP-2 were trained with.
+# CLIP's statistics, with which BLIP and BLIP-2 were trained.
 SCALING = Scaling(
     (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 )
-# What the vision tower's layers are called in the files, beside the fused projection.
+# Names of the vision tower's layers in the files, apart from the fused projection.
 VISION_NAMES = {".self_attn.out_proj.": ".self_attn.projection."}
 
 
 @struct.dataclass
 class Blip:
-    """A BLIP, and what its images and texts go through before it."""
+    """A BLIP, its tokenizer and its preprocessing."""
 
     params: Params
     config: BlipConfig = struct.field(pytree_node=False)
@@ -36,7 +36,7 @@ def load_blip(
 
     It has config.json, model.safetensors (or, with `allow_pickle`, pytorch_model.bin)
     and the tokenizer's files, and may have the preprocessor's. Raises FileNotFoundError
-    or ValueError in one sentence saying what is missing or does not fit.
+    for missing files and ValueError for tensors that are missing, extra or misshapen.
     """
     source = Path(directory)
     config = BlipConfig.from_json(read_config_json(source, "BLIP"))
@@ -49,11 +49,10 @@ def load_blip(
 
 
 def read_bert_tokenizer(directory: Path) -> BertTokenizer:
-    """The tokenizer in a directory; FileNotFoundError where there is none."""
-    wanted = ("tokenizer.json", "vocab.txt")
-    if not any((directory / name).is_file() for name in wanted):
+    """The tokenizer in a directory; raises FileNotFoundError without its files."""
+    names = ("tokenizer.json", "vocab.txt")
+    if not any((directory / name).is_file() for name in names):
         raise FileNotFoundError(
-            f"{directory} has neither {' nor '.join(wanted)}: the text encoder's words "
-            "are missing."
+            f"{directory} has no tokenizer: expected {' or '.join(names)}."
         )
     return BertTokenizer.from_pretrained(directory, local_files_only=True)

@@ -17,7 +17,7 @@ _NAMES = {**VISION_NAMES, "attention.self.": "attention.attention."}
 
 @struct.dataclass
 class Blip2:
-    """A BLIP-2 without its language model, and what comes before it."""
+    """A BLIP-2 without its language model, its tokenizer and its preprocessing."""
 
     params: Params
     config: Blip2Config = struct.field(pytree_node=False)
@@ -31,7 +31,7 @@ def load_blip2(
 ) -> Blip2:
     """The BLIP-2 in a directory as transformers' Blip2ForImageTextRetrieval writes it.
 
-    It has the files that `load_blip` reads, and the same is raised.
+    It has the files that `load_blip` reads; raises the same errors.
     """
     source = Path(directory)
     config = Blip2Config.from_json(read_config_json(source, "BLIP-2"))

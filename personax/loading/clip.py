@@ -11,14 +11,14 @@ from personax.loading.place import Shardings, place
 from personax.networks.clip import CLIPConfig, init_clip
 from personax.networks.tokenizer import Tokenizer, load_tokenizer
 
-# OpenAI's, which a directory without preprocessor_config.json was trained with.
+# OpenAI's statistics, for a directory without preprocessor_config.json.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @struct.dataclass
 class Clip:
-    """Both towers of a CLIP, and what its images and texts go through before them."""
+    """Both towers of a CLIP, its tokenizer and its preprocessing."""
 
     params: Params
     config: CLIPConfig = struct.field(pytree_node=False)
@@ -36,7 +36,7 @@ def load_clip(
 ) -> Clip:
     """The CLIP in a directory as transformers writes it, or the package's own.
 
-    Raises FileNotFoundError or ValueError in one sentence, as `load_base` does.
+    Raises FileNotFoundError and ValueError as `load_base` does.
     """
     source = Path(directory or files.embedded("clip"))
     config = CLIPConfig.from_json(files.read_json(source / "config.json"))
@@ -50,13 +50,15 @@ def load_clip(
     names.report(str(source), [match])
     images = source / "preprocessor_config.json"
     images = files.read_json(images) if images.is_file() else {}
-    # The package's CLIP shares its tokenizer with the pipeline that it was made for.
-    words = source if directory else files.embedded("pipeline") / "tokenizer"
+    # The package's CLIP shares the embedded pipeline's tokenizer.
+    tokenizer = source if directory else files.embedded("pipeline") / "tokenizer"
     return Clip(
-        params=nest(place(match.found, template, dtype=param_dtype, sharding=sharding)),
+        params=nest(
+            place(match.tensors, template, dtype=param_dtype, sharding=sharding)
+        ),
         config=config,
         tokenizer=load_tokenizer(
-            words,
+            tokenizer,
             size=config.text_config.vocab_size,
             length=config.text_config.max_position_embeddings,
         ),

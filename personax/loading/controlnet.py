@@ -17,7 +17,7 @@ _STEM = "diffusion_pytorch_model"
 
 @struct.dataclass
 class ControlNet:
-    """A ControlNet's parameters, and what is static about it."""
+    """A ControlNet's parameters and config."""
 
     params: Params
     config: ControlNetConfig = struct.field(pytree_node=False)
@@ -35,17 +35,17 @@ def load_controlnet(
 
     `source` is a directory with config.json and diffusion_pytorch_model.safetensors, as
     diffusers writes it, or a Hugging Face id. The other arguments are `load_base`'s.
-    Raises FileNotFoundError or ValueError in one sentence; tensors that are missing,
-    extra or misshapen are named together.
+    Raises FileNotFoundError for missing files, and ValueError for an unsupported option
+    or tensors that are missing, extra or misshapen.
     """
     path = files.find_network(source, _STEM, variant=variant, allow_pickle=allow_pickle)
     config = _read_config(path)
     template: Mapping[str, Any] = names.template(init_controlnet, config)
     stored = files.open_weights(path, _STEM, variant=variant, allow_pickle=allow_pickle)
-    found_as = names.diffusers_names("controlnet", template, stored)
-    match = names.match(template, found_as, stored)
+    stored_names = names.diffusers_names("controlnet", template, stored)
+    match = names.match(template, stored_names, stored)
     names.report(str(source), [match])
-    arrays = place(match.found, template, dtype=param_dtype, sharding=sharding)
+    arrays = place(match.tensors, template, dtype=param_dtype, sharding=sharding)
     return ControlNet(nest(arrays), config)
 
 
@@ -53,11 +53,11 @@ def _read_config(folder: Path) -> ControlNetConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no config.json; a ControlNet in diffusers' layout is a "
+            f"{folder} has no config.json; a ControlNet in diffusers' layout is a "
             f"directory with that and {_STEM}.safetensors."
         )
     values = files.read_json(path)
     kind = values.get("_class_name", "ControlNetModel")
     if kind != "ControlNetModel":
-        raise ValueError(f"{path} is of a {kind}, not of a ControlNetModel.")
+        raise ValueError(f"{path} describes a {kind}, not a ControlNetModel.")
     return ControlNetConfig.from_json(values)

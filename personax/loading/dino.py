@@ -15,11 +15,11 @@ from personax.loading.place import place
 from personax.loading.stored import Stored
 from personax.networks.vit import ViTConfig, init_vit
 
-# ImageNet's, which DINO was trained with.
+# ImageNet's statistics, with which DINO was trained.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# The authors' ViT-S/16, whose file comes without a configuration: only the norms'
-# epsilon is not what transformers' conversion states.
+# The authors' ViT-S/16, whose file has no config: only the norms' epsilon differs from
+# transformers' conversion.
 _ORIGINAL = ViTConfig(layer_norm_eps=1e-6)
 
 # Our torch names to those of transformers' ViTModel and of the authors' checkpoint.
@@ -53,7 +53,7 @@ _AUTHORS = {
 
 @struct.dataclass
 class Dino:
-    """A DINO, and what its images go through before it."""
+    """A DINO and its preprocessing."""
 
     params: Params
     config: ViTConfig = struct.field(pytree_node=False)
@@ -67,10 +67,10 @@ def load_dino(
     """The DINO in a directory as transformers writes it, or in the authors' own file.
 
     A directory has config.json and model.safetensors (or, with `allow_pickle`,
-    pytorch_model.bin), and may have preprocessor_config.json; its tensors may bear the
-    authors' names. A file such as dino_deitsmall16_pretrain.pth is taken for ViT-S/16.
-    Raises FileNotFoundError or ValueError in one sentence saying what is missing or
-    does not fit.
+    pytorch_model.bin), and may have preprocessor_config.json; its tensors may have the
+    authors' names. A file such as dino_deitsmall16_pretrain.pth is read as ViT-S/16.
+    Raises FileNotFoundError for missing files and ValueError for tensors that are
+    missing, extra or misshapen.
     """
     source = Path(directory)
     if source.is_file():
@@ -80,7 +80,7 @@ def load_dino(
         config = ViTConfig.from_json(read_config_json(source, "DINO"))
         scaling = read_scaling(source, Scaling(_MEAN, _STD))
         stored = files.open_weights(source, "model", allow_pickle=allow_pickle)
-    # The pooler is not trained, and no part of the feature.
+    # The pooler is untrained and not part of the feature.
     stored = {k: v for k, v in stored.items() if not k.startswith("pooler.")}
     theirs = _AUTHORS if "cls_token" in stored else _TRANSFORMERS
     params = fitted(source, init_vit, config, stored, theirs=theirs, dtype=param_dtype)
@@ -88,7 +88,7 @@ def load_dino(
 
 
 class Scaling(NamedTuple):
-    """What images in [0, 1] are reduced by, then divided by."""
+    """Mean and standard deviation that normalise images in [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -97,30 +97,30 @@ class Scaling(NamedTuple):
 def read_config_json(directory: Path, kind: str) -> dict[str, Any]:
     """config.json of a network's directory, as transformers writes it.
 
-    Raises FileNotFoundError that says which file is missing, or that all of them are.
+    Raises FileNotFoundError for a missing directory or file.
     """
-    wanted = f"a {kind} as transformers writes it has config.json and model.safetensors"
+    layout = f"a {kind} as transformers writes it has config.json and model.safetensors"
     if not directory.is_dir():
-        raise FileNotFoundError(f"There is no directory {directory}; {wanted}.")
+        raise FileNotFoundError(f"The directory {directory} does not exist; {layout}.")
     if not (directory / "config.json").is_file():
-        found = ", ".join(sorted(path.name for path in directory.iterdir()))
+        names = ", ".join(sorted(path.name for path in directory.iterdir()))
         raise FileNotFoundError(
-            f"{directory} has no config.json; {wanted}; it holds {found or 'nothing'}."
+            f"{directory} has no config.json; {layout}; it has {names or 'no files'}."
         )
     return files.read_json(directory / "config.json")
 
 
 def read_scaling(directory: Path, default: Scaling) -> Scaling:
-    """The scaling that a directory's preprocessor states, `default` where none does.
+    """The scaling of a directory's preprocessor, `default` without one.
 
-    That is preprocessor_config.json, or the part of processor_config.json that
-    transformers 5 writes where there is a tokenizer as well.
+    It is in preprocessor_config.json, or in the image part of the processor_config.json
+    that transformers 5 writes for models with a tokenizer.
     """
     values = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (directory / name).is_file():
-            stated = files.read_json(directory / name)
-            values |= stated.get("image_processor") or stated
+            config = files.read_json(directory / name)
+            values |= config.get("image_processor") or config
     return Scaling(
         tuple(values.get("image_mean", default.mean)),
         tuple(values.get("image_std", default.std)),
@@ -138,21 +138,21 @@ def fitted(
 ) -> Params:
     """The parameters that `init` makes of `config`, with the tensors of `stored`.
 
-    `theirs` is {part of our torch names: what stands there in the file}; what it leaves
-    of q_proj, k_proj and v_proj is fused in the file. Raises ValueError naming what of
-    `source` is missing, extra or misshapen.
+    `theirs` is {part of our torch names: the file's}; where q_proj, k_proj and v_proj
+    remain, the file has them fused. Raises ValueError for tensors of `source` that are
+    missing, extra or misshapen.
     """
     template = names.template(init, config)
     stored = _split_qkv(names.without_ignored("", stored))
     match = names.match(template, _translated(template, theirs), stored)
     names.report(str(source), [match])
-    return nest(place(match.found, template, dtype=dtype))
+    return nest(place(match.tensors, template, dtype=dtype))
 
 
 def _split_qkv(stored: Stored) -> Stored:
     """`stored` with each fused projection in three: "….qkv.weight[q]", "[k]", "[v]".
 
-    The parts are views; those of a tensor that is not three times as long fit nowhere.
+    The parts are views; a tensor that is not three times as long is misshapen later.
     """
     split = {}
     for name, tensor in stored.items():
@@ -166,10 +166,10 @@ def _split_qkv(stored: Stored) -> Stored:
 
 def _translated(paths: Iterable[str], theirs: Mapping[str, str]) -> dict[str, str]:
     """{path: name in the split file}."""
-    found = {}
+    translated = {}
     for path in paths:
         name = names.torch_name(path)
         for ours, other in theirs.items():
             name = name.replace(ours, other)
-        found[path] = re.sub(r"\b([qkv])_proj\.(\w+)", r"qkv.\2[\1]", name)
-    return found
+        translated[path] = re.sub(r"\b([qkv])_proj\.(\w+)", r"qkv.\2[\1]", name)
+    return translated

@@ -1,4 +1,4 @@
-"""Where a model's tensors lie: a directory in diffusers' layout, a Hub id, one file."""
+"""Find and open a model's files: a diffusers directory, a Hub id, or one file."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from personax.loading.stored import Stored, open_safetensors
 # The name of the model that comes with the package.
 EMBEDDED = "emoji"
 
-# What a component's weights are called: diffusers' stems and transformers'.
+# Stems of a component's weight files, diffusers' and transformers'.
 STEMS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -34,16 +34,16 @@ _CONFIGS = (
 
 
 def embedded(part: str) -> Path:
-    """Where a part of the embedded model lies in the package: "pipeline" or "clip"."""
+    """The package's directory with the embedded "pipeline" or "clip"."""
     return Path(str(resources.files("personax") / "assets" / EMBEDDED / part))
 
 
 def find(source: str | Path, *, variant: str | None, allow_pickle: bool) -> Path:
     """The file or directory that `source` names: a path, else a Hugging Face id.
 
-    A snapshot in the Hub's cache comes before a download, which fetches only the files
-    that are read; HF_HUB_OFFLINE and HF_HOME mean what they do everywhere. Raises
-    FileNotFoundError saying what was looked for.
+    A snapshot in the Hub's cache is preferred to a download, which fetches only the
+    files that are read; HF_HUB_OFFLINE and HF_HOME apply. Raises FileNotFoundError for
+    a path or id that does not exist.
     """
     return _find(
         source,
@@ -95,13 +95,13 @@ def find_configs(source: str | Path) -> Path:
             return folder
     raise FileNotFoundError(
         f"A single-file checkpoint holds no configs and no tokenizer; give `config` "
-        f"(--base_config) a directory in diffusers' layout, since {source!r} cannot be "
-        f"had here: {reason}"
+        f"(--base_config) a directory in diffusers' layout, since {source!r} is "
+        f"not available: {reason}"
     )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; one sentence if there is none."""
+    """The object in a JSON file; raises FileNotFoundError or ValueError without one."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing; a pipeline in diffusers' layout has model_index.json, "
@@ -110,9 +110,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except ValueError:
-        raise ValueError(f"{path} is no JSON file.")
+        raise ValueError(f"{path} is not valid JSON.")
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no JSON object.")
+        raise ValueError(f"{path} does not contain a JSON object.")
     return values
 
 
@@ -133,7 +133,8 @@ def open_weights(
 ) -> Stored:
     """The tensors of the weights called `stem` in a folder, whole or in shards.
 
-    Raises FileNotFoundError or ValueError in one sentence naming what was expected.
+    Raises FileNotFoundError for missing files, and ValueError for unreadable ones and
+    for pickles that are not allowed.
     """
     path = _weights(folder, stem, variant, allow_pickle)
     if path is None:
@@ -151,7 +152,7 @@ def open_weights(
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict):
-        raise ValueError(f"{index} has no weight_map, which an index of shards must.")
+        raise ValueError(f"{index} has no weight_map; an index of shards needs one.")
     return [index.parent / Path(name).name for name in sorted(set(names.values()))]
 
 
@@ -186,34 +187,34 @@ def _stem_patterns(stem: str, variant: str | None, pickled: bool) -> list[str]:
 
 
 def _is_complete(directory: Path, variant: str | None, allow_pickle: bool) -> bool:
-    """Whether a snapshot has all files; one that was cut off can be fetched further."""
-    wanted = [directory / name for name in _CONFIGS[:-1]]
+    """Whether a snapshot has all files; an interrupted download can be continued."""
+    expected = [directory / name for name in _CONFIGS[:-1]]
     for component, stem in STEMS.items():
         path = _weights(directory / component, stem, variant, allow_pickle)
         if path is None:
             return False
-        wanted.extend(_shards(path) if path.suffix == ".json" else [path])
-    return all(p.is_file() for p in wanted) and (directory / "tokenizer").is_dir()
+        expected.extend(_shards(path) if path.suffix == ".json" else [path])
+    return all(p.is_file() for p in expected) and (directory / "tokenizer").is_dir()
 
 
 def _no_weights(
     folder: Path, stem: str, variant: str | None, allow_pickle: bool
 ) -> Exception:
-    wanted = _weight_names(stem, variant, False)[0]
+    expected = _weight_names(stem, variant, False)[0]
     if not folder.is_dir():
         parent = folder.parent
         siblings = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
         return FileNotFoundError(
-            f"{parent} has no {folder.name}/ with {wanted}; it holds "
-            f"{', '.join(siblings) or 'nothing'}."
+            f"{parent} has no {folder.name}/ with {expected}; it has "
+            f"{', '.join(siblings) or 'no files'}."
         )
-    found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+    names = ", ".join(sorted(p.name for p in folder.iterdir())) or "no files"
     if not allow_pickle and _weights(folder, stem, variant, True):
         return ValueError(
-            f"{folder} has no {wanted}, only pickled weights ({found}); pass "
+            f"{folder} has no {expected}, only pickled weights ({names}); pass "
             "allow_pickle=True to read them with the restricted reader."
         )
-    return FileNotFoundError(f"{folder} has no {wanted}; it holds {found}.")
+    return FileNotFoundError(f"{folder} has no {expected}; it has {names}.")
 
 
 def _find(
@@ -236,10 +237,10 @@ def _find(
         incomplete = folder or incomplete
     if incomplete is None:
         raise FileNotFoundError(
-            f"{source!r} is neither a path that exists nor a Hugging Face id that can "
-            f"be had here: {reason}"
+            f"{source!r} is neither an existing path nor an available Hugging Face id: "
+            f"{reason}"
         )
-    return incomplete  # opening it says what it lacks
+    return incomplete  # opening it reports the missing files
 
 
 def _check_id(source: str | Path) -> None:
@@ -253,12 +254,12 @@ def _check_id(source: str | Path) -> None:
 def _snapshot(
     name: str, patterns: list[str], *, local: bool
 ) -> tuple[Path | None, str]:
-    """(the snapshot's directory, "") or (None, why there is none, on one line)."""
+    """(the snapshot's directory, "") or (None, the reason, on one line)."""
     try:
         folder = snapshot_download(
             name, allow_patterns=patterns, local_files_only=local
         )
-    # Not cached, offline, unreachable, unknown, gated: each is another kind of error.
+    # Not cached, offline, unreachable, unknown, gated: errors of several types.
     except Exception as error:
         return None, str(error).strip().splitlines()[0]
     return Path(folder), ""

@@ -11,21 +11,22 @@ from personax.loading.place import place
 from personax.networks.inception import init_inception
 
 _PUBLISHED = "pt_inception-2015-12-05-6726825d.pth"
-_COUNTER = "num_batches_tracked"  # of torch's norms: how often they were trained
+_COUNTER = "num_batches_tracked"  # torch's count of a norm's training steps
 
 
 def load_inception(path: str | Path, *, allow_pickle: bool = False) -> Params:
     """The parameters in a file, float32: safetensors, or torch's with `allow_pickle`.
 
     The file has the published names, as they stand in the release "fid_weights" of
-    github.com/mseitzer/pytorch-fid (Apache 2.0). torchvision's weights are others and
-    do not fit. Raises FileNotFoundError or ValueError in one sentence.
+    github.com/mseitzer/pytorch-fid (Apache 2.0). torchvision's weights do not fit.
+    Raises FileNotFoundError for a missing file, and ValueError for tensors that are
+    missing, extra or misshapen.
     """
     source = Path(path).expanduser()
     if not source.is_file():
         raise FileNotFoundError(
-            f"There is no file {source}; the weights of FID's Inception are published "
-            f"as {_PUBLISHED}."
+            f"The file {source} does not exist; the weights of FID's Inception are "
+            f"published as {_PUBLISHED}."
         )
     stored = files.open_file(source, allow_pickle=allow_pickle)
     stored = {n: tensor for n, tensor in stored.items() if not n.endswith(_COUNTER)}
@@ -33,4 +34,4 @@ def load_inception(path: str | Path, *, allow_pickle: bool = False) -> Params:
     published = {path: names.torch_name(path) for path in template}
     match = names.match(template, published, stored)
     names.report(str(source), [match])
-    return nest(place(match.found, template, dtype="float32"))
+    return nest(place(match.tensors, template, dtype="float32"))

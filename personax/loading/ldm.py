@@ -15,7 +15,7 @@ PREFIXES = {
     "text_encoder": "cond_stage_model.transformer.",
 }
 
-# What training left in the file: schedule, averages, the discriminator, counters.
+# Left over from training: schedule, averages, the discriminator, counters.
 _IGNORED = re.compile(
     r"model_ema\..*|first_stage_model\.loss\..*|.*position_ids|global_step|epoch|"
     r"betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights|"
@@ -53,10 +53,10 @@ _VAE_INSIDE = {
 
 
 def split(path: Path, stored: Stored) -> dict[str, Stored]:
-    """{part: its tensors} of a checkpoint's; what training left in it is dropped.
+    """{part: its tensors} of a checkpoint; left-overs of training are dropped.
 
-    Raises ValueError for a file that is no checkpoint of Stable Diffusion 1.x, or that
-    holds something else beside.
+    Raises ValueError for a file that is not a checkpoint of Stable Diffusion 1.x, or
+    that has tensors of other parts.
     """
     stored = {name: t for name, t in stored.items() if not _IGNORED.fullmatch(name)}
     parts = {
@@ -66,13 +66,13 @@ def split(path: Path, stored: Stored) -> dict[str, Stored]:
     lacking = [PREFIXES[part] for part, tensors in parts.items() if not tensors]
     if lacking:
         raise ValueError(
-            f"{path} is no single-file checkpoint of Stable Diffusion 1.x: no tensor's "
-            f"name starts with {' or '.join(lacking)}; it has {_some(stored)}."
+            f"{path} is not a single-file checkpoint of Stable Diffusion 1.x: no "
+            f"tensor's name starts with {' or '.join(lacking)}; it has {_some(stored)}."
         )
-    strangers = stored.keys() - {name for part in parts.values() for name in part}
-    if strangers:
+    unknown = stored.keys() - {name for part in parts.values() for name in part}
+    if unknown:
         raise ValueError(
-            f"{path} holds tensors of no known part of the model: {_some(strangers)}."
+            f"{path} has tensors of unknown parts of the model: {_some(unknown)}."
         )
     return parts
 
@@ -146,7 +146,7 @@ def vae_modules(config: VAEConfig) -> dict[str, str]:
 
 
 def _rename(name: str, modules: Mapping[str, str], inside: Mapping[str, str]) -> str:
-    """`name` with its module's prefix replaced and, in there, the layer's name."""
+    """`name` with its module's prefix and the layer's name inside it replaced."""
     parts = name.split(".")
     for k in range(len(parts), 0, -1):
         module = ".".join(parts[:k])

@@ -14,7 +14,7 @@ from personax.loading.stored import Stored
 
 _TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 
-# Known to be there and to change no number that is computed here.
+# Present in published files; not part of what is computed here.
 _IGNORED = {
     "text_encoder": (
         r"(vision_model|visual_projection|text_projection)\..*|logit_scale",
@@ -22,7 +22,7 @@ _IGNORED = {
 }
 _IGNORED_ANYWHERE = r".*\bposition_ids"
 
-# The autoencoder's attention as diffusers named it before 0.12; SD 1.5's files do.
+# Names of the autoencoder's attention before diffusers 0.12, as in SD 1.5's files.
 _OLD_ATTENTION = {
     "query": "to_q",
     "key": "to_k",
@@ -33,9 +33,9 @@ _LISTED = 8
 
 
 class Match(NamedTuple):
-    """What of a network was found in its files, under our paths, and what was not."""
+    """A network's tensors in its files, by our paths, and what does not fit."""
 
-    found: Stored  # {path: tensor in the file's own layout}
+    tensors: Stored  # {path: tensor in the file's own layout}
     missing: list[str]
     extra: list[str]
     misshapen: list[str]
@@ -58,10 +58,10 @@ def match(
 ) -> Match:
     """The tensors of a network whose parameters have the shapes of `template`.
 
-    `template` is {path: shape}, `names` {path: name in the file}; `label` stands before
-    the names of what does not fit.
+    `template` is {path: shape}, `names` {path: name in the file}; `label` prefixes
+    the names of tensors that do not fit.
     """
-    found, missing, misshapen = {}, [], []
+    tensors, missing, misshapen = {}, [], []
     for path, leaf in template.items():
         name = names[path]
         if name not in stored:
@@ -73,10 +73,10 @@ def match(
                 f"{label}{name} {stored[name].shape} instead of "
                 f"{torch_shape(path, leaf.shape)}"
             )
-        found[path] = stored[name]
+        tensors[path] = stored[name]
     used = set(names.values())
     extra = [label + name for name in stored if name not in used]
-    return Match(found, missing, extra, misshapen)
+    return Match(tensors, missing, extra, misshapen)
 
 
 def report(source: str, matches: Iterable[Match]) -> None:
@@ -105,7 +105,7 @@ def diffusers_names(
 
 
 def without_ignored(component: str, stored: Stored, prefix: str = "") -> Stored:
-    """`stored` without what is known to matter to no network here."""
+    """`stored` without tensors that no network here reads."""
     patterns = (_IGNORED_ANYWHERE, *_IGNORED.get(component, ()))
     known = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
     return {
@@ -116,7 +116,7 @@ def without_ignored(component: str, stored: Stored, prefix: str = "") -> Stored:
 
 
 def torch_name(path: str) -> str:
-    """The name that torch has for a path: "conv_in/kernel" is "conv_in.weight"."""
+    """torch's name for a path: "conv_in/kernel" is "conv_in.weight"."""
     module, _, leaf = path.rpartition("/")
     leaf = _TORCH_LEAVES.get(leaf, leaf)
     return f"{module}/{leaf}".lstrip("/").replace("/", ".")
@@ -125,8 +125,8 @@ def torch_name(path: str) -> str:
 def to_layout(path: str, tensor: np.ndarray, rank: int) -> np.ndarray:
     """A torch tensor as a view in our layout: kernels (in, out) or HWIO.
 
-    A 1x1 convolution and a linear layer are the same map, and files differ in which of
-    the two they call it; `rank` says which it is here.
+    A 1x1 convolution and a linear layer are the same map, stored as either; `rank` is
+    that of our kernel.
     """
     if not path.endswith("kernel"):
         return tensor
@@ -145,7 +145,7 @@ def from_layout(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that torch has for a parameter of our `shape`."""
+    """torch's shape of a parameter with our `shape`."""
     if not path.endswith("kernel"):
         return tuple(shape)
     return tuple(shape[i] for i in {2: (1, 0), 4: (3, 2, 0, 1)}[len(shape)])

@@ -1,7 +1,7 @@
-"""A restricted reader of torch's pickles (.bin, .ckpt, .pt, .pth), in NumPy alone.
+"""A restricted reader of torch's pickles (.bin, .ckpt, .pt, .pth), with NumPy only.
 
-A pickle is a program. This reader runs it with four names that rebuild tensors and
-dictionaries and refuses any other, so it cannot call anything else.
+A pickle is a program. This reader resolves only four names, those that rebuild tensors
+and dictionaries, and refuses all others.
 """
 
 import math
@@ -29,7 +29,7 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-# How files begin that torch wrote before 1.6: a pickle of this one number.
+# The first bytes of files from before torch 1.6: a pickle of this number.
 _UNZIPPED = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
 
@@ -43,21 +43,21 @@ class _Storage(NamedTuple):
 def open_pickle(path: Path) -> Stored:
     """The tensors of a file written by torch.save, as views of the mapped file.
 
-    A file from before torch 1.6 is no zip file; its tensors are read into memory. A
-    dictionary under "state_dict" stands for the whole; other entries that are no
-    tensors are dropped. Raises ValueError in one sentence for any other file and for a
-    pickle that names anything but tensors and dictionaries, naming it.
+    A file from before torch 1.6 is not a zip file; its tensors are read into memory. A
+    dictionary under "state_dict" replaces the whole; entries that are not tensors are
+    dropped. Raises ValueError for any other file, and for a pickle that names anything
+    but tensors and dictionaries.
     """
     try:
         with path.open("rb") as file:
             unzipped = file.read(len(_UNZIPPED)) == _UNZIPPED
         values = _read_unzipped(path) if unzipped else _read_zipped(path)
     except (zipfile.BadZipFile, EOFError):
-        raise ValueError(f"{path} is no torch file, or it is cut off.")
+        raise ValueError(f"{path} is not a torch file, or is truncated.")
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} is refused: {error}.")
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no dictionary of tensors.")
+        raise ValueError(f"{path} does not contain a dictionary of tensors.")
     if isinstance(values.get("state_dict"), dict):
         values = values["state_dict"]
     return {
@@ -81,7 +81,7 @@ def _read_zipped(path: Path) -> Any:
 
 def _read_unzipped(path: Path) -> Any:
     """Five pickles (a number, a version, the machine, the values, the storages' keys),
-    then each storage: how many numbers, and these."""
+    then each storage: its length, then its numbers."""
     with path.open("rb") as file:
         _, _, machine = (_Reader(file).load() for _ in range(3))
         if not isinstance(machine, dict) or not machine.get("little_endian"):
@@ -93,8 +93,8 @@ def _read_unzipped(path: Path) -> Any:
             count = int.from_bytes(file.read(8), "little")
             if storage is None or count != storage.size:
                 raise pickle.UnpicklingError(f"its storage {key} is not the one named")
-            # The tensors are views of the storage, and see what is read into it.
-            if file.readinto(storage.view(np.uint8)) != storage.nbytes:
+            # The tensors are views of the storage that is read here.
+            if file.readinto(storage.view(np.uint8).data) != storage.nbytes:
                 raise EOFError
             reader.storages.pop(key)
         if reader.storages:
@@ -113,8 +113,8 @@ class _Reader(pickle.Unpickler):
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _Storage(np.dtype(_DTYPES[name]))
         raise pickle.UnpicklingError(
-            f"its pickle asks for {module}.{name}, and only tensors and dictionaries "
-            "are read"
+            f"its pickle asks for {module}.{name}, but only tensors and "
+            "dictionaries are read"
         )
 
 

@@ -43,7 +43,7 @@ def place(
 
 
 class Fingerprints(NamedTuple):
-    """Of all the tensors, and of each part's alone: {"vae": …}."""
+    """Fingerprints of all tensors together, and by part: {"vae": …}."""
 
     whole: str
     parts: dict[str, str]
@@ -52,10 +52,10 @@ class Fingerprints(NamedTuple):
 def fingerprints(stored: Stored, template: Mapping[str, Any]) -> Fingerprints:
     """sha256 over each tensor's path, shape, dtype and the sums of its 4 KiB pieces.
 
-    It reads every byte at memory speed, so weights that differ in any number differ
-    here (save for changes that leave the sum of every piece as it was). The same
-    numbers in one file or in shards, under diffusers' names or LDM's, have the same
-    fingerprint; cast to another dtype they have another.
+    Every byte is read, at memory speed. Weights that differ in any number have
+    different fingerprints, unless the sum of every piece stays the same. The same
+    numbers in one file or in shards, under diffusers' names or LDM's, have one
+    fingerprint; in another dtype, another.
     """
     whole, parts = hashlib.sha256(), defaultdict(hashlib.sha256)
     for path in sorted(stored):

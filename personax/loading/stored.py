@@ -1,4 +1,4 @@
-"""Tensors as they lie in a safetensors file: names, and views of its bytes."""
+"""Read safetensors files as views of the mapped file."""
 
 import json
 import math
@@ -7,8 +7,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-# {name: array} of one or more files; the arrays are views of memory-mapped files, so
-# nothing is read before it is used.
+# {name: array} of one or more files; the arrays are views of memory-mapped files, read
+# when used.
 Stored = dict[str, np.ndarray]
 
 _DTYPES = {
@@ -32,26 +32,26 @@ _MAX_HEADER = 100 * 2**20
 def open_safetensors(path: Path) -> Stored:
     """The tensors of a safetensors file, as views of the mapped file.
 
-    Raises ValueError in one sentence for a file that is empty, cut off or of another
-    kind. Source: the format's description, github.com/huggingface/safetensors.
+    Raises ValueError for a file that is empty, truncated or of another format.
+    Source: the format's description, github.com/huggingface/safetensors.
     """
     size = path.stat().st_size
     if size < 8:
-        raise ValueError(f"{path} is no safetensors file: it holds {size} bytes.")
+        raise ValueError(f"{path} is not a safetensors file: it has {size} bytes.")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(size, _MAX_HEADER):
             raise ValueError(
-                f"{path} is no safetensors file, or cut off inside its header: its "
-                f"first 8 bytes announce a header of {length} bytes in {size}."
+                f"{path} is not a safetensors file, or truncated inside its header: "
+                f"its first 8 bytes announce a header of {length} bytes in {size}."
             )
         header = _parse(path, file.read(length))
     start = 8 + length
     expected = start + max((e["data_offsets"][1] for e in header.values()), default=0)
     if size != expected:
         raise ValueError(
-            f"{path} is {'cut off' if size < expected else 'damaged'}: its header "
-            f"describes {expected} bytes, it holds {size}."
+            f"{path} is {'truncated' if size < expected else 'damaged'}: its "
+            f"header describes {expected} bytes, the file has {size}."
         )
     if not header:
         return {}
@@ -68,7 +68,7 @@ def _parse(path: Path, header: bytes) -> dict[str, dict]:
             entry["dtype"], math.prod(entry["shape"]), last - first  # all must be there
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(
-            f"{path} is no safetensors file: its header is no tensor list."
+            f"{path} is not a safetensors file: its header is not a list of tensors."
         )
     return entries
 

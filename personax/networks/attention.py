@@ -1,8 +1,8 @@
-"""Attention and its seam: what a control may do at each site, for nothing where unused.
+"""Attention with per-layer hooks, free when unused.
 
-A `Control` is asked once per site while the network is traced and answers with an
-`Edit`. `kv` changes keys and values and keeps the fused kernel; `probs` and `keep` open
-it.
+A `Control` is called once per site while the network is traced and returns an `Edit`.
+`kv` edits keys and values within the fused kernel; `probs` and `keep` need explicit
+probabilities.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +18,8 @@ from personax.networks import flash
 from personax.networks.compute import Compute
 from personax.networks.layers import dense, init_dense, keys_for
 
-# Above this many bytes of a device's float32 logits a site is computed in chunks, and a
-# chunk's logits have this many: a CPU's should stay in its cache.
+# A site with more bytes of float32 logits per device is computed in chunks, and the
+# bytes of a chunk's logits: on a CPU they should stay in the cache.
 _CHUNK_ABOVE = {"cpu": 16 * 2**20, "gpu": 256 * 2**20, "tpu": 256 * 2**20}
 _CHUNK_LOGITS = {"cpu": 8 * 2**20, "gpu": 128 * 2**20, "tpu": 128 * 2**20}
 
@@ -27,7 +27,7 @@ Queries = Float[Array, "b q m e"]
 
 
 class Site(NamedTuple):
-    """One attention layer: its path in the UNet and where that lies."""
+    """One attention layer: its path in the UNet, its kind and its place."""
 
     name: str  # "down_blocks/0/attentions/0/transformer_blocks/0/attn2"
     kind: Literal["self", "cross"]
@@ -36,18 +36,18 @@ class Site(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a control may look at beside its own arrays."""
+    """The inputs of a control besides its own arrays."""
 
-    concept_mask: ConceptMask | None = None  # which tokens are concept k's
+    concept_mask: ConceptMask | None = None  # the tokens of concept k
     maps: Mapping[str, Mapping[str, Probs]] = {}  # {stream: {site: probs}}
 
 
 class Edit(NamedTuple):
-    """What to do at a site; `Edit()` leaves the fused kernel alone."""
+    """What to do at a site; `Edit()` keeps the fused kernel."""
 
     kv: Callable[[Keys, Keys, Text], tuple[Keys, Keys]] | None = None  # (k, v, text)
     probs: Callable[[Probs], Probs] | None = None
-    keep: bool = False  # hand the (edited) probabilities out
+    keep: bool = False  # return the (edited) probabilities
 
 
 @runtime_checkable
@@ -68,9 +68,9 @@ def attention(
     context: Context = Context(),
     compute: Compute = Compute(),
 ) -> tuple[Float[Array, "b q c"], dict[str, Probs]]:
-    """(what `x` reads from `text`, the probabilities that a control asked to keep).
+    """(the attention of `x` over `text`, the probabilities that a control keeps).
 
-    `text` is `x` itself at a self-attention site. Controls apply in order.
+    At a self-attention site `text` is `x` itself. Controls apply in order.
     """
     q = _split(dense(params["to_q"], x), heads)
     k = _split(dense(params["to_k"], text), heads)
@@ -145,12 +145,12 @@ def pick_kernel(
     mesh: Mesh | None = None,
     capability: float = 8.0,
 ) -> Literal["flash", "cudnn", "chunked", "xla"]:
-    """The kernel for queries "b q m e" over n keys, images spread over the mesh.
+    """The kernel for queries "b q m e" over n keys, images sharded over the mesh.
 
     cuDNN's flash attention takes bfloat16 and float16 with a head width that is a
-    multiple of 8 and at most 128, or 256 from compute `capability` 9.0 on. A TPU's is
-    taken where the mesh is known, which it cannot do without, and where it cuts memory.
-    Cross-attention's 77 keys never need more than XLA.
+    multiple of 8 and at most 128, or 256 from compute `capability` 9.0 on. The TPU's
+    needs a mesh and is used where it saves memory. Cross-attention's 77 keys always use
+    XLA.
     """
     b, q, m, e = shape
     if n <= 256:
@@ -166,12 +166,12 @@ def pick_kernel(
 
 
 def _devices(mesh: Mesh | None) -> int:
-    """How many devices share the images."""
+    """The number of devices that images are sharded over."""
     return 1 if mesh is None else mesh.size
 
 
 def _capability() -> float:
-    """The default device's CUDA compute capability, 0 where it has none."""
+    """The default device's CUDA compute capability, 0 without one."""
     text = str(getattr(jax.devices()[0], "compute_capability", ""))
     return float(text) if text.replace(".", "", 1).isdigit() else 0.0
 
@@ -185,9 +185,9 @@ def _attend_chunked(
 ) -> Queries:
     """Exact attention with at most `limit` bytes of logits at a time, or one query's.
 
-    Chunks are some queries of all heads and images; `by_head`, of a few of them, of
-    one where its keys are many. That suits a cache; on several devices it would walk
-    through what is spread over them. Each chunk's logits are recomputed backward.
+    A chunk is some queries of all heads and images or, `by_head`, of a few heads, which
+    suits a CPU's cache; on several devices, that would slice sharded axes. Each chunk's
+    logits are recomputed backward.
     """
     b, n, m, e = q.shape
     row = 4 * k.shape[1] * (1 if by_head else b * m)
@@ -201,8 +201,8 @@ def _attend_chunked(
     def grouped(x):
         return jnp.moveaxis(x, 2, 1).reshape(b * m // heads, heads, -1, x.shape[-1])
 
-    # Padding makes the chunks equal; the weights' sum comes out of the product with v,
-    # through a column of ones, and saves a pass over the logits.
+    # Padding makes the chunks equal. A column of ones in v yields the weights' sum from
+    # the same product, which saves a pass over the logits.
     q = grouped(jnp.pad(q, ((0, 0), (0, count * rows - n), (0, 0), (0, 0))))
     q = jnp.moveaxis(q.reshape(-1, heads, count, rows, e), 2, 1)
     k = jnp.swapaxes(grouped(k), -1, -2)
@@ -222,7 +222,7 @@ def _attend_once(
 ) -> Float[Array, "g q e"]:
     """Attention of one chunk; `v`'s last column is ones."""
     logits = jnp.einsum("gqe,gen->gqn", q, k, preferred_element_type=jnp.float32)
-    # The largest logit cancels, so no gradient need flow through it.
+    # The largest logit cancels, so that it needs no gradient.
     top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     weights = jnp.exp((logits - top) * q.shape[-1] ** -0.5).astype(v.dtype)
     sums = jnp.einsum("gqn,gnf->gqf", weights, v, preferred_element_type=jnp.float32)

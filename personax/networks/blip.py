@@ -1,7 +1,7 @@
 """BLIP for retrieval (Li et al. 2022): a ViT, and a BERT that may read its states.
 
-Two scores of a picture and a text: the cosine of two projected features (ITC), and what
-a head says of the text's state after it has read the picture (ITM).
+Two scores of a picture and a text: the cosine of two projected features (ITC), and a
+head's logits of the text's state after cross-attention to the picture (ITM).
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from personax.networks.layers import (
 )
 from personax.networks.vit import ViTConfig, init_vit, vit
 
-Mask = Bool[Array, "b n"]  # which tokens are read: not the padding
+Mask = Bool[Array, "b n"]  # True for tokens, False for padding
 
-# What transformers reads where a file leaves an option out, unlike BLIP's values.
+# transformers' defaults, where they differ from BLIP's values.
 _ABSENT_VISION = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -37,7 +37,7 @@ _ABSENT_VISION = {
 }
 _ABSENT_TEXT = {"num_attention_heads": 8}
 
-# Of training and of generation; what is read is as wide as the vision tower's states.
+# Options of training and generation; cross-attention has the vision tower's width.
 UNUSED_TEXT = UNUSED | {
     *("attention_probs_dropout_prob", "hidden_dropout_prob", "label_smoothing"),
     *("encoder_hidden_size", "eos_token_id", "sep_token_id", "use_cache"),
@@ -74,7 +74,7 @@ class BertConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "BertConfig":
-        """The configuration that BLIP's published text_config states."""
+        """The config of BLIP's published text_config."""
         return read_config(
             cls,
             {**_ABSENT_TEXT, **values},
@@ -101,7 +101,7 @@ class BlipConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "BlipConfig":
-        """The configuration that a published config.json states."""
+        """The config of a published config.json."""
         towers = {
             "vision_config": ViTConfig.from_json(
                 values.get("vision_config") or {},
@@ -150,7 +150,7 @@ def match_logits(
     *,
     compute: Compute = Compute(),
 ) -> Float[Array, "b 2"]:
-    """The logits that each text does not fit its image, and that it does, float32.
+    """The logits of "does not match" and "matches" for each text and image, float32.
 
     The text begins with [CLS], as in transformers and BLIP's own BLIP_ITM; its
     retrieval model has [ENC] in that place while it is trained.
@@ -200,7 +200,7 @@ def bert_attention(
 ) -> Float[Array, "b q d"]:
     """`x` with what it reads from `read` added, normed after: BERT's order.
 
-    `mask` says which of `read` count.
+    `mask` marks the tokens of `read` to attend to.
     """
     heads, inner = config.num_attention_heads, params["self"]
     q, k, v = (
@@ -232,7 +232,7 @@ def init_word_states(key: Key, config: BertConfig) -> Params:
 
 
 def init_bert_attention(key: Key, width: int, read: int) -> Params:
-    """`read` is the width of what is read."""
+    """`read` is the width of the states attended to."""
     keys = keys_for(key, "query", "key", "value", "output")
     widths = {"query": width, "key": read, "value": read}
     return {

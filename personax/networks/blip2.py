@@ -1,7 +1,7 @@
-"""BLIP-2's first stage (Li et al. 2023): a ViT, and the Q-Former that asks it.
+"""BLIP-2's first stage (Li et al. 2023): a ViT and the Q-Former.
 
-The Q-Former is one BERT for two readers: learned queries, which also read the vision
-tower's states, and the words of a text. Each has its own perceptron.
+The Q-Former is a BERT over learned queries, which cross-attend to the vision tower's
+states, and the words of a text. Queries and words have separate feed-forward layers.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from personax.networks.config import read_config
 from personax.networks.layers import dense, init_dense, init_norm, keys_for, layer_norm
 from personax.networks.vit import ViTConfig, init_vit, vit
 
-# What transformers reads where a file leaves an option out, unlike BLIP-2's values.
+# transformers' defaults, where they differ from BLIP-2's values.
 _ABSENT_VISION = {
     "hidden_size": 1408,
     "intermediate_size": 6144,
@@ -44,10 +44,10 @@ _NEUTRAL_QFORMER = {
     "hidden_act": ("gelu",),
     "position_embedding_type": ("absolute",),
     "pruned_heads": ({},),
-    "use_qformer_text_input": (True,),  # there is a perceptron for words
+    "use_qformer_text_input": (True,),  # words have feed-forward layers
 }
-# Of the language model, which the scores do without, and of how its prompts are
-# written: words in the place of the queries, which are taken out before they are read.
+# Options of the language model, which is not loaded, and of its prompts, whose image
+# tokens are removed before they are encoded.
 _UNUSED = UNUSED_TEXT | {
     *("text_config", "use_decoder_only_language_model", "is_encoder_decoder"),
     *("image_token_id", "image_token_index"),
@@ -63,7 +63,7 @@ class QFormerConfig(BertConfig):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "QFormerConfig":
-        """The configuration that a published qformer_config states."""
+        """The config of a published qformer_config."""
         return read_config(
             cls,
             {**_ABSENT_QFORMER, **values},
@@ -91,7 +91,7 @@ class Blip2Config:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Blip2Config":
-        """The configuration that a published config.json states."""
+        """The config of a published config.json."""
         parts = {
             "vision_config": ViTConfig.from_json(
                 values.get("vision_config") or {},
@@ -116,12 +116,12 @@ def image_features(
 ) -> Float[Array, "b q e"]:
     """Each query's feature of the preprocessed images, float32, not normalised.
 
-    The vision tower computes as `compute` says, the Q-Former in float32, as
-    transformers keeps it.
+    `compute` applies to the vision tower; the Q-Former runs in float32, as in
+    transformers.
     """
     states = vit(params["vision_model"], config.vision_config, images, compute=compute)
-    asking = (_queries(params, len(images)), states)
-    x = _qformer(params["qformer"], config.qformer_config, asking=asking)
+    queries = (_queries(params, len(images)), states)
+    x = _qformer(params["qformer"], config.qformer_config, queries=queries)
     return dense(params["vision_projection"], x)
 
 
@@ -143,9 +143,9 @@ def match_logits(
     *,
     compute: Compute = Compute(),
 ) -> Float[Array, "b 2"]:
-    """The logits that each text does not fit its image, and that it does, float32.
+    """The logits of "does not match" and "matches" for each text and image, float32.
 
-    They are the mean over the queries, which see the words while they read the image.
+    They are the mean over the queries, which attend to the words and the image.
     """
     states = vit(params["vision_model"], config.vision_config, images, compute=compute)
     queries = _queries(params, len(images))
@@ -154,7 +154,7 @@ def match_logits(
     x = _qformer(
         params["qformer"],
         config.qformer_config,
-        asking=(queries, states),
+        queries=(queries, states),
         words=words,
         mask=mask,
     )
@@ -187,26 +187,26 @@ def _qformer(
     params: Params,
     config: QFormerConfig,
     *,
-    asking: tuple[Float[Array, "b q d"], Float[Array, "b m e"]] | None = None,
+    queries: tuple[Float[Array, "b q d"], Float[Array, "b m e"]] | None = None,
     words: Float[Array, "b w d"] | None = None,
     mask: Mask | None = None,
 ) -> Float[Array, "b n d"]:
     """The states of the queries, then of the words, float32.
 
-    `asking` is (the queries, the vision tower's states that they read); `mask` says
-    which of queries and words are attended to.
+    `queries` is (the queries, the vision tower's states); `mask` marks the queries and
+    words to attend to.
     """
-    readers = [] if asking is None else [asking[0]]
-    readers += [] if words is None else [words]
-    x = jnp.concatenate(readers, axis=1)
+    inputs = [] if queries is None else [queries[0]]
+    inputs += [] if words is None else [words]
+    x = jnp.concatenate(inputs, axis=1)
     x = layer_norm(params["layernorm"], x, eps=config.layer_norm_eps)
-    count = 0 if asking is None else asking[0].shape[1]
+    count = 0 if queries is None else queries[0].shape[1]
     for i in range(config.num_hidden_layers):
         layer = params["encoder"]["layer"][str(i)]
         x = bert_attention(layer["attention"], x, x, config=config, mask=mask)
         parts = []
-        if asking is not None:
-            parts.append(_ask(layer, config, x[:, :count], asking[1]))
+        if queries is not None:
+            parts.append(_query_layer(layer, config, x[:, :count], queries[1]))
         if words is not None:
             up, down = layer["intermediate"], layer["output"]
             parts.append(feed_forward(up, down, x[:, count:], config=config))
@@ -214,13 +214,13 @@ def _qformer(
     return x
 
 
-def _ask(
+def _query_layer(
     layer: Params,
     config: QFormerConfig,
     x: Float[Array, "b q d"],
     states: Float[Array, "b m e"],
 ) -> Float[Array, "b q d"]:
-    """The queries' half of a layer; every `cross_attention_frequency`th reads."""
+    """The queries' half of a layer; some have cross-attention."""
     if "crossattention" in layer:
         x = bert_attention(layer["crossattention"], x, states, config=config)
     up, down = layer["intermediate_query"], layer["output_query"]
@@ -243,7 +243,7 @@ def _init_qformer(key: Key, config: Blip2Config) -> Params:
 
 
 def _init_layer(key: Key, config: QFormerConfig, read: int | None) -> Params:
-    """One layer; `read` is the width of the states that its queries read, if any."""
+    """One layer; `read` is the width of the states it cross-attends to, if it does."""
     width, inner = config.hidden_size, config.intermediate_size
     keys = keys_for(key, "attention", "crossattention", "words", "queries")
     up, down = init_feed_forward(keys["words"], width, inner)

@@ -1,4 +1,4 @@
-"""CLIP whole: two towers projected into one space (Radford et al. 2021)."""
+"""CLIP: two towers projected into one space (Radford et al. 2021)."""
 
 import dataclasses
 import math
@@ -38,14 +38,14 @@ class CLIPConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CLIPConfig":
-        """The configuration that a published config.json states."""
+        """The config of a published config.json."""
         towers = {
             "text_config": CLIPTextConfig.from_json(_tower(values, "text_config")),
             "vision_config": CLIPVisionConfig.from_json(
                 _tower(values, "vision_config")
             ),
         }
-        # 512 is what transformers reads where the file says nothing.
+        # 512 is transformers' default.
         values = {"projection_dim": 512, **values, **towers}
         ignored = UNUSED | {
             "logit_scale_init_value",

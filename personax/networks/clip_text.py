@@ -23,7 +23,7 @@ from personax.networks.layers import (
 # `eos_token_id` in the files of transformers < 4.31, whatever the tokenizer's was.
 _LEGACY_EOS = 2
 
-# What transformers reads where a file leaves an option out, unlike SD 1.5's values.
+# transformers' defaults, where they differ from SD 1.5's values.
 _ABSENT = {
     "hidden_size": 512,
     "intermediate_size": 2048,
@@ -94,7 +94,7 @@ class CLIPTextConfig(TransformerConfig):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CLIPTextConfig":
-        """The configuration that a published config.json states."""
+        """The config of a published config.json."""
         values = {**_ABSENT, **values}
         return read_config(
             cls, values, neutral=NEUTRAL, ignored=UNUSED, name="CLIPTextModel"
@@ -112,13 +112,13 @@ def clip_text(
 ) -> Text:
     """The states of each token after layer `layer` and the final norm, float32.
 
-    `layer` counts from the end: -1 is the last, -2 the penultimate, which is diffusers'
+    `layer` counts from the end: -1 is the last, -2 the penultimate, diffusers'
     `clip_skip=1`. Stable Diffusion 2 was trained on the penultimate layer of 24; its
-    published encoder has the first 23 only, so that there, too, -1 is right.
+    published encoder has only the first 23, so that -1 applies as well.
 
-    There is no padding mask: the attention is causal, so what follows a token never
-    reaches it. Ids beyond `vocab_size` are rows that the embedding table has more of.
-    `rewrite` may change the words' embeddings before positions are added.
+    There is no padding mask, because the attention is causal. Ids from `vocab_size` on
+    are rows added to the embedding table. `rewrite` maps the token embeddings before
+    positions are added.
     """
     model = params["text_model"]
     positions = model["embeddings"]["position_embedding"]["embedding"]
@@ -149,8 +149,8 @@ def clip_text(
 def pool_text(config: CLIPTextConfig, ids: Ids, states: Text) -> Float[Array, "b d"]:
     """The state at each text's end-of-text token, of the last layer's `states`.
 
-    With the legacy `eos_token_id` 2 that is the highest id, as transformers has it; but
-    words added behind the vocabulary are passed over, where transformers takes them.
+    With the legacy `eos_token_id` 2 it is the highest id, as in transformers, except
+    that words added after the vocabulary are skipped, which transformers does not do.
     """
     if config.eos_token_id == _LEGACY_EOS:
         end = jnp.argmax(jnp.where(ids < config.vocab_size, ids, -1), axis=1)

@@ -21,7 +21,7 @@ from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import conv, init_conv, init_norm, keys_for, layer_norm
 
-# What transformers reads where a file leaves an option out, unlike ViT-L/14's values.
+# transformers' defaults, where they differ from ViT-L/14's values.
 _ABSENT = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -47,7 +47,7 @@ class CLIPVisionConfig(TransformerConfig):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CLIPVisionConfig":
-        """The configuration that a published config.json states."""
+        """The config of a published config.json."""
         values = {**_ABSENT, **values}
         return read_config(
             cls, values, neutral=NEUTRAL, ignored=UNUSED, name="CLIPVisionModel"
@@ -64,7 +64,7 @@ def clip_vision(
     """The states of the class token, then of each patch row by row, float32.
 
     `images` are `image_size` square and normalised by the preprocessor's mean and
-    deviation. The states are not normed: `pool_vision` does that to the one it takes.
+    deviation. The states are not normed; `pool_vision` norms the one it takes.
     """
     side = config.image_size
     if images.shape[1:3] != (side, side):

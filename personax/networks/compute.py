@@ -1,4 +1,4 @@
-"""How a network is computed, apart from what it computes."""
+"""How a network is computed: dtype, rematerialisation, kernels, devices."""
 
 import dataclasses
 from typing import Literal
@@ -14,15 +14,15 @@ from personax.core.typing import Params
 class Compute:
     """The numerics and kernels of a forward pass; static, so a change recompiles.
 
-    `dtype` is what activations are in: parameters are cast to it where they are used,
-    while norms, softmax and time embeddings accumulate in float32 whatever it is.
+    `dtype` is the activations': parameters are cast to it where they are used; norms,
+    softmax and time embeddings always accumulate in float32.
     `remat` recomputes activations in the backward pass: "none", "block" (each down, mid
     and up block keeps its inputs only) or "layer" (each resnet and transformer does).
-    `attention` and `convolution` override the kernel that is otherwise picked per site
-    for the platform; `platform` names the one compiled for, where it is not the default
-    backend (as when compiling for a TPU that is not there). `mesh` says over which
-    devices images are spread, along all of its axes: a kernel that XLA cannot split is
-    given to each, and how much a device has to do decides which kernel suits.
+    `attention` and `convolution` override the kernel otherwise picked per site for the
+    platform. `platform` is the compilation target if it is not the default backend, as
+    in ahead-of-time compilation for a TPU. `mesh` holds the devices over which images
+    are sharded, along all axes: kernels that XLA cannot partition run once per device,
+    and the work per device decides which kernel is picked.
     """
 
     dtype: str = "float32"
@@ -39,7 +39,7 @@ class Compute:
             )
 
     def target(self) -> str:
-        """The platform that this is compiled for: "cpu", "gpu" or "tpu"."""
+        """The platform compiled for: "cpu", "gpu" or "tpu"."""
         return self.platform or jax.default_backend()
 
     def cast(self, x: jax.Array) -> jax.Array:
@@ -47,18 +47,18 @@ class Compute:
         return x.astype(jnp.dtype(self.dtype))
 
     def gather(self, params: Params) -> Params:
-        """A layer's parameters whole on each device, kernels in the compute dtype.
+        """A layer's parameters replicated on each device, kernels in the compute dtype.
 
-        Where they are sharded, this is what makes it so that they travel and not the
-        images: left alone, XLA splits the layer instead and sends activations about.
+        With sharded parameters this makes XLA gather them; by default it may partition
+        the layer and communicate activations instead.
         """
         if self.mesh is None or self.mesh.size == 1:
             return params
-        whole = NamedSharding(self.mesh, PartitionSpec())
+        replicated = NamedSharding(self.mesh, PartitionSpec())
 
-        def bring(leaf: jax.Array) -> jax.Array:
-            # Kernels are cast where they are used in any case; norms read float32.
+        def gather_leaf(leaf: jax.Array) -> jax.Array:
+            # Kernels are cast at use anyway; norms read float32.
             leaf = self.cast(leaf) if leaf.ndim > 1 else leaf
-            return jax.lax.with_sharding_constraint(leaf, whole)
+            return jax.lax.with_sharding_constraint(leaf, replicated)
 
-        return jax.tree.map(bring, params)
+        return jax.tree.map(gather_leaf, params)

@@ -1,6 +1,6 @@
-"""A network's published config.json, read strictly.
+"""Strict parsing of a network's published config.json.
 
-Nothing that would change the numbers is ignored.
+No option that would change the numbers is ignored.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 C = TypeVar("C")
 
-# Written by the libraries beside the options; none of it is an option of a network.
+# Written by the libraries; not options of a network.
 _BOOKKEEPING = frozenset(
     [
         "architectures",
@@ -33,13 +33,13 @@ def read_config(
 ) -> C:
     """The dataclass `cls` of a published config.
 
-    Fields of `cls` are taken. An option in `neutral` may have only the values listed
-    there, those that the network here computes; `ignored` ones cannot change a number.
-    Any other option must be off (None or False).
+    Keys that are fields of `cls` are read. An option in `neutral` must have one of the
+    values listed, those computed here; `ignored` ones do not affect the numbers. Any
+    other option must be off (None or False).
 
-    Raises ValueError naming every option that this library does not compute.
+    Raises ValueError naming all options that are not supported.
     """
-    fields = {field.name: field.default for field in dataclasses.fields(cls)}
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}  # type: ignore
     taken, refused = {}, []
     for key, value in values.items():
         if key in fields:
@@ -54,7 +54,7 @@ def read_config(
 
 
 def _as_field(value: Any, default: Any) -> Any:
-    # JSON has lists for tuples, and writes a float that is whole without its point.
+    # JSON has lists for tuples, and may write 1.0 as 1.
     if isinstance(value, list):
         return tuple(value)
     if isinstance(default, float) and type(value) is int:

@@ -43,8 +43,8 @@ class ControlNetConfig(EncoderConfig):
         order = self.controlnet_conditioning_channel_order
         if order not in _ORDERS:
             raise ValueError(
-                f"controlnet_conditioning_channel_order is {order!r}; there are: "
-                f"{', '.join(_ORDERS)}."
+                f"Unknown controlnet_conditioning_channel_order {order!r}; expected "
+                f"one of {', '.join(_ORDERS)}."
             )
 
     @classmethod
@@ -56,7 +56,7 @@ class ControlNetConfig(EncoderConfig):
 
     @classmethod
     def of(cls, encoder: EncoderConfig, channels: Sequence[int]) -> "ControlNetConfig":
-        """That of a copy of a UNet's encoder, with a hint encoder of these widths."""
+        """The config for a UNet's encoder, with a hint encoder of these widths."""
         shared = {
             field.name: getattr(encoder, field.name)
             for field in dataclasses.fields(EncoderConfig)
@@ -80,17 +80,17 @@ def controlnet(
     strength: Float[Array, " b"] | None = None,
     compute: Compute = Compute(),
 ) -> Residuals:
-    """What is to be added to the UNet for latents `x` at timesteps `t`.
+    """The residuals for a UNet at latents `x` and timesteps `t`.
 
-    Zhang et al. 2023, eq. 4. `hint` is what `encode_hint` has made of the condition,
-    and `strength` multiplies the result (diffusers' conditioning scale).
+    Zhang et al. 2023, eq. 4. `hint` is the output of `embed_hint`; `strength` scales
+    the result (diffusers' conditioning scale).
     """
     if hint.shape[1:3] != x.shape[1:3]:
-        found, wanted = (
+        hint_size, size = (
             f"{w * config.factor}x{h * config.factor}"
             for h, w in (hint.shape[1:3], x.shape[1:3])
         )
-        raise ValueError(f"The hint is of {found} pixels, the picture of {wanted}.")
+        raise ValueError(f"The hint has {hint_size} pixels, the picture {size}.")
     layers = make_layers(params, config, t, text, compute=compute)
     y = conv(params["conv_in"], compute.cast(x), compute=compute)
     skips, y, _ = encode(layers, params, y + compute.cast(hint))
@@ -113,22 +113,22 @@ def embed_hint(
     *,
     compute: Compute = Compute(),
 ) -> Float[Array, "b h w c2"]:
-    """The condition, in [0, 1], at the latents' size: the same at every timestep.
+    """Encode a condition in [0, 1] to the latents' size; independent of the timestep.
 
-    One channel stands for all of them. Raises ValueError for another number than the
-    ControlNet's, and for sides that it cannot halve.
+    A single channel is repeated. Raises ValueError for another number of channels than
+    the ControlNet's, and for a size that is not a multiple of its factor.
     """
     _, height, width, channels = hint.shape
-    wanted = config.conditioning_channels
-    if channels not in (1, wanted):
+    expected = config.conditioning_channels
+    if channels not in (1, expected):
         raise ValueError(
-            f"A hint of {channels} channels is shown to a ControlNet of {wanted}."
+            f"The hint has {channels} channels, the ControlNet expects {expected}."
         )
     if height % config.factor or width % config.factor:
         raise ValueError(
             f"The hint's size {width}x{height} must be a multiple of {config.factor}."
         )
-    hint = jnp.broadcast_to(hint, (*hint.shape[:3], wanted))
+    hint = jnp.broadcast_to(hint, (*hint.shape[:3], expected))
     if config.controlnet_conditioning_channel_order == "bgr":
         hint = hint[..., ::-1]
     params = params["controlnet_cond_embedding"]
@@ -141,9 +141,9 @@ def embed_hint(
 
 
 def init_controlnet(key: Key, config: ControlNetConfig) -> Params:
-    """Random parameters under diffusers' names, what is zero at the start included.
+    """Random parameters under diffusers' names; its output layers start at zero.
 
-    `eval_shape` of it is the manifest; `copy_encoder` is how training starts.
+    `eval_shape` of it is the manifest; training starts from `copy_encoder`.
     """
     keys = keys_for(key, "conv_in", "linear_1", "linear_2", "down", "mid", "hint")
     encoder = init_encoder(keys, config)
@@ -152,15 +152,15 @@ def init_controlnet(key: Key, config: ControlNetConfig) -> Params:
 
 
 def copy_encoder(key: Key, unet: Params, channels: Sequence[int]) -> Params:
-    """A ControlNet's parameters as its training starts, float32.
+    """A ControlNet's initial parameters for training, float32.
 
-    Zhang et al. 2023, sec. 3.1: the UNet's encoder and middle copied, its outputs and
-    the end of the hint encoder zero, the rest of the hint encoder random. A hint of
-    three channels goes through these `channels`.
+    Zhang et al. 2023, sec. 3.1: the UNet's encoder and mid block are copied, the output
+    layers and the last layer of the hint encoder are zero, its other layers random. The
+    hint encoder maps three channels through `channels`.
     """
     shared = ("conv_in", "time_embedding", "down_blocks", "mid_block")
     copied = {name: unet[name] for name in shared}
-    # A copy also where the UNet is float32: the training step donates its buffers.
+    # Always a copy: the training step donates its buffers.
     copied = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), copied)
     widths = [copied["conv_in"]["bias"].shape[0]]
     for i in range(len(copied["down_blocks"])):
@@ -173,7 +173,7 @@ def copy_encoder(key: Key, unet: Params, channels: Sequence[int]) -> Params:
 def _with_zeros(
     encoder: Params, key: Key, channels: Sequence[int], widths: Sequence[int]
 ) -> Params:
-    """The encoder with a hint encoder before it and, behind, convolutions of zeros."""
+    """Add a hint encoder and zero convolutions to the encoder."""
     steps = [*channels[1:], widths[0]]
     first, *rest = jax.random.split(key, 1 + 2 * len(steps))
     blocks = {}
@@ -196,8 +196,8 @@ def _with_zeros(
 
 
 def _he(key: Key, inputs: int, outputs: int) -> Params:
-    # torch's own start, which the release has, shrinks what it is given to a third at
-    # each layer: of thin edges, next to nothing would come through (He et al. 2015).
+    # torch's default, which the release uses, shrinks activations to a third per layer,
+    # so that thin edges almost vanish (He et al. 2015).
     kernel = jax.nn.initializers.he_normal()(key, (3, 3, inputs, outputs))
     return {"kernel": kernel, "bias": jnp.zeros(outputs)}
 

@@ -10,7 +10,7 @@ from personax.networks.compute import Compute
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Of kernels this small (96 to 192 channels), XLA's convolution measured no slower.
+# Up to this size (96 to 192 channels), XLA's convolution was measured as fast.
 _LARGE_KERNEL = 2**20
 
 
@@ -46,8 +46,8 @@ def pick_convolution(
 
     On CPU, one matrix product over gathered patches took half the time of XLA's
     convolution at 16x16 and 8x8 with 1280 and 2560 channels, and more time at 32x32
-    and 64x64 (batch 1, forward, float32); the line between, fewer output pixels than
-    output channels, is a guess that fits these.
+    and 64x64 (batch 1, forward, float32); the threshold, fewer output pixels
+    than output channels, is a guess that fits these.
     """
     b, h, w, _ = shape
     kh, kw, inputs, outputs = kernel_shape

@@ -1,8 +1,9 @@
-"""The UNet's way down and its middle: what it and a ControlNet have in common."""
+"""The UNet's down and mid blocks, shared with a ControlNet."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import jax
 from jaxtyping import Array, Float
@@ -22,7 +23,7 @@ from personax.networks.transformer import init_transformer, transformer
 
 DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 
-# Published options that must have these values, because nothing else is computed here.
+# Published options with the only values supported here.
 NEUTRAL = {
     "act_fn": ("silu",),
     "downsample_padding": (1,),
@@ -30,8 +31,8 @@ NEUTRAL = {
     "mid_block_type": ("UNetMidBlock2DCrossAttn",),
     "resnet_time_scale_shift": ("default",),
 }
-# `upcast_attention`: logits and softmax are float32 here always. The rest of these
-# speak of parts that other options, refused above, would bring.
+# `upcast_attention`: logits and softmax are always float32 here. The other belongs to
+# parts of unsupported options.
 IGNORED = frozenset(["upcast_attention", "addition_embed_type_num_heads"])
 
 
@@ -39,8 +40,8 @@ IGNORED = frozenset(["upcast_attention", "addition_embed_type_num_heads"])
 class EncoderConfig:
     """The published config.json's fields; the defaults are Stable Diffusion 1.5's.
 
-    `attention_head_dim` is the number of heads, one for all blocks or one each: a
-    misnomer that diffusers keeps.
+    `attention_head_dim` is the number of heads, for all blocks or per block; the name
+    is diffusers'.
     """
 
     in_channels: int = 4
@@ -70,7 +71,7 @@ class EncoderConfig:
             raise ValueError("cross_attention_dim must be one number for all blocks.")
 
     def check_types(self, field: str, known: Mapping[str, bool]) -> None:
-        """ValueError where the field is not a known type for each block."""
+        """Raise ValueError unless the field has a known type for each block."""
         types, blocks = getattr(self, field), len(self.block_out_channels)
         unknown = [name for name in types if name not in known]
         if unknown:
@@ -83,7 +84,7 @@ class EncoderConfig:
             )
 
     def per_block(self, field: str) -> tuple[int, ...]:
-        """A field that may be one number for all blocks, as one number each."""
+        """A field that may be one number for all blocks, as one number per block."""
         value = getattr(self, field)
         if isinstance(value, int):
             return (value,) * len(self.block_out_channels)
@@ -92,7 +93,7 @@ class EncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What every block of a forward pass needs beside its parameters and input."""
+    """Inputs of a forward pass shared by all blocks."""
 
     config: EncoderConfig
     temb: Float[Array, "b t"]
@@ -115,7 +116,12 @@ class Layers:
         return self.recompute(run, "layer")(params, x, self.temb)
 
     def transformer(
-        self, params: Params, x: Array, block: int, name: str, place: str
+        self,
+        params: Params,
+        x: Array,
+        block: int,
+        name: str,
+        place: Literal["down", "mid", "up"],
     ) -> tuple[Array, AttentionMaps]:
         def run(params, x):
             return transformer(

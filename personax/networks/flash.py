@@ -1,5 +1,8 @@
 """Flash attention on a TPU: jax's Pallas kernel, each device on its own images."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import (
@@ -25,11 +28,11 @@ def flash(
     mesh: Mesh | None = None,
     interpret: bool = False,
 ) -> Float[Array, "b q m e"]:
-    """softmax(q k' / sqrt(e)) v, whose logits are never in memory, nor in the backward
-    pass (Dao et al. 2022).
+    """softmax(q k' / sqrt(e)) v without materialising the logits, in the backward pass
+    either (Dao et al. 2022).
 
-    XLA cannot split a Pallas kernel over devices: over the `mesh`, along all of whose
-    axes images lie, each device is given the kernel for its own.
+    XLA cannot split a Pallas kernel over devices, so that with a `mesh`, along all axes
+    of which images are sharded, each device runs the kernel on its own images.
     """
 
     def local(q, k, v):
@@ -40,20 +43,20 @@ def flash(
     if mesh is None:
         return local(q, k, v)
     rows = PartitionSpec(mesh.axis_names)
-    # The kernel does not say how its results vary over the mesh, which vma asks for.
+    # The kernel does not declare how its results vary over the mesh, as vma requires.
     return jax.shard_map(
         local, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
     )(q, k, v)
 
 
 def fits(shape: tuple[int, ...], n: int, mesh: Mesh | None) -> bool:
-    """Whether there is a kernel for queries "b q m e" over n keys on that mesh."""
+    """Whether the kernel supports queries "b q m e" over n keys on that mesh."""
     b, q, _, _ = shape
     whole = not (q % _TILES[-1] or n % _TILES[-1])
     return whole and b % (1 if mesh is None else mesh.size) == 0
 
 
-def _kernel(q: int, n: int, heads: int, interpret: bool):
+def _kernel(q: int, n: int, heads: int, interpret: bool) -> Callable[..., Any]:
     tile_q, tile_n = (next(t for t in _TILES if x % t == 0) for x in (q, n))
     sizes = BlockSizes(
         block_q=tile_q,

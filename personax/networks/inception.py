@@ -22,7 +22,7 @@ from personax.networks.layers import conv, dense, init_dense, init_norm
 
 WIDTH = 2048  # of the features
 CLASSES = 1008  # ImageNet's 1000 among them
-SMALLEST = 75  # pixels; of less, the last layers see nothing
+SMALLEST = 75  # pixels; the last layers' inputs would be empty below it
 _EPS = 1e-3
 
 # A block's branches, each {layer: (rows, columns, width)}, one layer after another.
@@ -32,7 +32,7 @@ _Branches = tuple[dict[str, tuple[int, int, int]], ...]
 def inception(
     params: Params, images: Float[Array, "b y x 3"]
 ) -> Float[Array, "b 2048"]:
-    """What the last pooling has of each image, float32: FID's and KID's features.
+    """The output of the last pooling, float32: FID's and KID's features.
 
     `images` hold (v - 128) / 128 of values v in [0, 255], RGB. FID's are 299 x 299; the
     layers take any size from 75 x 75. Raises ValueError for less.
@@ -55,7 +55,7 @@ def inception(
 
 
 def logits(params: Params, features: Float[Array, "b 2048"]) -> Float[Array, "b 1008"]:
-    """Those of the classes, which neither FID nor KID reads."""
+    """The classes' logits, which FID and KID do not use."""
     return dense(params["fc"], features)
 
 
@@ -108,7 +108,7 @@ def _halve(params: Params, name: str, x: Float[Array, "b h w i"]) -> Array:
 def _layer(
     params: Params, x: Float[Array, "b h w i"], *, stride: int = 1, pad: bool = True
 ) -> Float[Array, "b h2 w2 o"]:
-    """Convolution, normalisation by the running statistics, and what is positive."""
+    """Convolution, normalisation by the running statistics, ReLU."""
     rows, columns = (side // 2 * pad for side in params["conv"]["kernel"].shape[:2])
     padding = ((rows, rows), (columns, columns))
     y = conv(params["conv"], x, stride=stride, padding=padding).astype(jnp.float32)
@@ -134,7 +134,7 @@ def _maximum(
 
 
 def _average(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Of 3 x 3 neighbours, of those alone that exist: TensorFlow counts no padding."""
+    """The mean of 3 x 3 neighbours; as in TensorFlow, padding is not counted."""
 
     def add_up(x: Array) -> Array:
         zero = np.asarray(0, x.dtype)

@@ -17,7 +17,7 @@ from personax.networks.convolution import convolve
 
 
 def dense(params: Params, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
-    """x W + b, the bias where there is one."""
+    """x W + b, the bias optional."""
     y = x @ params["kernel"].astype(x.dtype)
     return _add_bias(params, y)
 
@@ -34,13 +34,12 @@ def conv(
     padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None,
     compute: Compute = Compute(),
 ) -> Float[Array, "b h2 w2 o"]:
-    """A convolution with an HWIO kernel, zero-padded to keep the size unless told."""
+    """A convolution with an HWIO kernel; by default zero-padded to keep the size."""
     kernel = params["kernel"].astype(x.dtype)
     if padding is None:
         padding = kernel.shape[0] // 2
-    if isinstance(padding, int):
-        padding = ((padding, padding), (padding, padding))
-    return _add_bias(params, convolve(x, kernel, stride, padding, compute=compute))
+    pads = ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
+    return _add_bias(params, convolve(x, kernel, stride, pads, compute=compute))
 
 
 def init_conv(key: Key, size: int, inputs: int, outputs: int) -> Params:
@@ -94,7 +93,7 @@ def time_embedding(
 def upsample(
     x: Float[Array, "b h w c"], size: tuple[int, int] | None = None
 ) -> Float[Array, "b h2 w2 c"]:
-    """Nearest-neighbour enlargement, to twice the size unless told."""
+    """Nearest-neighbour enlargement, by default to twice the size."""
     b, h, w, c = x.shape
     if size is None or size == (2 * h, 2 * w):
         y = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
@@ -111,7 +110,7 @@ def keys_for(key: Key, *names: str) -> dict[str, Key]:
 
 
 def _init_kernel(key: Key, shape: tuple[int, ...], fan_in: int, bias: bool) -> Params:
-    # Uniform in +-1/sqrt(fan in): what torch's layers start from.
+    # Uniform in +-1/sqrt(fan in), as torch's layers.
     bound = 1 / math.sqrt(fan_in)
     kernel_key, bias_key = jax.random.split(key)
     params = {

@@ -1,4 +1,4 @@
-"""transformers' CLIP tokenizer without torch: placeholder words, words' positions."""
+"""transformers' CLIP tokenizer, with placeholder words and word positions."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from personax.core.tree import nearest
 
 # What a placeholder looks like: one word in angle brackets, "<v1>".
 _PLACEHOLDER = re.compile(r"<[^<>|\s]+>")
-# How a text's own ids are asked for.
+# Options for a text's own ids.
 _PLAIN = {
     "add_special_tokens": False,
     "padding": False,
@@ -25,9 +25,9 @@ _PLAIN = {
 
 
 class Placeholder(NamedTuple):
-    """A word that is in no vocabulary, and the rows of the table that it stands for.
+    """A word outside the vocabulary, and its rows of the embedding table.
 
-    Those are rows of its own, or, of an alias, ones that the vocabulary has.
+    The rows are new; those of an alias are the vocabulary's.
     """
 
     word: str
@@ -36,7 +36,7 @@ class Placeholder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """A byte-pair vocabulary, its placeholders and how long an encoded prompt is."""
+    """A byte-pair vocabulary, its placeholders and the length of an encoded prompt."""
 
     source: str  # the directory that it was read from
     size: int  # rows of the text encoder's embedding table, placeholders apart
@@ -54,12 +54,14 @@ def load_tokenizer(
     """The tokenizer in a directory with tokenizer.json, or vocab.json and merges.txt.
 
     `size` and `length` are the text encoder's `vocab_size` and
-    `max_position_embeddings`; without them, the files must say. Raises ValueError in
-    one sentence for a directory without a tokenizer or with one that does not fit.
+    `max_position_embeddings`, by default the files'. Raises ValueError for a directory
+    without a tokenizer or with one that does not fit.
     """
     directory = Path(directory)
-    wanted = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-    if not any(all((directory / name).is_file() for name in names) for names in wanted):
+    layouts = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    if not any(
+        all((directory / name).is_file() for name in names) for names in layouts
+    ):
         raise ValueError(
             f"{directory} has no CLIP tokenizer: expected tokenizer.json, or "
             "vocab.json and merges.txt."
@@ -78,8 +80,8 @@ def load_tokenizer(
     limits = [n for n in (backend.model_max_length, length) if n and n < 10**9]
     if not limits:
         raise ValueError(
-            f"{directory}/tokenizer_config.json does not say model_max_length, and no "
-            "length was given."
+            f"{directory}/tokenizer_config.json has no model_max_length, and "
+            "`length` is not set."
         )
     return Tokenizer(
         source=str(directory),
@@ -93,9 +95,9 @@ def load_tokenizer(
 
 
 def add_placeholder(tokenizer: Tokenizer, word: str, *, vectors: int = 1) -> Tokenizer:
-    """The tokenizer that also knows `word`, as `vectors` new ids from its size on.
+    """Add `word` as `vectors` new ids after the existing ones.
 
-    Raises ValueError where the word is one already.
+    Raises ValueError if the word is in the vocabulary or taken.
     """
     _check_placeholder(tokenizer, word)
     if vectors < 1:
@@ -106,10 +108,10 @@ def add_placeholder(tokenizer: Tokenizer, word: str, *, vectors: int = 1) -> Tok
 
 
 def add_alias(tokenizer: Tokenizer, word: str, ids: Sequence[int]) -> Tokenizer:
-    """The tokenizer that reads `word` as ids which the vocabulary has.
+    """Add `word` as an alias of ids of the vocabulary.
 
-    So a rare token is reached that no text encodes to, such as "ktn". Raises ValueError
-    where the word is one already, or an id is not there.
+    This reaches rare tokens that no text encodes to, such as "ktn". Raises ValueError
+    if the word is in the vocabulary or taken, or an id does not exist.
     """
     _check_placeholder(tokenizer, word)
     return _with(
@@ -120,8 +122,8 @@ def add_alias(tokenizer: Tokenizer, word: str, ids: Sequence[int]) -> Tokenizer:
 def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b n"]:
     """The prompts' int32 ids: begin, words, end, padding, to the tokenizer's length.
 
-    Like diffusers, a prompt that is too long loses its last words, with a warning that
-    names them.
+    As in diffusers, a prompt that is too long is truncated, with a warning that names
+    the words cut off.
     """
     rows = np.full((len(prompts), tokenizer.length), tokenizer.pad, np.int32)
     room = tokenizer.length - 2
@@ -138,12 +140,12 @@ def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """The ids of a text alone, without begin, end or padding."""
+    """The ids of a text, without begin, end or padding."""
     return tuple(i for word in _words(tokenizer, text) for i in word.ids)
 
 
 def text_of(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
-    """The text of ids, a placeholder of several vectors written once."""
+    """The text of ids; a placeholder of several vectors appears once."""
     placeholders = {other.ids[0]: other.word for other in tokenizer.placeholders}
     pieces, plain = [], []
     for i in (*ids, None):
@@ -159,14 +161,14 @@ def text_of(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
 
 
 def positions(tokenizer: Tokenizer, prompt: str, word: str) -> tuple[int, ...]:
-    """Where in the encoded prompt the tokens of a word or phrase stand, begin being 0.
+    """The positions of a word or phrase in the encoded prompt, where begin is 0.
 
-    Every occurrence as whole words counts, with all its pieces: "hat" is not found in
-    "that", and a placeholder that is read as "dog" is no "dog". Occurrences past the
-    tokenizer's length are left out; () if there is none.
+    All tokens of every occurrence as whole words count: "hat" does not match "that",
+    nor an alias of "dog" the word "dog". Occurrences past the tokenizer's length do not
+    count; () without any.
     """
-    found = _stretches(_words(tokenizer, prompt), _words(tokenizer, word))
-    return tuple(sorted({i for i in found if i < tokenizer.length - 1}))
+    matches = _occurrences(_words(tokenizer, prompt), _words(tokenizer, word))
+    return tuple(sorted({i for i in matches if i < tokenizer.length - 1}))
 
 
 def concept_mask(
@@ -174,11 +176,15 @@ def concept_mask(
 ) -> Bool[np.ndarray, "k b n"]:
     """True where token n of encoded prompt b belongs to word k."""
     mask = np.zeros((len(words), len(prompts), tokenizer.length), bool)
-    wanted = [_words(tokenizer, word) for word in words]
+    phrases = [_words(tokenizer, word) for word in words]
     for b, prompt in enumerate(prompts):
-        there = _words(tokenizer, prompt)
-        for k, each in enumerate(wanted):
-            at = [i for i in _stretches(there, each) if i < tokenizer.length - 1]
+        prompt_words = _words(tokenizer, prompt)
+        for k, phrase in enumerate(phrases):
+            at = [
+                i
+                for i in _occurrences(prompt_words, phrase)
+                if i < tokenizer.length - 1
+            ]
             mask[k, b, at] = True
     return mask
 
@@ -186,7 +192,7 @@ def concept_mask(
 def unknown_placeholders(
     tokenizer: Tokenizer, prompts: Sequence[str]
 ) -> tuple[str, ...]:
-    """The words in angle brackets, such as "<v2>", that the tokenizer does not know."""
+    """The words in angle brackets, such as "<v2>", unknown to the tokenizer."""
     known = {other.word.lower() for other in tokenizer.placeholders}
     seen = (word for prompt in prompts for word in _PLACEHOLDER.findall(prompt))
     return tuple(dict.fromkeys(word for word in seen if word.lower() not in known))
@@ -195,15 +201,15 @@ def unknown_placeholders(
 def vocabulary_id(tokenizer: Tokenizer, entry: str | int) -> int:
     """The id of a vocabulary entry as the files spell it: "ktn", or "dog</w>".
 
-    Looked up, not encoded: a rare token in the middle of words, such as "ktn", is not
-    what its text encodes to. An id is returned as it is. Raises ValueError for an entry
-    or an id that is not there.
+    The entry is looked up, not encoded: a rare token from inside words, such as "ktn",
+    differs from its text's encoding. An id is returned unchanged. Raises ValueError for
+    an unknown entry or id.
     """
     vocabulary = tokenizer.backend.get_vocab()
     if isinstance(entry, int):
         if 0 <= entry < tokenizer.size:
             return entry
-        raise ValueError(f"There is no id {entry}; they go up to {tokenizer.size - 1}.")
+        raise ValueError(f"Unknown id {entry}; the last is {tokenizer.size - 1}.")
     if entry not in vocabulary:
         raise ValueError(
             f"The vocabulary has no entry {entry!r}; nearest: "
@@ -230,23 +236,23 @@ def _with(tokenizer: Tokenizer, added: Placeholder) -> Tokenizer:
 
 
 class _Word(NamedTuple):
-    """What byte-pair merges do not cross."""
+    """A unit that byte-pair merges do not cross."""
 
     ids: tuple[int, ...]
-    placeholder: str = ""  # an alias has the ids of other words, and is none of them
+    placeholder: str = ""  # tells an alias from the words whose ids it has
 
 
-def _stretches(words: list[_Word], wanted: list[_Word]) -> Iterator[int]:
-    """The tokens, counted from 1, of each place where the `wanted` words follow."""
+def _occurrences(words: list[_Word], phrase: list[_Word]) -> Iterator[int]:
+    """The positions, counted from 1, of all tokens of each occurrence of `phrase`."""
     start = 1
     for k, current in enumerate(words):
-        if wanted and words[k : k + len(wanted)] == wanted:
-            yield from range(start, start + sum(len(each.ids) for each in wanted))
+        if phrase and words[k : k + len(phrase)] == phrase:
+            yield from range(start, start + sum(len(word.ids) for word in phrase))
         start += len(current.ids)
 
 
 def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Sequence[Sequence[int]]:
-    """`ids_of` each text, in one call where no placeholder cuts them up."""
+    """`ids_of` each text, in one call without placeholders."""
     if tokenizer.placeholders or not texts:
         return [ids_of(tokenizer, text) for text in texts]
     return tokenizer.backend(list(texts), **_PLAIN).input_ids

@@ -1,5 +1,7 @@
 """The spatial transformer: self-attention, cross-attention and a gated feed-forward."""
 
+from typing import Literal
+
 import jax
 from jaxtyping import Array, Float
 
@@ -32,12 +34,12 @@ def transformer(
     heads: int,
     groups: int,
     name: str,
-    place: str,
+    place: Literal["down", "mid", "up"],
     controls: tuple[Control, ...],
     context: Context,
     compute: Compute,
 ) -> tuple[Float[Array, "b h w c"], AttentionMaps]:
-    """(`x` after every transformer block of this place, the probabilities kept there).
+    """(`x` after the transformer blocks, the probabilities that controls keep).
 
     `name` is this transformer's path in the UNet; its sites are named below it. A block
     whose cross-attention is {"null": vector} adds that and reads no text.
@@ -65,7 +67,7 @@ def transformer(
         captured.update(maps)
         return out
 
-    # Not the dict's own order: jax sorts keys as strings, "10" before "2".
+    # By number: jax sorts the keys as strings, "10" before "2".
     for i in range(len(params["transformer_blocks"])):
         block, below = params["transformer_blocks"][str(i)], f"transformer_blocks/{i}"
         z = layer_norm(block["norm1"], y)

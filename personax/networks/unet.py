@@ -71,12 +71,12 @@ class UNetConfig(EncoderConfig):
 
     @property
     def factor(self) -> int:
-        """How often smaller the deepest block's side is than the latents'."""
+        """The latents' side over the deepest block's."""
         return 2 ** (len(self.block_out_channels) - 1)
 
 
 class Residuals(NamedTuple):
-    """What a ControlNet adds: to what the way up sees again, and to the middle."""
+    """A ControlNet's outputs, added to the skip connections and the mid block."""
 
     down: tuple[Array, ...]  # "b h w c", each of its own size
     mid: Array
@@ -94,11 +94,11 @@ def unet(
     residuals: Residuals | None = None,
     compute: Compute = Compute(),
 ) -> tuple[Float[Array, "b h w o"], AttentionMaps]:
-    """(the prediction for latents `x` at timesteps `t`, what controls kept).
+    """(the prediction for latents `x` at timesteps `t`, the maps that controls keep).
 
-    `text` is an encoded prompt per image, or a function of the `Site` that gives the
-    text which that site reads. `residuals` are a ControlNet's. What is predicted, noise
-    or velocity, is the base's affair. The result is float32.
+    `text` is an encoded prompt per image, or a function from `Site` to the text at that
+    site. `residuals` are a ControlNet's. The base decides whether the prediction is
+    noise or velocity. The result is float32.
     """
     layers = make_layers(
         params, config, t, text, controls=controls, context=context, compute=compute
@@ -111,8 +111,8 @@ def unet(
         block_params = params["up_blocks"][str(i)]
         n = len(block_params["resnets"])
         passed, skips = tuple(skips[-n:]), skips[:-n]
-        # The next skip's size is the size to enlarge to: odd latents need to be told.
-        size = skips[-1].shape[1:3] if skips else None
+        # Upsample to the next skip's size, which matters for odd latents.
+        size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
         block = layers.recompute(
             functools.partial(_up_block, layers, i, _UP[kind], size), "block"
         )
@@ -142,7 +142,7 @@ def map_sides(
 ) -> list[tuple[int, int]]:
     """(rows, columns) of h x w latents' cross-attention maps, the largest first.
 
-    Those at the `places`, which are among down, mid and up.
+    `places` selects from down, mid and up.
     """
     last = len(config.block_out_channels) - 1
     depths = {last} if "mid" in places else set()

@@ -33,7 +33,7 @@ _EPS = 1e-6  # of every group norm; diffusers has no option for it
 class VAEConfig:
     """diffusers' AutoencoderKL; the defaults are Stable Diffusion 1.5's.
 
-    `sample_size` is the side of the tiles that `decode_tiled` puts together, in pixels.
+    `sample_size` is the side of `decode_tiled`'s tiles, in pixels.
     `force_upcast` marks weights whose activations overflow float16: with them a float16
     computation runs in float32.
     """
@@ -61,7 +61,7 @@ class VAEConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VAEConfig":
-        """The configuration that a published config.json states."""
+        """The config of a published config.json."""
         blocks = len(values.get("block_out_channels", cls.block_out_channels))
         neutral = {
             "act_fn": ("silu", "swish"),
@@ -77,7 +77,7 @@ class VAEConfig:
 
 
 class Posterior(NamedTuple):
-    """The Gaussian over an image's latents, not scaled; its mode is `mean`."""
+    """The Gaussian over an image's unscaled latents; its mode is `mean`."""
 
     mean: Latents
     logvar: Latents
@@ -86,7 +86,7 @@ class Posterior(NamedTuple):
 def encode(
     params: Params, config: VAEConfig, images: Images, *, compute: Compute = Compute()
 ) -> Posterior:
-    """The posterior of each image in [-1, 1], float32; `scale` its draw or its mean."""
+    """The posterior of images in [-1, 1], float32; `scale` takes its draw or mean."""
     compute = _numerics(config, compute)
     x = _encoder(params["encoder"], config, compute.cast(images), compute)
     if "quant_conv" in params:
@@ -96,14 +96,14 @@ def encode(
 
 
 def draw(posterior: Posterior, keys: Key) -> Latents:
-    """One sample per image from its own key: the batch does not matter."""
+    """One sample per image from its own key, independent of the batch."""
     mean, logvar = posterior
     noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
     return mean + jnp.exp(0.5 * logvar) * noise
 
 
 def scale(config: VAEConfig, z: Latents) -> Latents:
-    """What the UNet sees of the latents `z`: about unit variance."""
+    """The UNet's input of latents `z`: about unit variance."""
     return (z - (config.shift_factor or 0.0)) * config.scaling_factor
 
 
@@ -139,9 +139,9 @@ def decode_tiled(
 ) -> Images:
     """`decode` in tiles of `sample_size` pixels that overlap by a quarter, blended.
 
-    The memory is that of one tile's decoding. Each tile has its own norm statistics, so
-    the image differs a little from `decode`'s. Latents that one tile holds are decoded
-    whole. The rule is that of diffusers' `tiled_decode`.
+    The memory is that of decoding one tile. Each tile has its own norm statistics, so
+    that the image differs slightly from `decode`'s. Latents that fit one tile are
+    decoded whole. The blending is that of diffusers' `tiled_decode`.
     """
     _, h, w, _ = latents.shape
     side = config.sample_size // config.factor
@@ -278,7 +278,7 @@ def _norm(params: Params, x: Latents, config: VAEConfig) -> Latents:
 def _remat(
     function: Callable[..., Array], config: VAEConfig, compute: Compute, level: str
 ) -> Callable[[Params, Array], Array]:
-    """`function` of (params, x), recomputed backward where `compute` asks for it."""
+    """`function` of (params, x), recomputed backward if `compute.remat` is `level`."""
     function = functools.partial(function, config=config, compute=compute)
     return jax.checkpoint(function) if compute.remat == level else function
 
@@ -311,7 +311,7 @@ def _blend(
     size: int,
     overlap: int,
 ) -> Float[Array, "b height2 width2 channels"]:
-    """The picture of overlapping tiles, of which each ends up `size` pixels wide.
+    """Blend overlapping tiles into one picture; each keeps `size` pixels a side.
 
     A tile is blended with its upper, then its left neighbour, both already blended.
     """

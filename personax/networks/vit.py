@@ -1,8 +1,7 @@
 """A vision transformer over patches and a class token, normed at its end.
 
-It is ViT-S/16 of DINO (Caron et al. 2021) and the vision tower of BLIP and BLIP-2. The
-layers compute what CLIP's do, and all parameters have the names that CLIP's would have;
-`personax.loading` knows those in each model's files.
+It is ViT-S/16 of DINO (Caron et al. 2021) and the vision tower of BLIP and BLIP-2.
+Layers and parameter names are CLIP's; `personax.loading` maps the published names.
 """
 
 import dataclasses
@@ -24,10 +23,10 @@ from personax.networks.compute import Compute
 from personax.networks.config import read_config
 from personax.networks.layers import conv, init_conv, init_norm, keys_for, layer_norm
 
-# What transformers' ViTModel reads where a file leaves an option out, unlike DINO's.
+# transformers' defaults for ViTModel, where they differ from DINO's values.
 _ABSENT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 
-# Nothing is trained here, so nothing dropped; pooler and decoder come after the states.
+# Dropout applies in training only; pooler and decoder come after the states.
 _UNUSED = UNUSED | {
     *("attention_dropout", "attention_probs_dropout_prob", "dropout"),
     *("hidden_dropout_prob", "encoder_stride", "pooler_act", "pooler_output_size"),
@@ -58,10 +57,10 @@ class ViTConfig(TransformerConfig):
         absent: Mapping[str, Any] = _ABSENT,
         name: str = "ViTModel",
     ) -> "ViTConfig":
-        """The configuration that a published config.json states.
+        """The config of a published config.json.
 
-        `absent` is what transformers takes for the options that the file of a model
-        called `name` leaves out. Raises ValueError for what is not computed here.
+        `absent` holds transformers' defaults for the model called `name`. Raises
+        ValueError for options that are not computed here.
         """
         values = {**absent, **values}
         return read_config(cls, values, neutral=_NEUTRAL, ignored=_UNUSED, name=name)

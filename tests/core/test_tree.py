@@ -75,5 +75,5 @@ def test_overwrite_refuses_unknown_paths_and_other_shapes(path, shape, error):
 
 
 def test_a_broken_regular_expression_is_named():
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="not a valid regular expression"):
         tree.select({"a": np.zeros(1)}, "a(")

@@ -241,16 +241,16 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
     ("spoil", "message"),
     [
         (lambda d: shutil.rmtree(d / "unet"), r"unet/config\.json is missing"),
-        (lambda d: (d / "vae" / "config.json").write_text("{"), "is no JSON file"),
+        (lambda d: (d / "vae" / "config.json").write_text("{"), "is not valid JSON"),
         (lambda d: shutil.rmtree(d / "scheduler"), "scheduler_config.json is missing"),
         (lambda d: shutil.rmtree(d / "tokenizer"), "no CLIP tokenizer"),
         (
             lambda d: (d / "vae" / make.FILES["vae"]).unlink(),
-            r"has no diffusion_pytorch_model\.safetensors; it holds config\.json",
+            r"has no diffusion_pytorch_model\.safetensors; it has config\.json",
         ),
         (
             lambda d: (d / "unet" / make.FILES["unet"]).write_bytes(b""),
-            "no safetensors file: it holds 0 bytes",
+            "not a safetensors file: it has 0 bytes",
         ),
         (
             lambda d: (d / "unet" / "config.json").write_text(
@@ -271,5 +271,5 @@ def test_a_spoilt_directory_is_one_sentence(spoil, message, pipeline):
 def test_a_truncated_file_is_one_sentence(pipeline):
     path = pipeline / "unet" / make.FILES["unet"]
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="cut off: its header describes"):
+    with pytest.raises(ValueError, match="truncated: its header describes"):
         load_base(pipeline)

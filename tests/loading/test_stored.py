@@ -49,18 +49,21 @@ def _entry(**change) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no safetensors file: it holds 0 bytes"),
-        (b"PK\x03\x04 a zip file of torch", "no safetensors file, or cut off inside"),
-        (b"version https://git-lfs.github.com/spec/v1", "no safetensors file"),
-        (_file(_entry(), b"1234"), "cut off: its header describes"),
-        (_file(_entry())[:-9], "cut off inside its header"),
+        (b"", "not a safetensors file: it has 0 bytes"),
+        (
+            b"PK\x03\x04 a zip file of torch",
+            "not a safetensors file, or truncated inside",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1", "not a safetensors file"),
+        (_file(_entry(), b"1234"), "truncated: its header describes"),
+        (_file(_entry())[:-9], "truncated inside its header"),
         (_file(_entry(), b"1" * 12), "damaged: its header describes"),
         (_file(_entry(shape=[3]), b"1" * 8), "a of shape .3,. does not fill"),
         (_file(_entry(data_offsets=[-8, 8]), b"1" * 8), "does not fill"),
         (_file(_entry(dtype="F4"), b"1" * 8), "a is of type F4, not one of"),
-        (_file(b"[]"), "its header is no tensor list"),
-        (_file(b"not json"), "its header is no tensor list"),
-        (_file(b'{"a": {"dtype": "F32"}}'), "its header is no tensor list"),
+        (_file(b"[]"), "its header is not a list of tensors"),
+        (_file(b"not json"), "its header is not a list of tensors"),
+        (_file(b'{"a": {"dtype": "F32"}}'), "its header is not a list of tensors"),
     ],
 )
 def test_another_file_is_one_sentence(content, message, tmp_path):

@@ -38,11 +38,11 @@ def test_a_hint_of_one_channel_stands_for_three(small):
 def test_a_hint_of_another_size_or_of_two_channels_is_refused(small):
     with pytest.raises(ValueError, match="17x16 must be a multiple of 2"):
         embed_hint(*small, jnp.zeros((1, 16, 17, 3)))
-    with pytest.raises(ValueError, match="2 channels is shown to a ControlNet of 3"):
+    with pytest.raises(ValueError, match="2 channels, the ControlNet expects 3"):
         embed_hint(*small, jnp.zeros((1, 16, 16, 2)))
     read = jnp.zeros((1, 8, 12, 16))
     x, text = jnp.zeros((1, 8, 8, 4)), jnp.zeros((1, 12, 24))
-    with pytest.raises(ValueError, match="24x16 pixels, the picture of 16x16"):
+    with pytest.raises(ValueError, match="24x16 pixels, the picture 16x16"):
         controlnet(*small, x, jnp.zeros(1), text, read)
 
 
@@ -52,7 +52,7 @@ def test_an_option_that_is_not_computed_is_refused(small):
     assert ControlNetConfig.from_json(values | {"global_pool_conditions": False})
     with pytest.raises(ValueError, match="does not compute global_pool_conditions"):
         ControlNetConfig.from_json(values | {"global_pool_conditions": True})
-    with pytest.raises(ValueError, match="there are: rgb, bgr"):
+    with pytest.raises(ValueError, match="expected one of rgb, bgr"):
         ControlNetConfig.from_json(
             values | {"controlnet_conditioning_channel_order": "gbr"}
         )

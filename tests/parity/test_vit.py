@@ -170,17 +170,17 @@ def test_pickled_weights_are_read_when_asked_for(saved, tmp_path):
 
 def test_what_is_missing_is_said_in_one_sentence(saved, tmp_path):
     _, directory = saved("plain")
-    with pytest.raises(FileNotFoundError, match=r"no directory .*nowhere; a DINO as"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; a DINO as"):
         load_dino(tmp_path / "nowhere")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(
-        FileNotFoundError, match=r"has no config\.json; .* holds model\.safetensors\.$"
+        FileNotFoundError, match=r"has no config\.json; .* has model\.safetensors\.$"
     ):
         load_dino(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "config.json").write_text((directory / "config.json").read_text())
     with pytest.raises(
-        FileNotFoundError, match=r"has no model\.safetensors; it holds config\.json\.$"
+        FileNotFoundError, match=r"has no model\.safetensors; it has config\.json\.$"
     ):
         load_dino(tmp_path)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from personax.concepts.bind import from_base
+from personax.methods import Concept
 from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 
@@ -13,6 +14,16 @@ def test_the_unconditional_term_takes_the_rest_of_the_weight(emoji):
         models, [TermSpec("a dog", 3.0), TermSpec("a cat", 0.5)]
     )
     assert [float(term.weight) for term in terms] == [-2.5, 3.0, 0.5]
+
+
+def test_the_unconditional_term_is_not_marked_as_the_concepts(emoji):
+    face = Concept("", "face", (), (), "face")
+    models = {"base": from_base(emoji)._replace(concepts=(face,))}
+    null, term = prompt_terms.to_terms(
+        models, [TermSpec("a face", 3.0)], negative="a face"
+    )
+    assert term.prompt.concept_mask.any()
+    assert null.prompt.concept_mask is None
 
 
 def test_unknown_models_and_placeholders_are_named(emoji):
