@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     with watch("build"), command.exit_on_user_error():
         if len(argv) != 2:
             raise ValueError(f"Give one data set: {' or '.join(NAMES)}.")
-        builder = build(argv[1], FLAGS["from"].value, FLAGS.data_dir)
+        builder = build(argv[1], str(FLAGS["from"].value), FLAGS.data_dir)
     for name, split in builder.info.splits.items():
         print(f"{name}: {split.num_examples} pictures")
     option = f" --config.stream.data_dir {FLAGS.data_dir}" if FLAGS.data_dir else ""

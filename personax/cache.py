@@ -91,7 +91,7 @@ def _prepare() -> Plan:
 
 
 def _overrides(flag: str) -> bool:
-    return FLAGS.config is None or FLAGS[flag].present
+    return FLAGS.config is None or bool(FLAGS[flag].present)
 
 
 def _base(config: TrainConfig) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def fit(
 
 def to_float(
     pixels: UInt8[np.ndarray, "*any"] | UInt8[Array, "*any"],
-) -> Float[np.ndarray, "*any"] | Float[Array, "*any"]:
+) -> Any:
     """uint8 to float32 in [-1, 1], the range of the networks; numpy or jax arrays."""
     return pixels.astype(np.float32) / 127.5 - 1
 

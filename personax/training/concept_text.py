@@ -160,15 +160,16 @@ def _make_spec(
     initial: tuple[int | None, ...] = ()
     if placeholder:
         initial = _initial(config, tokenizer, taken)
+        rows = tuple(row for row in initial if row is not None)
         if adds_words:
             tokenizer = add_placeholder(tokenizer, placeholder, vectors=len(initial))
-        elif None in initial:
+        elif len(rows) < len(initial):
             raise ValueError(
                 f"{placeholder} is not trained, so its initial token cannot be "
                 "'vocabulary'."
             )
         else:
-            tokenizer = add_alias(tokenizer, placeholder, initial)
+            tokenizer = add_alias(tokenizer, placeholder, rows)
         ids = tokenizer.placeholders[-1].ids
     spec = ConceptSpec(
         Concept(placeholder, class_word, ids, initial, phrase),

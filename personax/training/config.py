@@ -209,9 +209,9 @@ def train_config(values: TrainConfig | ConfigDict | Mapping[str, Any]) -> TrainC
     """
     if isinstance(values, TrainConfig):
         return values
-    return parse(
-        TrainConfig, values.to_dict() if isinstance(values, ConfigDict) else values
-    )
+    if isinstance(values, ConfigDict):
+        values = ConfigDict.to_dict(values)
+    return parse(TrainConfig, values)
 
 
 def load_config(path: str | pathlib.Path) -> ConfigDict:

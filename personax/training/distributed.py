@@ -113,7 +113,7 @@ def _arguments(
     coordinator: str | None,
     processes: int | None,
     process: int | None,
-) -> dict[str, str | int] | None:
+) -> dict[str, Any] | None:
     """The arguments of jax.distributed.initialize; None for a single process.
 
     An empty dict leaves them to jax's own detection of the cluster.
@@ -134,13 +134,13 @@ def _arguments(
     }
     if _in_cluster(environment):  # which provides the others
         return {name: value for name, value in arguments.items() if value is not None}
-    names = {
-        "coordinator_address": "--coordinator or JAX_COORDINATOR_ADDRESS",
-        "num_processes": "--processes or JAX_NUM_PROCESSES",
-        "process_id": "--process or JAX_PROCESS_ID",
-    }
-    missing = [names[name] for name, value in arguments.items() if value is None]
-    if missing:
+    if coordinator is None or processes is None or process is None:
+        names = {
+            "coordinator_address": "--coordinator or JAX_COORDINATOR_ADDRESS",
+            "num_processes": "--processes or JAX_NUM_PROCESSES",
+            "process_id": "--process or JAX_PROCESS_ID",
+        }
+        missing = [names[name] for name, value in arguments.items() if value is None]
         raise ValueError(
             f"A run of several processes also needs {' and '.join(missing)}."
         )

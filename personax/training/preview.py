@@ -113,7 +113,9 @@ def sheet(gallery: Gallery, model: Model, title: str) -> images.Pixels:
     """
     texts = [row.text for row in gallery.captions if row.trained]
     after = dict(zip(texts, gallery.draw(model, texts), strict=True))
-    rows = [("training pictures", gallery.pictures[:_MAX_PICTURES])]
+    rows: list[tuple[str, Sequence[images.Pixels]]] = [
+        ("training pictures", gallery.pictures[:_MAX_PICTURES])
+    ]
     for text, trained in gallery.captions:
         rows.append((text, (after if trained else gallery.before)[text]))
     columns = max(len(row) for _, row in rows)

@@ -181,7 +181,8 @@ def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Mode
         sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
     else:
         base = like.base
-    plain = from_base(base, Compute(config.dtype, config.remat, mesh=mesh))
+    compute = Compute(config.dtype, config.remat, mesh=mesh)  # type: ignore[arg-type]
+    plain = from_base(base, compute)
     return base, with_concepts(plain, base, config.before)
 
 

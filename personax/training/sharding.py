@@ -20,7 +20,7 @@ REPLICATE: Rules = ((".*", "replicate"),)
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
+    data: int = -1, fsdp: int = 1, devices: Sequence[Any] | None = None
 ) -> Mesh:
     """A mesh of all devices as `data` times `fsdp`; -1 takes what the other leaves.
 
@@ -158,7 +158,7 @@ def of_state(
         transform_non_params=lambda _: whole,
     )
     ema = None if state.ema is None else theta
-    return state.replace(step=whole, theta=theta, opt=opt, key=whole, ema=ema)
+    return TrainState(step=whole, theta=theta, opt=opt, key=whole, ema=ema)
 
 
 def _path(path: tuple) -> str:

@@ -1,6 +1,7 @@
 """One optimisation step of any method."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,10 +55,11 @@ def make_step(
         if ema is not None and ema_decay is not None:
             decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(theta, ema, 1 - decay)
-        state = state.replace(step=state.step + 1, theta=theta, opt=opt, ema=ema)
-        return state, metrics
+        return TrainState(state.step + 1, theta, opt, state.key, ema), metrics
 
-    placed = {} if shardings is None else {"out_shardings": (shardings, None)}
+    placed: dict[str, Any] = (
+        {} if shardings is None else {"out_shardings": (shardings, None)}
+    )
     return jax.jit(step, donate_argnums=0, **placed)
 
 
