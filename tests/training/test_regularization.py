@@ -16,12 +16,12 @@ from personax.training.regularization import Prior, check, prior_set
 
 
 @pytest.fixture(scope="module")
-def ask(emoji):
+def get(emoji):
     """`prior_set` on the embedded base."""
     model = from_base(emoji)
 
-    def run(wanted, class_word="dog", size=(32, 32)):
-        return prior_set(wanted, emoji, model, class_word, size)
+    def run(prior, class_word="dog", size=(32, 32)):
+        return prior_set(prior, emoji, model, class_word, size)
 
     return run
 
@@ -50,7 +50,7 @@ def captioned(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def drawn(ask, tmp_path_factory):
+def drawn(get, tmp_path_factory):
     """Settings, their pictures and the pictures' bytes; no test may change them."""
     cache = tmp_path_factory.mktemp("cache")
     settings = Prior(
@@ -61,18 +61,18 @@ def drawn(ask, tmp_path_factory):
         batch=2,
         cache=str(cache),
     )
-    found = ask(settings)
-    return settings, found, [picture.path.read_bytes() for picture in found]
+    pictures = get(settings)
+    return settings, pictures, [picture.path.read_bytes() for picture in pictures]
 
 
 def test_generated_pictures_have_the_prompt_and_a_record_of_their_settings(drawn):
-    settings, found, _ = drawn
-    assert [picture.path.name for picture in found] == [
+    settings, pictures, _ = drawn
+    assert [picture.path.name for picture in pictures] == [
         f"{index:04d}.png" for index in range(5)
     ]
-    folder = found[0].path.parent
-    assert read_captioned(folder) == found
-    assert {picture.caption for picture in found} == {"a photo of a dog"}
+    folder = pictures[0].path.parent
+    assert read_captioned(folder) == pictures
+    assert {picture.caption for picture in pictures} == {"a photo of a dog"}
     pixels = list(images.read_images(folder).values())
     assert {picture.shape for picture in pixels} == {(32, 32, 3)}
     assert len({picture.tobytes() for picture in pixels}) == 5
@@ -81,32 +81,35 @@ def test_generated_pictures_have_the_prompt_and_a_record_of_their_settings(drawn
     assert record["steps"] == 2
 
 
-def test_an_existing_set_is_not_drawn_again(ask, drawn, never_draws):
-    settings, found, _ = drawn
-    folder = found[0].path.parent
+def test_an_existing_set_is_not_drawn_again(get, drawn, never_draws):
+    settings, pictures, _ = drawn
+    folder = pictures[0].path.parent
     written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert ask(settings) == found
+    assert get(settings) == pictures
     # A smaller set is the first of the pictures; the others keep their captions.
-    assert ask(dataclasses.replace(settings, count=3)) == found[:3]
-    assert read_captioned(folder) == found
+    assert get(dataclasses.replace(settings, count=3)) == pictures[:3]
+    assert read_captioned(folder) == pictures
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
 
 
-def test_missing_pictures_are_redrawn_bitwise(ask, drawn):
-    settings, found, before = drawn
-    found[1].path.unlink()
-    found[4].path.unlink()
-    found[2].path.write_bytes(before[2][:-20])  # cut off
-    kept = {i: found[i].path.stat().st_mtime_ns for i in (0, 3)}
-    assert ask(settings) == found
-    assert [picture.path.read_bytes() for picture in found] == before
-    assert {i: found[i].path.stat().st_mtime_ns for i in kept} == kept
-    assert read_captioned(found[0].path.parent) == found
-    names = {path.name for path in found[0].path.parent.iterdir()}
-    assert names == {p.path.name for p in found} | {"metadata.jsonl", "settings.json"}
+def test_missing_pictures_are_redrawn_bitwise(get, drawn):
+    settings, pictures, before = drawn
+    pictures[1].path.unlink()
+    pictures[4].path.unlink()
+    pictures[2].path.write_bytes(before[2][:-20])  # cut off
+    kept = {i: pictures[i].path.stat().st_mtime_ns for i in (0, 3)}
+    assert get(settings) == pictures
+    assert [picture.path.read_bytes() for picture in pictures] == before
+    assert {i: pictures[i].path.stat().st_mtime_ns for i in kept} == kept
+    assert read_captioned(pictures[0].path.parent) == pictures
+    names = {path.name for path in pictures[0].path.parent.iterdir()}
+    assert names == {p.path.name for p in pictures} | {
+        "metadata.jsonl",
+        "settings.json",
+    }
 
 
-def test_an_interrupted_write_leaves_no_incomplete_picture(ask, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_incomplete_picture(get, tmp_path, monkeypatch):
     write = regularization.write_png
 
     def killed(path, pixels):
@@ -118,33 +121,33 @@ def test_an_interrupted_write_leaves_no_incomplete_picture(ask, tmp_path, monkey
     monkeypatch.setattr(regularization, "write_png", killed)
     settings = Prior("world", count=4, cache=str(tmp_path))
     with pytest.raises(KeyboardInterrupt):
-        ask(settings)
+        get(settings)
     (folder,) = tmp_path.iterdir()
     assert [path.name for path in sorted(folder.glob("*.png"))] == [
         "0000.png",
         "0001.png",
     ]
     monkeypatch.undo()
-    assert ask(settings) == read_captioned(folder)
+    assert get(settings) == read_captioned(folder)
     assert len(images.read_images(folder)) == 4
 
 
-def test_a_larger_set_extends_a_smaller_one(ask, drawn, tmp_path):
+def test_a_larger_set_extends_a_smaller_one(get, drawn, tmp_path):
     settings, smaller, before = drawn
     cache = shutil.copytree(settings.cache, tmp_path / "cache")
     folder = cache / smaller[0].path.parent.name
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
-    found = ask(dataclasses.replace(settings, count=7, cache=str(cache)))
-    assert [picture.path.read_bytes() for picture in found[:5]] == before
+    pictures = get(dataclasses.replace(settings, count=7, cache=str(cache)))
+    assert [picture.path.read_bytes() for picture in pictures[:5]] == before
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(found) == 7
-    assert read_captioned(folder) == found
+    assert len(pictures) == 7
+    assert read_captioned(folder) == pictures
 
 
-def test_a_picture_does_not_depend_on_its_batch(ask, drawn, tmp_path):
-    settings, found, _ = drawn
-    alone = ask(dataclasses.replace(settings, count=2, batch=1, cache=str(tmp_path)))
-    for one, other in zip(alone, found, strict=False):
+def test_a_picture_does_not_depend_on_its_batch(get, drawn, tmp_path):
+    settings, pictures, _ = drawn
+    alone = get(dataclasses.replace(settings, count=2, batch=1, cache=str(tmp_path)))
+    for one, other in zip(alone, pictures, strict=False):
         pixels = [images.read_image(p.path).astype(int) for p in (one, other)]
         assert np.abs(pixels[0] - pixels[1]).max() <= 2  # of 255, float32
 
@@ -159,50 +162,50 @@ def test_a_picture_does_not_depend_on_its_batch(ask, drawn, tmp_path):
         {"eta": 0.0},
     ],
 )
-def test_other_settings_have_a_folder_of_their_own(ask, drawn, change, monkeypatch):
-    settings, found, _ = drawn
+def test_other_settings_have_a_folder_of_their_own(get, drawn, change, monkeypatch):
+    settings, pictures, _ = drawn
     black = np.zeros((32, 32, 3), np.uint8)
     monkeypatch.setattr(
         regularization, "_sampled", lambda *args: ((index, black) for index in args[-1])
     )
-    other = ask(dataclasses.replace(settings, **change))
-    assert other[0].path.parent != found[0].path.parent
+    other = get(dataclasses.replace(settings, **change))
+    assert other[0].path.parent != pictures[0].path.parent
 
 
-def test_another_size_has_a_folder_of_its_own_and_that_size(ask, drawn):
-    settings, found, _ = drawn
-    other = ask(dataclasses.replace(settings, count=1), size=(16, 24))
-    assert other[0].path.parent != found[0].path.parent
+def test_another_size_has_a_folder_of_its_own_and_that_size(get, drawn):
+    settings, pictures, _ = drawn
+    other = get(dataclasses.replace(settings, count=1), size=(16, 24))
+    assert other[0].path.parent != pictures[0].path.parent
     assert images.read_image(other[0].path).shape == (16, 24, 3)
 
 
-def test_a_prompt_with_a_placeholder_is_an_error(ask, never_draws):
+def test_a_prompt_with_a_placeholder_is_an_error(get, never_draws):
     with pytest.raises(ValueError, match="<v1>"):
-        ask(Prior("generated", prompt="a photo of a <v1> dog"))
+        get(Prior("generated", prompt="a photo of a <v1> dog"))
 
 
-def test_every_caption_of_the_world_names_the_class(ask, tmp_path):
+def test_every_caption_of_the_world_names_the_class(get, tmp_path):
     settings = Prior("world", count=60, cache=str(tmp_path))
-    found = ask(settings, "teddy bear")
-    assert len(found) == 60
-    assert all("teddy bear" in picture.caption for picture in found)
-    assert len({picture.caption for picture in found}) > 30
-    assert read_captioned(found[0].path.parent) == found
-    assert len({picture.path.read_bytes() for picture in found}) == 60
+    pictures = get(settings, "teddy bear")
+    assert len(pictures) == 60
+    assert all("teddy bear" in picture.caption for picture in pictures)
+    assert len({picture.caption for picture in pictures}) > 30
+    assert read_captioned(pictures[0].path.parent) == pictures
+    assert len({picture.path.read_bytes() for picture in pictures}) == 60
 
 
-def test_a_scene_of_the_world_depends_on_seed_and_index_alone(ask, tmp_path):
+def test_a_scene_of_the_world_depends_on_seed_and_index_alone(get, tmp_path):
     settings = Prior("world", count=4, cache=str(tmp_path))
-    found = ask(settings)
-    before = [picture.path.read_bytes() for picture in found]
-    found[2].path.unlink()
-    assert ask(dataclasses.replace(settings, count=6))[:4] == found
-    assert [picture.path.read_bytes() for picture in found] == before
-    other = ask(dataclasses.replace(settings, seed=1))
+    pictures = get(settings)
+    before = [picture.path.read_bytes() for picture in pictures]
+    pictures[2].path.unlink()
+    assert get(dataclasses.replace(settings, count=6))[:4] == pictures
+    assert [picture.path.read_bytes() for picture in pictures] == before
+    other = get(dataclasses.replace(settings, seed=1))
     assert other[0].path.read_bytes() != before[0]
 
 
-def test_the_world_of_a_class_holds_no_held_out_subject(ask, tmp_path, monkeypatch):
+def test_the_world_of_a_class_holds_no_held_out_subject(get, tmp_path, monkeypatch):
     seen = set()
     render = emoji_world.render
 
@@ -211,21 +214,21 @@ def test_the_world_of_a_class_holds_no_held_out_subject(ask, tmp_path, monkeypat
         return render(rng, sprites, scene)
 
     monkeypatch.setattr(emoji_world, "render", watch)
-    ask(Prior("world", count=40, cache=str(tmp_path)))
+    get(Prior("world", count=40, cache=str(tmp_path)))
     assert len(seen) > 1
     assert not seen & emoji_world.HELD_OUT
     assert {emoji_world.class_word(name) for name, _ in seen} == {"dog"}
 
 
 def test_a_folder_gives_its_first_pictures_with_the_prompt_as_default_caption(
-    ask, captioned
+    get, captioned
 ):
     source = captioned({"a.png": "a dog", "b.png": "", "c.png": "a cat"})
     settings = Prior("folder", prompt="a photo of a dog", count=2, images=source)
-    found = ask(settings)
-    assert [picture.path.name for picture in found] == ["a.png", "b.png"]
-    assert [picture.caption for picture in found] == ["a dog", "a photo of a dog"]
-    assert len(ask(dataclasses.replace(settings, count=0))) == 3
+    pictures = get(settings)
+    assert [picture.path.name for picture in pictures] == ["a.png", "b.png"]
+    assert [picture.caption for picture in pictures] == ["a dog", "a photo of a dog"]
+    assert len(get(dataclasses.replace(settings, count=0))) == 3
 
 
 CAPTIONS = {
@@ -237,46 +240,46 @@ CAPTIONS = {
 }
 
 
-def test_retrieved_pictures_are_the_most_similar_first(ask, captioned):
+def test_retrieved_pictures_are_the_most_similar_first(get, captioned):
     source = captioned(CAPTIONS)
     settings = Prior(
         "retrieved", prompt="a photo of a dog", count=0, threshold=-1.0, images=source
     )
-    found = [picture.path.name for picture in ask(settings)]
-    assert found[:2] == ["c.png", "e.png"]  # the prompt itself, in the list's order
-    assert sorted(found) == sorted(CAPTIONS)
-    assert found[-1] == "a.png"
-    first = ask(dataclasses.replace(settings, count=1))
+    pictures = [picture.path.name for picture in get(settings)]
+    assert pictures[:2] == ["c.png", "e.png"]  # the prompt itself, in the list's order
+    assert sorted(pictures) == sorted(CAPTIONS)
+    assert pictures[-1] == "a.png"
+    first = get(dataclasses.replace(settings, count=1))
     assert [picture.path.name for picture in first] == ["c.png"]
 
 
-def test_retrieved_pictures_reach_the_threshold(ask, captioned):
+def test_retrieved_pictures_reach_the_threshold(get, captioned):
     source = captioned(CAPTIONS)
     settings = Prior(
         "retrieved", prompt="a photo of a dog", threshold=0.99, images=source
     )
-    assert {picture.caption for picture in ask(settings)} == {"a photo of a dog"}
+    assert {picture.caption for picture in get(settings)} == {"a photo of a dog"}
 
 
-def test_captions_are_encoded_alike_in_every_batch(ask, captioned, monkeypatch):
+def test_captions_are_encoded_alike_in_every_batch(get, captioned, monkeypatch):
     source = captioned(CAPTIONS)
     settings = Prior(
         "retrieved", prompt="a dog", count=0, threshold=-1.0, images=source
     )
-    together = ask(settings)
+    together = get(settings)
     monkeypatch.setattr(regularization, "_TEXTS", 2)
-    assert ask(settings) == together
+    assert get(settings) == together
 
 
-def test_no_similar_caption_is_an_error_that_names_the_best(ask, captioned):
+def test_no_similar_caption_is_an_error_that_names_the_best(get, captioned):
     source = captioned({"a.png": "a pizza", "b.png": "a photo of a cat"})
     settings = Prior("retrieved", prompt="a photo of a dog", images=source)
     with pytest.raises(ValueError, match=r"0\.85 to .*; .* 'a photo of a cat' with 0"):
-        ask(settings)
+        get(settings)
 
 
-def test_no_source_is_no_set(ask):
-    assert ask(Prior()) == []
+def test_no_source_is_no_set(get):
+    assert get(Prior()) == []
 
 
 @pytest.mark.parametrize(
