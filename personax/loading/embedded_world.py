@@ -56,7 +56,7 @@ def class_scenes(
         scene = emoji.choose(rng, sprites, classes=classes)
         wording = emoji.phrase(rng, scene)
         # Captions may also use a broader class, an accessory or the place alone.
-        place = "said" if wording.place == "alone" else wording.place
+        place = "included" if wording.place == "only" else wording.place
         wording = dataclasses.replace(wording, broader=None, subject=True, place=place)
         return rng, scene, emoji.caption(scene, wording)
 
