@@ -1,4 +1,4 @@
-"""What portraits are prompted for, and in how many pictures it is there."""
+"""Attributes of portraits, and the share of pictures that show them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,12 +15,12 @@ Pictures = UInt8[np.ndarray, "n 32 32 3"]
 
 
 class Attribute(NamedTuple):
-    """Something that a prompt adds to a portrait."""
+    """An attribute that a prompt adds to a portrait."""
 
     head: str  # of the classifier: accessory, place, tint
-    word: str  # what it should say
-    control: str  # the words alone, for a guidance of its own
-    joint: str  # the words with the concept's, which stand at {}
+    word: str  # its class for that head
+    control: str  # prompt of the attribute alone, for its own guidance term
+    joint: str  # prompt with the concept's phrase at {}
 
 
 def _worn(name: str) -> Attribute:
@@ -43,51 +43,60 @@ ATTRIBUTES = (
     *map(_tint, ("red", "green")),
 )
 HEADS = ("accessory", "place", "tint")
-# What the base has instead of a word for them.
+# The base's class word for each set.
 NOUNS = {"people": "face", "animals": "animal face"}
 
 
 class Share(NamedTuple):
-    """Of the pictures of one attribute or several, each from 0 to 1."""
+    """Shares of pictures, from 0 to 1."""
 
     shown: float  # the attribute, by the classifier
-    clip: float  # the attribute, by the embedded CLIP without training
-    member: float  # someone of the set, by the classifier
-    both: float  # attribute and someone of the set, by the classifier
+    clip: float  # the attribute, by zero-shot classification with the embedded CLIP
+    member: float  # a member of the set, by the classifier
+    both: float  # the attribute on a member of the set, by the classifier
 
 
-def renders(sprites, which: str, count: int, seed: int, asked: Attribute | None = None):
-    """As many portraits of a set, with the attribute where one is asked."""
+def renders(
+    sprites, which: str, count: int, seed: int, attribute: Attribute | None = None
+) -> Pictures:
+    """`count` portraits of a set, with the attribute if one is given."""
     options = {}
-    if asked is not None:
+    if attribute is not None:
         names = {"accessory": "accessories", "place": "places", "tint": "colours"}
-        options = {names[asked.head]: (asked.word,)}
-    found = []
+        options = {names[attribute.head]: (attribute.word,)}
+    portraits = []
     for i in range(count):
         rng = np.random.default_rng((seed, i))
         scene = emoji.portrait_scene(
             rng, sprites, classes=emoji.PORTRAITS[which], **options
         )
-        found.append(emoji.portrait(rng, sprites, scene))
-    return np.stack(found)
+        portraits.append(emoji.portrait(rng, sprites, scene))
+    return np.stack(portraits)
 
 
 def share(
-    judge: Classifier, eye: Clip, which: str, asked: Attribute, pixels: Pictures
+    classifier: Classifier,
+    network: Clip,
+    which: str,
+    attribute: Attribute,
+    pixels: Pictures,
 ) -> Share:
-    """In how many of the pictures that were asked for an attribute it is there."""
-    shown = np.array([w == asked.word for w in classify(judge, pixels)[asked.head]])
-    member = members(judge, which, pixels)
-    words, questions = _questions(judge, asked.head, NOUNS[which])
-    said = clip.zero_shot(eye, pixels, questions)
-    zero_shot = [words[i] == asked.word for i in said]
+    """Shares over pictures that were prompted with the attribute."""
+    predicted = classify(classifier, pixels)[attribute.head]
+    shown = np.array([word == attribute.word for word in predicted])
+    member = members(classifier, which, pixels)
+    words, captions = _captions(classifier, attribute.head, NOUNS[which])
+    best = clip.zero_shot(network, pixels, captions)
+    zero_shot = [words[i] == attribute.word for i in best]
     parts = (shown, zero_shot, member, shown & member)
     return Share(*(round(float(np.mean(part)), 4) for part in parts))
 
 
-def members(judge: Classifier, which: str, pixels: Pictures) -> Bool[np.ndarray, " n"]:
-    """Which pictures show someone of the set."""
-    return np.isin(classify(judge, pixels)["class"], emoji.PORTRAITS[which])
+def members(
+    classifier: Classifier, which: str, pixels: Pictures
+) -> Bool[np.ndarray, " n"]:
+    """Which pictures show a member of the set."""
+    return np.isin(classify(classifier, pixels)["class"], emoji.PORTRAITS[which])
 
 
 def mean(shares: Sequence[Share]) -> Share:
@@ -96,9 +105,11 @@ def mean(shares: Sequence[Share]) -> Share:
     )
 
 
-def _questions(judge: Classifier, head: str, noun: str) -> tuple[list[str], list[str]]:
-    """(the words of a head, a caption with each)."""
-    words = list(judge.heads[head])
+def _captions(
+    classifier: Classifier, head: str, noun: str
+) -> tuple[list[str], list[str]]:
+    """(the classes of a head, a caption for each)."""
+    words = list(classifier.heads[head])
     make = {"accessory": _worn, "place": _place, "tint": _tint}[head]
     plain = f"a photo of a {noun}"
     return words, [

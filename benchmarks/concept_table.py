@@ -1,4 +1,4 @@
-"""The table of `benchmarks.concept_centric`, from what its rows have written."""
+"""The table of `benchmarks.concept_centric`, from its row.json files."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ _SHARES = ("worn", "place", "colour", "all", "of the set", "both", "edges")
 
 
 def table(out: pathlib.Path, sets: Sequence[str], rows: Sequence[str]) -> str:
-    """The table of the rows that are there, a part for each set."""
+    """The Markdown table of the finished rows, a part for each set."""
     parts = []
     for which in sets:
         lines = [f"**{which}**", "", f"| {' | '.join((*_COLUMNS, *_SHARES))} |"]
@@ -33,8 +33,8 @@ def _cells(row: dict) -> list[str]:
         return f"{share['shown']:.2f} / {share['clip']:.2f}"
 
     trains = f"{row['trains']:,}" if row.get("trains") else ""
-    found = [row["title"], trains, weights("plain"), f"{row['fd']:.2f}"]
-    found += [weights("asked"), f"{row['fd_asked']:.2f}"]
-    found += [both(row[each]) for each in (*HEADS, "all")]
-    found += [f"{row['all'][each]:.2f}" for each in ("member", "both")]
-    return [*found, f"{row['edges']:.2f}" if "edges" in row else ""]
+    cells = [row["title"], trains, weights("plain"), f"{row['fd']:.2f}"]
+    cells += [weights("asked"), f"{row['fd_asked']:.2f}"]
+    cells += [both(row[each]) for each in (*HEADS, "all")]
+    cells += [f"{row['all'][each]:.2f}" for each in ("member", "both")]
+    return [*cells, f"{row['edges']:.2f}" if "edges" in row else ""]

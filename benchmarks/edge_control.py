@@ -1,4 +1,4 @@
-"""Pictures that follow the edges of a portrait, and how well they do."""
+"""Pictures generated along the edges of portraits, and their agreement."""
 
 import importlib
 import pathlib
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks.attributes import Pictures
-from benchmarks.batches import Ask
-from benchmarks.portrait_runs import shortened, trained
+from benchmarks.batch_sampling import BatchTerm
+from benchmarks.portrait_runs import shortened, train_to_end
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.data.edges import canny
 from personax.diffusion.denoiser import CONTROLNET, with_controlnet
@@ -19,16 +19,16 @@ _CONFIG = "configs.emoji_controlnet"
 
 
 def control(base: Base, out: pathlib.Path, steps: int) -> Model:
-    """The base with the ControlNet of OUT/controlnet, trained where it is not."""
+    """The base with the ControlNet of OUT/controlnet, trained if missing."""
     folder = out / "controlnet"
     if not (folder / "concept").is_dir():
         config = importlib.import_module(_CONFIG).get_config()
-        trained(shortened(config, steps), folder)
+        train_to_end(shortened(config, steps), folder)
     return with_concepts(from_base(base), base, [str(folder / "concept")])
 
 
 def with_control(model: Model, control: Model) -> Model:
-    """The model with the ControlNet of another, trained on the same base."""
+    """The model with another model's ControlNet, trained on the same base."""
     own = control.denoiser
     with_it = with_controlnet(
         model.denoiser, own.params[CONTROLNET], own.spec.controlnet
@@ -43,14 +43,14 @@ def hints(pixels: Pictures, control: Model) -> np.ndarray:
     return np.repeat(maps[..., None] / np.float32(255), channels, axis=-1)
 
 
-def edge_agreement(drawn: Pictures, wanted: Pictures) -> float:
-    """The mean IoU of the Canny maps of pictures with those of others."""
-    pairs = zip(drawn, wanted, strict=True)
-    found = [
+def edge_agreement(drawn: Pictures, target: Pictures) -> float:
+    """The mean IoU of the Canny maps of pictures and their targets."""
+    pairs = zip(drawn, target, strict=True)
+    ious = [
         edge_iou(*(canny(np.ascontiguousarray(each)) for each in pair))
         for pair in pairs
     ]
-    return round(float(np.mean(found)), 4)
+    return round(float(np.mean(ious)), 4)
 
 
 def best(
@@ -58,16 +58,23 @@ def best(
     draw: Callable[[Sequence[float]], Pictures],
     score: Callable[[Pictures], float],
 ) -> tuple[Sequence[float], list[list]]:
-    """(the weights of the largest score, [weights, score] of all)."""
-    found = [[each, round(score(draw(each)), 4)] for each in weights]
-    return max(found, key=lambda pair: pair[1])[0], found
+    """(the weights with the largest score, [weights, score] for all)."""
+    scores = [[each, round(score(draw(each)), 4)] for each in weights]
+    return max(scores, key=lambda pair: pair[1])[0], scores
 
 
-def joint_ask(phrase: str, weights: Sequence[float], hint: np.ndarray) -> list[Ask]:
-    """One guidance by a text and edges."""
-    return [Ask(f"a photo of a {phrase}", weights[0], "control", hint)]
+def joint_terms(
+    phrase: str, weights: Sequence[float], hint: np.ndarray
+) -> list[BatchTerm]:
+    """One term with a text and edges."""
+    return [BatchTerm(f"a photo of a {phrase}", weights[0], "control", hint)]
 
 
-def decoupled_ask(phrase: str, weights: Sequence[float], hint: np.ndarray) -> list[Ask]:
-    """The concept without text, and the base by edges alone."""
-    return [Ask("", weights[0], "concept"), Ask("", weights[1], "control", hint)]
+def decoupled_terms(
+    phrase: str, weights: Sequence[float], hint: np.ndarray
+) -> list[BatchTerm]:
+    """A term of the concept without text, and one of the base with edges alone."""
+    return [
+        BatchTerm("", weights[0], "concept"),
+        BatchTerm("", weights[1], "control", hint),
+    ]

@@ -1,4 +1,4 @@
-"""How long is one UNet forward, against torch diffusers?
+"""Time of one UNet forward pass, against torch diffusers.
 
 python -m benchmarks.forward --model sd15
 python -m benchmarks.forward --model emoji --batch 16
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from absl import app, flags
 
-from benchmarks import pair, timing
+from benchmarks import timing, torch_models
 from personax.networks.compute import Compute
 from personax.networks.unet import unet
 
@@ -23,7 +23,7 @@ flags.DEFINE_string("convolution", "auto", "personax's convolution kernel.")
 
 
 def main(argv):
-    model, params, config = pair.unets(FLAGS.model)
+    model, params, config = torch_models.unets(FLAGS.model)
     rng = np.random.default_rng(0)
     side, tokens = config.sample_size, 77 if FLAGS.model == "sd15" else 32
     x = rng.standard_normal((FLAGS.batch, side, side, config.in_channels), np.float32)

@@ -1,10 +1,10 @@
-"""What weights do, as sheets: one picture for each pair of weights, one seed."""
+"""Sheets over guidance weights: one picture per pair of weights, from one seed."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.batches import Ask, Drawer
+from benchmarks.batch_sampling import BatchTerm, Drawer
 from personax.concepts.bind import Model
 from personax.core import images
 
@@ -18,12 +18,12 @@ _STYLES = ("in tweet style", "in noto style", "in joy style")
 def grid_of_weights(
     drawer: Drawer, models: Mapping[str, Model], control: str, seed: int
 ) -> images.Pixels:
-    """w1 of the concept, downwards, by w2 of a control prompt, to the right.
+    """Rows: the concept's weight w1; columns: the weight w2 of a control prompt.
 
     `models` are "concept" and "base"; Cao et al. 2023, fig. 8a.
     """
     tiles = [
-        drawer(models, _asks(w1, w2, control), 1, seed)[0]
+        drawer(models, _terms(w1, w2, control), 1, seed)[0]
         for w1 in _CONCEPT
         for w2 in _CONTROL
     ]
@@ -39,13 +39,13 @@ def grid_of_weights(
 def one_held(
     drawer: Drawer, models: Mapping[str, Model], control: str, held: float, seed: int
 ) -> images.Pixels:
-    """One guidance held, the other from negative to positive, and the other way."""
+    """One weight fixed, the other varied from negative to positive, for both."""
     rows: dict[str, list[images.Pixels]] = {}
-    for name, asks in (
-        (f"concept {held:g}", [_asks(held, w, control) for w in _SIGNED]),
-        (f"{control} {held:g}", [_asks(w, held, control) for w in _SIGNED]),
+    for name, weights in (
+        (f"concept {held:g}", [_terms(held, w, control) for w in _SIGNED]),
+        (f"{control} {held:g}", [_terms(w, held, control) for w in _SIGNED]),
     ):
-        columns = [drawer(models, each, _SEEDS, seed) for each in asks]
+        columns = [drawer(models, each, _SEEDS, seed) for each in weights]
         for i in range(_SEEDS):
             rows[f"{name}, seed {i}"] = [column[i] for column in columns]
     return images.grid(
@@ -60,18 +60,18 @@ def one_held(
 def split_prompt(
     drawer: Drawer, models: Mapping[str, Model], seed: int, subject: str = "sunflower"
 ) -> images.Pixels:
-    """A subject and a style as two guidances of the base, beside the joint prompt.
+    """A subject and a style as two guidance terms of the base, beside one prompt.
 
     Condition decoupling, Cao et al. 2023, fig. 5.
     """
     rows: dict[str, Sequence[images.Pixels]] = {}
     for style in _STYLES:
         joint = f"a {subject} {style}"
-        rows[f'"{joint}" 4'] = _row(drawer, models, [Ask(joint, 4.0)], seed)
+        rows[f'"{joint}" 4'] = _row(drawer, models, [BatchTerm(joint, 4.0)], seed)
         for weight in (2.0, 4.0):
-            asks = [Ask(f"a {subject}", 3.0), Ask(style, weight)]
+            terms = [BatchTerm(f"a {subject}", 3.0), BatchTerm(style, weight)]
             label = f'"a {subject}" 3, "{style}" {weight:g}'
-            rows[label] = _row(drawer, models, asks, seed)
+            rows[label] = _row(drawer, models, terms, seed)
     return images.grid(
         [tile for row in rows.values() for tile in row],
         columns=2 * _SEEDS,
@@ -80,9 +80,9 @@ def split_prompt(
     )
 
 
-def _row(drawer, models, asks: list[Ask], seed: int) -> list[images.Pixels]:
-    return list(np.asarray(drawer({"base": models["base"]}, asks, 2 * _SEEDS, seed)))
+def _row(drawer, models, terms: list[BatchTerm], seed: int) -> list[images.Pixels]:
+    return list(np.asarray(drawer({"base": models["base"]}, terms, 2 * _SEEDS, seed)))
 
 
-def _asks(concept: float, control: float, prompt: str) -> list[Ask]:
-    return [Ask("", concept, "concept"), Ask(prompt, control, "base")]
+def _terms(concept: float, control: float, prompt: str) -> list[BatchTerm]:
+    return [BatchTerm("", concept, "concept"), BatchTerm(prompt, control, "base")]

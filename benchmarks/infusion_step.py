@@ -1,10 +1,10 @@
-"""What does Infusion's frozen stream add to a training step?
+"""Cost of Infusion's frozen stream in a training step.
 
     python -m benchmarks.infusion_step --batch 8
     python -m benchmarks.infusion_step --base DIR --batch 1  # see random_sd15
 
-The step with the frozen stream's maps against the one with its own, the same residuals
-trained, latents and text cached, in turn. One JSON line.
+Compares the step with the frozen stream's attention maps with the step without them:
+the same residuals, cached latents and text. Prints one JSON line.
 """
 
 import jax
@@ -32,7 +32,7 @@ PROMPT, WORD = "a photo of a dog", "dog"
 
 def define_flags() -> None:
     flags.DEFINE_string("base", "emoji", "emoji, or a folder in diffusers' layout.")
-    flags.DEFINE_integer("batch", 8, "Images.")
+    flags.DEFINE_integer("batch", 8, "Batch size.")
     flags.DEFINE_integer("repeats", 5, "Counted steps of each side.")
     flags.DEFINE_string("remat", "none", "none, layer or block.")
 

@@ -1,4 +1,4 @@
-"""The trainings behind the rows of `benchmarks.concept_centric`."""
+"""Trainings of the rows of `benchmarks.concept_centric`."""
 
 import importlib
 import pathlib
@@ -8,10 +8,11 @@ from safetensors.numpy import load_file
 
 from benchmarks.attributes import NOUNS
 from personax.concepts.bind import Model, from_base, with_concepts
+from personax.core.errors import RunFailedError
 from personax.loading import Base
 from personax.training.train import train
 
-# What a row has in common with the null-text model of its set.
+# Settings that a row shares with the null-text model of its set.
 _SHARED = (
     *("stream", "data", "seed", "batch", "accumulate", "steps", "ema_decay"),
     *("dtype", "size", "log_every", "save_every"),
@@ -21,28 +22,27 @@ _SHARED = (
 def model(
     base: Base, name: str | None, which: str, out: pathlib.Path, steps: int
 ) -> Model:
-    """The base with what configs/NAME.py learns of the set, trained where it is not.
+    """The base with the concept that configs/NAME.py trains on a set of portraits.
 
-    Without a name it is the base itself; "{}" in the name is the set. Killed, a
-    training goes on.
+    It is trained if missing; an interrupted training resumes. Without a name the result
+    is the base itself; "{}" in the name is the set.
     """
     if name is None:
         return from_base(base)
     folder = _folder(out, name, which)
     if not (folder / "concept").is_dir():
-        trained(recipe(name, which, steps), folder)
+        train_to_end(recipe(name, which, steps), folder)
     return with_concepts(from_base(base), base, [str(folder / "concept")])
 
 
-def trained(config: ConfigDict, folder: pathlib.Path) -> None:
-    """Trains to the end; stopped before, it ends the command, which goes on later."""
-    train(config, folder)
-    if not (folder / "concept").is_dir():
-        raise SystemExit(f"{folder} is not finished; the same command goes on.")
+def train_to_end(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Train all steps; a training that is stopped by a signal raises RunFailedError."""
+    if not train(config, folder):
+        raise RunFailedError(f"{folder} is not finished; rerun the command to resume.")
 
 
-def numbers(out: pathlib.Path, name: str | None, which: str) -> int:
-    """How many numbers a row has trained."""
+def num_params(out: pathlib.Path, name: str | None, which: str) -> int:
+    """The number of trained parameters of a row."""
     if name is None:
         return 0
     path = _folder(out, name, which) / "concept" / "theta.safetensors"
@@ -50,10 +50,10 @@ def numbers(out: pathlib.Path, name: str | None, which: str) -> int:
 
 
 def recipe(name: str, which: str, steps: int = 0) -> ConfigDict:
-    """The config of a row: as many pictures of the set as the null-text model sees.
+    """The config of a row, with as many pictures of the set as the null-text model.
 
-    A text stands for the set: "a photo of a <v1> face"; the placeholder is left out
-    where no word trains (sec. 4.5 of the methods, Cao et al. 2023, D.2).
+    The prompt of the set is "a photo of a <v1> face", without the placeholder for
+    methods that train no word (Cao et al. 2023, D.2).
     """
     own = importlib.import_module(f"configs.{name.format(which)}").get_config()
     shared = importlib.import_module(f"configs.emoji_{which}").get_config()
@@ -76,7 +76,7 @@ def recipe(name: str, which: str, steps: int = 0) -> ConfigDict:
 
 
 def shortened(config: ConfigDict, steps: int) -> ConfigDict:
-    """The config for that many steps (0: its own), without sheets and validation."""
+    """The config for that many steps (0: its own), without previews or validation."""
     if steps:
         config.steps = steps
         config.save_every = min(config.save_every, steps)

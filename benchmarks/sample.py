@@ -1,10 +1,10 @@
-"""How long from a prompt to pictures, against torch diffusers' pipeline?
+"""Time from a prompt to pictures, against torch diffusers' pipeline.
 
 python -m benchmarks.sample --model emoji --images 8 --steps 25
 python -m benchmarks.sample --model sd15 --images 1 --steps 2 --runs 1
 
-Both sides encode the prompt, take DDIM steps with classifier-free guidance from one
-start noise, and decode to uint8, in float32. Loading and compiling are not counted.
+Both sides encode the prompt, take DDIM steps with classifier-free guidance from the
+same noise, and decode to uint8, in float32. Loading and compilation are not timed.
 """
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from absl import app, flags
 
-from benchmarks import pair, timing
+from benchmarks import timing, torch_models
 from personax.concepts.bind import from_base
 from personax.diffusion.guidance import guide
 from personax.diffusion.sampling import sample
@@ -26,7 +26,7 @@ PROMPT, GUIDANCE = "a dog wearing a top hat on the beach", 3.0
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("model", "emoji", ["emoji", "sd15"], "Which pipeline.")
-flags.DEFINE_integer("images", 8, "Pictures, drawn as one batch.")
+flags.DEFINE_integer("images", 8, "Pictures, in one batch.")
 flags.DEFINE_integer("steps", 25, "DDIM steps.")
 flags.DEFINE_integer("runs", 5, "Counted runs of each side.")
 flags.DEFINE_string("attention", "auto", "personax's attention kernel.")
@@ -34,7 +34,7 @@ flags.DEFINE_string("convolution", "auto", "personax's convolution kernel.")
 
 
 def main(argv):
-    pipeline, base = pair.pipelines(FLAGS.model)
+    pipeline, base = torch_models.pipelines(FLAGS.model)
     compute = Compute(attention=FLAGS.attention, convolution=FLAGS.convolution)
     model, solver = from_base(base, compute), ddim()
     spec = model.denoiser.spec

@@ -1,4 +1,4 @@
-"""The two sides of benchmarks.train_step: a step of personax and one of torch's."""
+"""The two implementations in benchmarks.train_step: personax and torch diffusers."""
 
 import json
 import pathlib
@@ -11,12 +11,12 @@ import numpy as np
 
 import personax
 
-# Neither jax nor torch is imported up here: a side has its own library only, or the
-# other one would count in its memory and in its time to the first step.
+# jax and torch are imported by their own side alone, or the other library would count
+# in its memory and its time to the first step.
 
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 1e-2, 1.0
 
-# Of one image at 512x512: Stable Diffusion 1.5's forward and backward pass.
+# Per image at 512x512: the forward and backward pass of Stable Diffusion 1.5.
 SD15_FLOPS = {
     "custom_diffusion": 1.669e12,
     "dreambooth": 2.407e12,
@@ -28,16 +28,16 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12}
 
 Step = Callable[[], dict[str, float]]
 About = Callable[[list[float]], dict[str, float]]
-# Of so many images: a step, and what there is to say of it in the end.
+# `batch size -> (step, function of the seconds that returns its statistics)`
 Side = Callable[[int], tuple[Step, About]]
 
 
-class Asked(NamedTuple):
-    """What is measured: the command's flags that a side reads."""
+class StepSettings(NamedTuple):
+    """The command's flags that a side reads."""
 
     model: str
     method: str
-    batches: tuple[int, ...]  # the first has the draws that both sides share
+    batches: tuple[int, ...]  # of images; both sides share the draws of the first
     size: int
     remat: str
     optimizer: str
@@ -62,11 +62,16 @@ class Asked(NamedTuple):
 
 
 def examples(
-    asked: Asked, b: int, side: int, channels: int, tokens: int, vocabulary: int
+    settings: StepSettings,
+    b: int,
+    side: int,
+    channels: int,
+    tokens: int,
+    vocabulary: int,
 ) -> dict[str, Any]:
-    """The same cached latents (channels last), captions and masks on both sides."""
+    """Cached latents (channels last), captions and masks, equal on both sides."""
     rng = np.random.default_rng(0)
-    words = asked.method == "custom_diffusion"
+    words = settings.method == "custom_diffusion"
     ids = rng.integers(3, 1000, (b, tokens)).astype(np.int32)
     ids[:, 4] = vocabulary if words else 7
     mask = np.ones((b, side, side), np.float32)
@@ -79,8 +84,8 @@ def examples(
     }
 
 
-def personax_side(asked: Asked) -> Side:
-    """personax's steps: all batch sizes are compiled at once, and train one state."""
+def personax_side(settings: StepSettings) -> Side:
+    """personax's steps; all batch sizes compile concurrently and train one state."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -98,54 +103,54 @@ def personax_side(asked: Asked) -> Side:
     from personax.training.step import make_step
 
     gpu = jax.default_backend() == "gpu"
-    compute = Compute("bfloat16" if gpu else "float32", asked.remat)
-    base = load_base(asked.folder, param_dtype=asked.param_dtype)
+    compute = Compute("bfloat16" if gpu else "float32", settings.remat)
+    base = load_base(settings.folder, param_dtype=settings.param_dtype)
     denoiser = from_base(base, compute).denoiser
-    del base  # and with it the autoencoder
+    del base  # frees the autoencoder
     spec = denoiser.spec
-    height, width = (asked.size, asked.size) if asked.size else spec.size
+    height, width = (settings.size, settings.size) if settings.size else spec.size
     side, _, channels = spec.latent_shape(height, width)
     text = spec.text_encoder
 
     def batch_of(b: int) -> Batch:
         x = examples(
-            asked, b, side, channels, text.max_position_embeddings, text.vocab_size
+            settings, b, side, channels, text.max_position_embeddings, text.vocab_size
         )
         batch = Batch(
             Posterior(jnp.asarray(x["mean"]), jnp.asarray(x["logvar"])),
             jnp.asarray(x["ids"]),
             mask=None if x["mask"] is None else jnp.asarray(x["mask"]),
         )
-        if asked.frozen_text:
+        if settings.frozen_text:
             batch = batch._replace(text=jax.jit(encode)(denoiser, batch.ids).text)
         return batch
 
-    null = {"null_norm": "token_mean"} if asked.method == "concept_centric" else {}
-    method = methods.make(asked.method, **null)
-    batches = {b: batch_of(b) for b in asked.batches}
-    shared = batches[asked.batches[0]]
+    null = {"null_norm": "token_mean"} if settings.method == "concept_centric" else {}
+    method = methods.make(settings.method, **null)
+    batches = {b: batch_of(b) for b in settings.batches}
+    shared = batches[settings.batches[0]]
     denoiser = methods.prepare(method, denoiser, shared.ids)
     concept = methods.Concept("<v1>", "dog", (text.vocab_size,), (7,), "<v1> dog")
     key = jax.random.key(0)
     theta = methods.init(method, key, denoiser.params, [concept])
-    options = {"weight_decay": WEIGHT_DECAY} if asked.optimizer == "adamw" else {}
+    options = {"weight_decay": WEIGHT_DECAY} if settings.optimizer == "adamw" else {}
     tx = make_optimizer(
         optax.constant_schedule(LEARNING_RATE),
         theta,
-        name=asked.optimizer,
+        name=settings.optimizer,
         clip=CLIP,
         **options,
     )
     state = create(theta, tx.init(theta), key)
     del theta  # the step donates it
-    if not asked.draws.exists():
-        keys = jax.random.split(jax.random.fold_in(key, 0), asked.batches[0])
+    if not settings.draws.exists():
+        keys = jax.random.split(jax.random.fold_in(key, 0), settings.batches[0])
         drawn = draws(spec, shared.posterior, keys)._asdict()
-        unfinished = asked.draws.with_suffix(".tmp.npz")
+        unfinished = settings.draws.with_suffix(".tmp.npz")
         np.savez(unfinished, **drawn)
-        unfinished.rename(asked.draws)  # torch's side may be waiting for it
+        unfinished.rename(settings.draws)  # torch's side may be waiting for it
     train = make_step(method, tx)
-    compiling = futures.ThreadPoolExecutor(len(asked.batches))
+    compiling = futures.ThreadPoolExecutor(len(settings.batches))
     programs = {
         b: compiling.submit(train.lower(state, denoiser, batch).compile)
         for b, batch in batches.items()
@@ -162,14 +167,14 @@ def personax_side(asked: Asked) -> Side:
         def about(seconds):
             memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
             flops = compiled.cost_analysis()["flops"]
-            found = {"temp_gib": round(memory, 2), "flops": flops}
+            stats = {"temp_gib": round(memory, 2), "flops": flops}
             if gpu:
                 device = jax.local_devices()[0]
                 peak = device.memory_stats()["peak_bytes_in_use"] / 2**30
-                found["device_gib"] = round(peak, 2)
+                stats["device_gib"] = round(peak, 2)
                 if count(denoiser.params["unet"]) == SD15_UNET and side == 64:
-                    found |= utilisation(asked, b, device.device_kind, seconds)
-            return found
+                    stats |= utilisation(settings, b, device.device_kind, seconds)
+            return stats
 
         return step, about
 
@@ -177,27 +182,26 @@ def personax_side(asked: Asked) -> Side:
 
 
 def utilisation(
-    asked: Asked, b: int, device: str, seconds: list[float]
+    settings: StepSettings, b: int, device: str, seconds: list[float]
 ) -> dict[str, float]:
     """Model-FLOP utilisation of SD 1.5 at 512x512, and images per second.
 
-    FLOPs that recomputation adds count for nothing.
+    FLOPs added by recomputation are not counted.
     """
     if not seconds:
         return {}
     rate = b / np.median(seconds)
-    found = {"images_per_s": round(float(rate), 2)}
+    stats = {"images_per_s": round(float(rate), 2)}
     for name, peak in PEAK_FLOPS.items():
         if name in device:
-            found["mfu"] = round(float(rate * SD15_FLOPS[asked.method] / peak), 3)
-    return found
+            stats["mfu"] = round(float(rate * SD15_FLOPS[settings.method] / peak), 3)
+    return stats
 
 
-def torch_side(asked: Asked) -> Side:
+def torch_side(settings: StepSettings) -> Side:
     """The step of diffusers' train_custom_diffusion.py or train_dreambooth.py.
 
-    Of a concept-centric model it is DreamBooth's, with a constant for each
-    cross-attention.
+    For a concept-centric model it is DreamBooth's with constant cross-attentions.
     """
     import torch
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -207,15 +211,15 @@ def torch_side(asked: Asked) -> Side:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     float32 = {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(asked.folder / "unet", **float32)
-    encoder = CLIPTextModel.from_pretrained(asked.folder / "text_encoder").float()
-    scheduler = DDPMScheduler.from_pretrained(asked.folder / "scheduler")
-    words = asked.method == "custom_diffusion"
+    unet = UNet2DConditionModel.from_pretrained(settings.folder / "unet", **float32)
+    encoder = CLIPTextModel.from_pretrained(settings.folder / "text_encoder").float()
+    scheduler = DDPMScheduler.from_pretrained(settings.folder / "scheduler")
+    words = settings.method == "custom_diffusion"
     size = sum(weight.numel() for weight in unet.parameters())
     unet.requires_grad_(not words).to(device).train()
     encoder.requires_grad_(False).to(device).train()
-    if asked.method == "concept_centric":
-        _fold(unet, encoder, asked, torch)
+    if settings.method == "concept_centric":
+        _fold(unet, encoder, settings, torch)
     trained = list(unet.parameters())
     vocabulary = encoder.config.vocab_size
     if words:
@@ -224,43 +228,43 @@ def torch_side(asked: Asked) -> Side:
         table.data[vocabulary] = table.data[7]
         cross = [m for name, m in unet.named_modules() if name.endswith("attn2")]
         for module in cross:
-            # Its own layers are for saving; without them it only stops the gradient.
+            # Without its layers for saving it only detaches the BOS token.
             module.set_processor(
                 CustomDiffusionAttnProcessor2_0(train_kv=False, train_q_out=False)
             )
         trained = [w for m in cross for w in (m.to_k.weight, m.to_v.weight)] + [table]
         for parameter in trained:
             parameter.requires_grad_(True)
-    if asked.remat != "none":
+    if settings.remat != "none":
         unet.enable_gradient_checkpointing()
         if words:
             encoder.gradient_checkpointing_enable()
-    if asked.optimizer == "adamw":
+    if settings.optimizer == "adamw":
         options = {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
         optimizer = torch.optim.AdamW(trained, **options)
     else:
         optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE)
 
-    # A program for each size of batch, as XLA's are.
-    network = torch.compile(unet, dynamic=False) if asked.compile else unet
-    while not asked.draws.exists():
+    # One program per batch size, as with XLA.
+    network = torch.compile(unet, dynamic=False) if settings.compile else unet
+    while not settings.draws.exists():
         time.sleep(0.2)
-    with np.load(asked.draws) as file:
+    with np.load(settings.draws) as file:
         first = {name: _to_torch(torch, file[name], device) for name in file}
     _, channels, side, _ = first["x0"].shape
     tokens = encoder.config.max_position_embeddings
-    vae = json.loads((asked.folder / "vae/config.json").read_text())
+    vae = json.loads((settings.folder / "vae/config.json").read_text())
     scaling = vae["scaling_factor"]
 
     def of(b: int) -> tuple[Step, About]:
-        x = examples(asked, b, side, channels, tokens, vocabulary)
+        x = examples(settings, b, side, channels, tokens, vocabulary)
         x = {
             name: None if value is None else _to_torch(torch, value, device)
             for name, value in x.items()
         }
         deviation, ids, mask = torch.exp(0.5 * x["logvar"]), x["ids"].long(), x["mask"]
         text = None
-        if asked.frozen_text:
+        if settings.frozen_text:
             with torch.no_grad():
                 text = encoder(ids)[0]
         if device == "cuda":
@@ -299,10 +303,10 @@ def torch_side(asked: Asked) -> Side:
         def about(seconds):
             if device == "cpu":
                 return {"threads": torch.get_num_threads()}
-            found = {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+            stats = {"device_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
             if size == SD15_UNET and side == 64:
-                found |= utilisation(asked, b, torch.cuda.get_device_name(), seconds)
-            return found
+                stats |= utilisation(settings, b, torch.cuda.get_device_name(), seconds)
+            return stats
 
         return step, about
 
@@ -310,14 +314,14 @@ def torch_side(asked: Asked) -> Side:
 
 
 def _to_torch(torch: Any, array: np.ndarray, device: str) -> Any:
-    """A tensor, its channels first where it has any."""
+    """A tensor; arrays with channels are transposed to channels first."""
     if array.ndim == 4:
         array = array.transpose(0, 3, 1, 2)
     return torch.tensor(np.ascontiguousarray(array), device=device)
 
 
-def _fold(unet: Any, encoder: Any, asked: Asked, torch: Any) -> None:
-    """A constant for each cross-attention: all tokens of the first caption alike."""
+def _fold(unet: Any, encoder: Any, settings: StepSettings, torch: Any) -> None:
+    """Replace each cross-attention by its mean over the first caption's tokens."""
 
     class Constant(torch.nn.Module):
         def __init__(self, vector):
@@ -329,7 +333,7 @@ def _fold(unet: Any, encoder: Any, asked: Asked, torch: Any) -> None:
 
     config = encoder.config
     tokens = config.max_position_embeddings
-    ids = examples(asked, 1, 8, 4, tokens, config.vocab_size)["ids"]
+    ids = examples(settings, 1, 8, 4, tokens, config.vocab_size)["ids"]
     device = next(encoder.parameters()).device
     with torch.no_grad():
         text = encoder(torch.tensor(ids, device=device).long())[0]

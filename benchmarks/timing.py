@@ -1,4 +1,4 @@
-"""Alternating timings of two sides on one machine: medians and their ratio."""
+"""Alternating timings of two implementations: medians and their ratio."""
 
 import datetime
 import json
@@ -11,11 +11,11 @@ from typing import Any
 
 
 def alternate(sides: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list]:
-    """{side: seconds of each run}, the sides in turn, after one uncounted run each."""
+    """{side: seconds of each run}, alternating, after one untimed run of each side."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for run in range(runs + 1):
         for name, call in sides.items():
-            # Both libraries' idle threads spin a while: let the other's go to sleep.
+            # Idle threads of both libraries spin briefly: let the other's go to sleep.
             time.sleep(0.2)
             start = time.perf_counter()
             call()
@@ -32,9 +32,9 @@ def report(
     theirs: str = "torch",
     **about: Any,
 ) -> float:
-    """One JSON line: medians, the ratio ours / theirs, and where it was measured.
+    """Print a JSON line with medians, the ratio ours / theirs and the machine.
 
-    The ratio is returned, too.
+    Returns the ratio.
     """
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     pairs = list(zip(seconds[ours], seconds[theirs], strict=True))

@@ -1,16 +1,16 @@
-"""What the compiler for TPUs says of training and drawing at SD 1.5's size.
+"""TPU compiler analysis of training and sampling at SD 1.5's size.
 
     python -m benchmarks.tpu_compile --out runs/tpu
     python -m benchmarks.tpu_compile --programs full --topologies v5e:4x4 --fsdp 1,all
 
-libtpu compiles for devices that are only described to it, so no TPU is needed: every
-figure is compiled, none measured. A line of `table.jsonl` is one program for one mesh;
-what has a line is not compiled again, so a command that was stopped goes on. `table.md`
-shows them all. Figures are one device's, and a loop's body counts once.
+libtpu compiles for described devices, so no TPU is needed: all figures are from the
+compiler, none is measured. A line of `table.jsonl` is one program for one mesh; cases
+with a line are skipped, so rerunning the command resumes. `table.md` shows all of them.
+Figures are per device, and a loop's body counts once.
 
-The compiler is stopped when it has decided what is computed and what lies where, before
-it emits code, which takes ten times as long. `--code` lets it go on: its own account of
-bytes accessed, padding included, and its optimal seconds come with the code.
+The compiler is stopped after buffer assignment, before it emits code, which takes ten
+times as long. With `--code` it runs to the end and also reports bytes accessed with
+padding and optimal seconds.
 """
 
 import collections
@@ -39,7 +39,7 @@ from benchmarks.tpu_programs import METHODS, Case
 
 HBM = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}  # GB of a chip
 LOCK = pathlib.Path("/tmp/libtpu_lockfile")  # libtpu's own: one process at a time
-# Written in this order, the last before the compiler emits code.
+# Written in this order, the last one before the compiler emits code.
 _PLACED = "after_optimizations-buffer-assignment.txt"
 _PROGRAM = "after_optimizations_after_buffer_assignment.txt"
 _ALLOCATION = re.compile(r"^allocation \d+: size (\d+), (.*)", re.MULTILINE)
@@ -59,25 +59,25 @@ def main(argv):
     folder = pathlib.Path(flags.FLAGS.out)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "table.jsonl"
-    found = read(table)
+    done = read(table)
     until = time.monotonic() + 60 * flags.FLAGS.minutes
     for case in cases():
-        if case not in found and time.monotonic() < until:
-            found[case] = compile_apart(case)
-            line = json.dumps(dataclasses.asdict(case) | found[case])
+        if case not in done and time.monotonic() < until:
+            done[case] = compile_apart(case)
+            line = json.dumps(dataclasses.asdict(case) | done[case])
             with table.open("a") as file:
                 file.write(f"{line}\n")
             print(line, flush=True)
-            (folder / "table.md").write_text(markdown(found))
+            (folder / "table.md").write_text(markdown(done))
 
 
 def cases() -> Iterator[Case]:
-    """What the flags ask for; what a program does not have stays at its default."""
-    given = flags.FLAGS
+    """The product of the flags; fields that a program lacks keep their defaults."""
+    options = flags.FLAGS
     names = ("programs", "topologies", "fsdp", "remat", "optimizers", "images")
     seen = set()
     for program, place, fsdp, remat, optimizer, images in itertools.product(
-        *(getattr(given, name) for name in names)
+        *(getattr(options, name) for name in names)
     ):
         topology, _, slices = place.partition("*")
         devices = math.prod(map(int, topology.partition(":")[2].split("x")))
@@ -91,7 +91,7 @@ def cases() -> Iterator[Case]:
                 ema=program == "null_text",
             )
         case = dataclasses.replace(
-            case, attention=given.attention, param_dtype=given.param_dtype
+            case, attention=options.attention, param_dtype=options.param_dtype
         )
         if case not in seen and devices % case.fsdp == 0:
             seen.add(case)
@@ -99,11 +99,11 @@ def cases() -> Iterator[Case]:
 
 
 def compile_apart(case: Case) -> Figures:
-    """The case's figures, from a process of its own.
+    """The case's figures, from a separate process.
 
-    libtpu keeps what it compiled, and a compiler that is to stop has to be ended.
+    libtpu keeps its programs in memory, and stopping a compilation needs a kill.
     """
-    with tempfile.TemporaryDirectory() as dump, tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryDirectory() as dump, tempfile.TemporaryFile("w+") as log:
         while held(LOCK):
             time.sleep(1)
         begun = time.monotonic()
@@ -113,7 +113,7 @@ def compile_apart(case: Case) -> Figures:
                 *(f"--case={json.dumps(dataclasses.asdict(case))}", f"--out={dump}"),
                 f"--code={flags.FLAGS.code}",
             ],
-            stdout=said,
+            stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
@@ -121,8 +121,8 @@ def compile_apart(case: Case) -> Figures:
         finally:
             process.kill()
             process.wait()
-        said.seek(0)
-        text = said.read()
+        log.seek(0)
+        text = log.read()
         figures: Figures = {}
         for line in text.splitlines():
             if line.startswith("{"):
@@ -139,20 +139,20 @@ def compile_apart(case: Case) -> Figures:
 
 
 def _wait(process: subprocess.Popen, dump: pathlib.Path) -> str:
-    """How the process came to its end: "done", "placed" or what was the matter."""
+    """The process's end: "done", "placed" or an error message."""
     limit = flags.FLAGS.memory_gib
     while process.poll() is None:
         time.sleep(2)
         if not flags.FLAGS.code and list(dump.glob(f"*{_PROGRAM}")):
-            time.sleep(5)  # until the file is whole
+            time.sleep(5)  # until the file is complete
             return "placed"
         if resident(process.pid) > limit * 2**30:
-            return f"The compiler took more than {limit} GiB."
+            return f"The compiler used more than {limit} GiB."
     return "done"
 
 
 def compile_here(case: Case) -> None:
-    """Prints what is known before compiling, and where it ends, what is after it."""
+    """Print the figures known before compilation, then those of the program."""
     mesh = tpu_programs.describe(case.topology, case.slices, case.fsdp)
     program = tpu_programs.lower(case, mesh, tpu_programs.sd15(case, mesh))
     print(json.dumps({"idle_bytes": program.idle_bytes}), flush=True)
@@ -166,14 +166,14 @@ def dumping(folder: str) -> dict[str, Any]:
 
 
 def figures(compiled: Compiled) -> Figures:
-    """Of a compiled program: a device's bytes and FLOPs, and the collectives.
+    """Bytes and FLOPs per device, and the collectives, of a compiled program.
 
-    `optimal_seconds` is the compiler's own estimate. It adds -1 for each operation that
-    it cannot see into, such as a Pallas kernel: `unseen` of them are left out here,
-    which holds for programs of less than a second.
+    `optimal_seconds` is the compiler's estimate. It counts -1 for each opaque
+    operation, such as a Pallas kernel; these `unseen` operations are excluded here,
+    which is valid for programs of less than a second.
     """
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    found = {
+    values = {
         "argument_bytes": memory.argument_size_in_bytes,
         "total_bytes": memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -186,18 +186,18 @@ def figures(compiled: Compiled) -> Figures:
     optimal = cost.get("optimal_seconds", math.nan)
     if math.isfinite(optimal):
         unseen = max(math.ceil(-optimal), 0)
-        found |= {"optimal_seconds": optimal + unseen, "unseen": unseen}
-    return found
+        values |= {"optimal_seconds": optimal + unseen, "unseen": unseen}
+    return values
 
 
 def placed(dump: pathlib.Path) -> Figures:
-    """The same of a program whose code was not waited for, from the compiler's files.
+    """The figures of a stopped compilation, from the compiler's files.
 
-    Bytes accessed are those of the arrays themselves, without the padding of tiles.
+    Bytes accessed are those of the arrays, without the padding of tiles.
     """
     (text,) = (path.read_text() for path in dump.glob(f"*{_PROGRAM}"))
     (buffers,) = (path.read_text() for path in dump.glob(f"*{_PLACED}"))
-    # Without a colour a buffer is in HBM, which a thread-local one never is.
+    # Buffers without a colour are in HBM, except thread-local ones.
     sizes = [
         (int(size), what)
         for size, what in _ALLOCATION.findall(buffers)
@@ -216,30 +216,30 @@ def placed(dump: pathlib.Path) -> Figures:
 
 
 def collectives(program: str) -> dict[str, int]:
-    """{kind: how many} in a compiled program's text."""
+    """{kind: count} in a compiled program's text."""
     return dict(collections.Counter(_COLLECTIVE.findall(program)).most_common())
 
 
 def read(table: pathlib.Path) -> dict[Case, Figures]:
-    """{case: its figures} of the lines that are there."""
-    found = {}
+    """{case: its figures} of a table, {} without one."""
+    cases = {}
     fields = [field.name for field in dataclasses.fields(Case)]
     for line in table.read_text().splitlines() if table.exists() else ():
         values = json.loads(line)
         case = Case(**{name: values.pop(name) for name in fields})
-        found[case] = values
-    return found
+        cases[case] = values
+    return cases
 
 
-def markdown(found: Mapping[Case, Figures]) -> str:
-    """The table: sizes in GiB, `state` what a step is given, `base` what it is not."""
+def markdown(cases: Mapping[Case, Figures]) -> str:
+    """The table, sizes in GiB: `state` is read by the step, `base` is not."""
     columns = (
         *("program", "devices", "mesh", "images", "remat", "optimizer", "attention"),
         *("state", "all", "base", "fits", "TFLOP", "GB accessed", "optimal s"),
         *("unseen", "collectives"),
     )
     rows = [columns, ("---",) * len(columns)]
-    rows += [_row(case, values) for case, values in found.items()]
+    rows += [_row(case, values) for case, values in cases.items()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -273,9 +273,9 @@ def _row(case: Case, values: Figures) -> tuple[str, ...]:
 
 
 def fits(case: Case, values: Figures) -> bool:
-    """Whether the program and what lies beside it find room on the chip.
+    """Whether the program and the idle parameters fit on the chip.
 
-    A GB is 10^9 bytes here, which leaves a twelfth to the runtime.
+    A GB is 10^9 bytes here, which leaves the runtime a margin of a twelfth.
     """
     room = HBM[case.topology.partition(":")[0]] * 10**9
     needed = values.get("total_bytes", room) + values["idle_bytes"]
@@ -283,7 +283,7 @@ def fits(case: Case, values: Figures) -> bool:
 
 
 def held(lock: pathlib.Path) -> bool:
-    """Whether another process has libtpu."""
+    """Whether another process holds libtpu's lock."""
     if not lock.exists():
         return False
     with lock.open("r+") as file:
@@ -295,7 +295,7 @@ def held(lock: pathlib.Path) -> bool:
 
 
 def resident(pid: int) -> int:
-    """The bytes of memory that a process has, 0 of one that is gone."""
+    """The resident bytes of a process, 0 if it has ended."""
     try:
         pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (FileNotFoundError, ProcessLookupError):
@@ -310,21 +310,21 @@ def _size(number: str, unit: str) -> int:
 def define_flags() -> None:
     """The benchmark's flags; a function, so that importing this file defines none."""
     many = flags.DEFINE_list
-    many("programs", [*METHODS, "sampler"], "What is compiled.")
+    many("programs", [*METHODS, "sampler"], "Programs to compile.")
     many(
         "topologies",
         "v5e:2x4,v5e:2x4*2,v5e:4x4,v5e:16x16,v5p:2x2x2,v6e:2x4",
-        "The described TPUs; *2: two slices of them.",
+        "Described TPUs; *2: two slices.",
     )
-    many("fsdp", "1,2,4,8,all", "Devices that share a copy of what trains.")
-    many("remat", "layer,block,none", "What is computed again.")
-    many("optimizers", "adamw,adamw_8bit,adafactor", "Whose state is kept.")
-    many("images", "1", "On each device.")
+    many("fsdp", "1,2,4,8,all", "Devices that share a copy of the trained parameters.")
+    many("remat", "layer,block,none", "What is recomputed.")
+    many("optimizers", "adamw,adamw_8bit,adafactor", "Optimizers.")
+    many("images", "1", "Images on each device.")
     flags.DEFINE_string("attention", "auto", "The attention kernel.")
-    flags.DEFINE_string("param_dtype", "bfloat16", "Of the frozen base.")
+    flags.DEFINE_string("param_dtype", "bfloat16", "Dtype of the frozen base.")
     flags.DEFINE_bool("code", False, "Let the compiler emit code.")
-    flags.DEFINE_float("minutes", math.inf, "Begin nothing after so many.")
-    flags.DEFINE_float("memory_gib", 16.0, "What the compiler may take.")
+    flags.DEFINE_float("minutes", math.inf, "Start no case after this many minutes.")
+    flags.DEFINE_float("memory_gib", 16.0, "Memory limit of the compiler.")
     flags.DEFINE_string("out", "runs/tpu", "Folder of the table.")
     flags.DEFINE_string("case", None, "Internal: compile this one here.")
     flags.DEFINE_string("dump", None, "Internal: where the compiler's files go.")

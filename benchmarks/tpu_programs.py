@@ -1,6 +1,6 @@
-"""The programs that benchmarks.tpu_compile compiles, of shapes alone: no array exists.
+"""The programs that benchmarks.tpu_compile compiles, from shapes without arrays.
 
-They are the commands' own: a method's training step and the sampler, on a mesh.
+These are the training step of a method and the sampler, on a mesh.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ _SCHEDULE = ScheduleConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is compiled, for which devices; the fields are a line's key in the table."""
+    """A program and its devices; the fields are the key of a line in the table."""
 
     program: str  # one of METHODS, or "sampler"
     topology: str = "v5e:2x4"
@@ -66,23 +66,23 @@ class Case:
 
 
 class Program(NamedTuple):
-    """A program before the compiler has it, and what lies beside it on each device."""
+    """A lowered program, and the memory that it needs beside its own arguments."""
 
     lowered: Lowered
-    idle_bytes: int  # of the models' parameters that it does not read
+    idle_bytes: int  # per device, of parameters that the program does not read
 
 
 def describe(topology: str, slices: int = 1, fsdp: int = 1) -> Mesh:
-    """The mesh of TPUs such as "v5e:2x4" that need not be there."""
+    """The mesh of described TPUs such as "v5e:2x4", without hardware."""
     options = {"num_slices": slices} if slices > 1 else {}
-    found = topologies.get_topology_desc(
+    topology_description = topologies.get_topology_desc(
         platform="tpu", topology_name=topology, **options
     )
-    return sharding.make_mesh(fsdp=fsdp, devices=found.devices)
+    return sharding.make_mesh(fsdp=fsdp, devices=topology_description.devices)
 
 
 def sd15(case: Case, mesh: Mesh) -> Spec:
-    """Stable Diffusion 1.5, computed as the case says."""
+    """Stable Diffusion 1.5 with the case's compute options."""
     compute = Compute(
         "bfloat16", case.remat, attention=case.attention, platform="tpu", mesh=mesh
     )
@@ -90,7 +90,7 @@ def sd15(case: Case, mesh: Mesh) -> Spec:
 
 
 def lower(case: Case, mesh: Mesh, spec: Spec) -> Program:
-    """The case's program for a model of that spec."""
+    """The case's program for a model of this spec."""
     make = lower_sampler if case.program == "sampler" else lower_step
     return make(case, mesh, spec)
 
@@ -122,10 +122,10 @@ def lower_step(case: Case, mesh: Mesh, spec: Spec) -> Program:
 
 
 def lower_sampler(case: Case, mesh: Mesh, spec: Spec) -> Program:
-    """A draw by Generalised Classifier-free Guidance, three terms from three models.
+    """Sampling by Generalised Classifier-free Guidance, three terms of three models.
 
     The base on the empty text, a concept-centric model, another checkpoint on a prompt;
-    parameters on all devices, in activations' own dtype, as `personax.sample` has them.
+    parameters replicated, in the activations' dtype, as in `personax.sample`.
     """
     rules, dtype = sharding.REPLICATE, spec.compute.dtype
     models = {"base": _denoiser(spec, mesh, rules, dtype)}
@@ -154,17 +154,17 @@ def lower_sampler(case: Case, mesh: Mesh, spec: Spec) -> Program:
         lambda: jnp.arange(mesh.size * case.images), sharding.over_batch(mesh)
     )
     shape = spec.latent_shape(*spec.size)
-    given = (models, *_shapes(inputs, sharding.everywhere(mesh)), indices)
+    arguments = (models, *_shapes(inputs, sharding.everywhere(mesh)), indices)
     return _program(
-        draw_latents.trace(solver, shape, *given), given, spec, models["base"]
+        draw_latents.trace(solver, shape, *arguments), arguments, spec, models["base"]
     )
 
 
-def _program(traced: Traced, given: Any, spec: Spec, base: Denoiser) -> Program:
-    """The autoencoder is never an argument, and lies beside as the base does."""
+def _program(traced: Traced, arguments: Any, spec: Spec, base: Denoiser) -> Program:
+    """The lowered program; the autoencoder is idle, too."""
     jaxpr = traced.jaxpr.jaxpr
     read = {id(x) for eqn in jaxpr.eqns for x in eqn.invars}
-    leaves = zip(jax.tree.leaves(given), jaxpr.invars, strict=True)
+    leaves = zip(jax.tree.leaves(arguments), jaxpr.invars, strict=True)
     idle = [leaf for leaf, variable in leaves if id(variable) not in read]
     vae = jax.eval_shape(lambda: init_vae(jax.random.key(0), spec.vae))
     of = jax.tree.leaves(base.params)[0]
@@ -197,7 +197,7 @@ def _denoiser(spec: Spec, mesh: Mesh, rules: sharding.Rules, dtype: str) -> Deno
 
 
 def _folded(base: Denoiser, mesh: Mesh) -> Denoiser:
-    """The base with a vector for each site, as `methods.prepare` gives it."""
+    """The base with a vector for each site, as from `methods.prepare`."""
     leaves = flat(base.params)
     vectors = {
         site: jax.ShapeDtypeStruct(
@@ -211,7 +211,7 @@ def _folded(base: Denoiser, mesh: Mesh) -> Denoiser:
 
 
 def _batch(spec: Spec, mesh: Mesh, rows: int, *, words: bool) -> Batch:
-    """Cached latents, and captions that are encoded unless words train."""
+    """Cached latents and captions, encoded unless words are trained."""
 
     def make():
         latents = jnp.zeros((rows, *spec.latent_shape(*spec.size)))
@@ -224,7 +224,7 @@ def _batch(spec: Spec, mesh: Mesh, rows: int, *, words: bool) -> Batch:
 
 
 def _shapes(make: Callable[[], Any], lies: jax.sharding.NamedSharding) -> Any:
-    """The shapes of what `make` returns, placed so."""
+    """The shapes of `make`'s result with that sharding."""
     return jax.tree.map(lambda x: x.update(sharding=lies), jax.eval_shape(make))
 
 

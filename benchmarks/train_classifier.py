@@ -1,13 +1,13 @@
-"""Trains the judge of the emoji world on renders alone, and says how good it is.
+"""Train the classifier of the embedded world on renders, and report its accuracy.
 
     python -m benchmarks.train_classifier --out personax/assets/emoji/classifier
 
-Half of the pictures are scenes of the classes that the base knows, in all seven styles,
-a third are portraits of people and animals that it never saw, half of them wearing
-something, and the rest are scenes of all 147 classes. The sprites of the twelve
-subjects are never among them. A fifth of the pictures has been through the autoencoder
-and half are blurred to some degree, because generations are softer than renders;
-neither the base's UNet nor its CLIP has a part in it. The same numbers on every run.
+Half of the pictures are scenes of the base's classes in all seven styles, a third are
+portraits of people and animals that the base was not trained on, half of them with an
+accessory, and the rest are scenes of all 147 classes. The sprites of the twelve
+subjects are excluded. A fifth of the pictures is encoded and decoded by the
+autoencoder and half are blurred to some degree, because generated pictures are softer
+than renders. The base's UNet and CLIP are not used. Runs are reproducible.
 """
 
 import json
@@ -53,20 +53,20 @@ def main(_):
     pictures = renders(sprites, heads, "trained", _RENDERS, _TRAINED)
     soft = soften(base, pictures[0][:_SOFT])
     params = fit(heads, pictures, soft, FLAGS.steps)
-    # What is written is what is measured.
+    # Measure the float16 weights that are written.
     params = jax.tree.map(lambda x: np.asarray(x, np.float16), params)
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "model.safetensors", flat(params))
     write_text(out / "config.json", json.dumps({"heads": heads}, indent=1) + "\n")
-    table = measured(classifier.load_classifier(out), base, sprites)
+    table = accuracy_table(classifier.load_classifier(out), base, sprites)
     seconds = time.perf_counter() - start
     write_text(out / "README.md", _readme(table, count(params), seconds))
     print(table)
 
 
 def words(sprites: emoji.Sprites) -> dict[str, list[str]]:
-    """What each head chooses from."""
+    """{head: its classes}."""
     return {
         "class": sorted({name for name, _ in sprites}),
         "place": [*emoji.COLOURS, *emoji.SCENES],
@@ -77,25 +77,25 @@ def words(sprites: emoji.Sprites) -> dict[str, list[str]]:
 
 
 def renders(sprites, heads, kind: str, number: int, seed: int) -> Pictures:
-    """(pictures, {head: the right word's number}) of a kind: see `_DRAW`."""
+    """(pictures, {head: class indices}) of a kind in `_DRAW`."""
     pixels, labels = [], {head: [] for head in heads}
     for i in Progress(range(number), kind, unit="picture", leave=False):
         picture, scene = _DRAW[kind](np.random.default_rng((seed, i)), sprites)
         pixels.append(picture)
-        said = (
+        classes = (
             scene.subject[0],
             scene.place,
             scene.accessory[0] if scene.accessory else NONE,
             scene.subject[1],
             scene.colour or NONE,
         )
-        for (head, known), word in zip(heads.items(), said, strict=True):
-            labels[head].append(known.index(word))
-    return np.stack(pixels), {head: np.array(found) for head, found in labels.items()}
+        for (head, names), word in zip(heads.items(), classes, strict=True):
+            labels[head].append(names.index(word))
+    return np.stack(pixels), {head: np.array(own) for head, own in labels.items()}
 
 
 def _trained(rng, sprites):
-    """What the classifier learns from, half of it from a little closer."""
+    """A training picture; half are cropped a little closer."""
     chance, styles = rng.random(), tuple(emoji.STYLES)
     if chance < 0.35:
         picture, scene = _portrait(rng, sprites)
@@ -105,13 +105,13 @@ def _trained(rng, sprites):
         scene = emoji.choose(rng, sprites, classes=known, styles=styles)
         picture = emoji.render(rng, sprites, scene)
     if scene.distance is None and scene.other is None and rng.random() < 0.5:
-        # Scenes draw small what wears something; generations of it need not be.
+        # Subjects with an accessory are small in scenes, but not always in samples.
         picture = _closer(rng, picture, rng.uniform(1.0, 1.5))
     return picture, scene
 
 
 def _portrait(rng, sprites):
-    """Someone that the base never saw; half wear something, some have a tint."""
+    """A stranger to the base; half have an accessory, some a tint."""
     worn = (*[None] * len(emoji.ACCESSORIES), *emoji.ACCESSORIES)
     tints = (*[None] * 6 * len(emoji.TINTS), *emoji.TINTS)
     options = {"classes": STRANGERS, "accessories": worn, "colours": tints}
@@ -125,7 +125,7 @@ def _world(rng, sprites):
 
 
 def _subject(rng, sprites):
-    """A sprite that no network has seen, as scenes show it."""
+    """A scene of a held-out sprite, which no network was trained on."""
     held = sorted(emoji.HELD_OUT)
     name, style = held[rng.integers(len(held))]
     options = {"classes": (name,), "styles": (style,), "held_out": True}
@@ -142,7 +142,7 @@ _DRAW = {
 
 
 def _closer(rng, pixels, zoom: float):
-    """A part of the picture, as large as the picture."""
+    """A crop of the picture, resized to its size."""
     side = 32 / zoom
     left, top = rng.uniform(0, 32 - side, 2)
     box = (left, top, left + side, top + side)
@@ -151,7 +151,7 @@ def _closer(rng, pixels, zoom: float):
 
 
 def soften(base: Base, pixels: UInt8[np.ndarray, "b 32 32 3"]) -> np.ndarray:
-    """The pictures as the autoencoder gives them back."""
+    """The pictures, encoded and decoded by the autoencoder."""
     spec = base.spec
 
     @jax.jit
@@ -162,15 +162,15 @@ def soften(base: Base, pixels: UInt8[np.ndarray, "b 32 32 3"]) -> np.ndarray:
         return jnp.round(jnp.clip(x / 2 + 0.5, 0, 1) * 255).astype(jnp.uint8)
 
     parts = range(0, len(pixels), 100)
-    found = [
+    batches = [
         np.asarray(through(base.params["vae"], pixels[i : i + 100]))
         for i in Progress(parts, "autoencoder", leave=False)
     ]
-    return np.concatenate(found)
+    return np.concatenate(batches)
 
 
 def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):
-    """The trained parameters: the sum of the heads' cross-entropies, AdamW."""
+    """The parameters trained with AdamW on the sum of the heads' cross-entropies."""
     pixels, labels = pictures
     params = init_classifier(jax.random.key(0), heads)
     schedule = optax.warmup_cosine_decay_schedule(0, 3e-3, 50, steps)
@@ -178,9 +178,9 @@ def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):
     opt = tx.init(params)
 
     def loss(params, key, x, y):
-        found = logits(params, _varied(key, x.astype(jnp.float32) / 127.5 - 1))
+        outputs = logits(params, _varied(key, x.astype(jnp.float32) / 127.5 - 1))
         each = optax.softmax_cross_entropy_with_integer_labels
-        values = {head: each(found[head], y[head]).mean() for head in found}
+        values = {head: each(outputs[head], y[head]).mean() for head in outputs}
         return sum(values.values()), values
 
     @jax.jit
@@ -197,7 +197,7 @@ def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):
         x = pixels[rows]
         own = rows < len(soft)
         x[own] = soft[rows[own]]
-        y = {head: found[rows] for head, found in labels.items()}
+        y = {head: own[rows] for head, own in labels.items()}
         params, opt, values = step(params, opt, jax.random.fold_in(key, i), x, y)
         if i % 20 == 0:
             bar.set_postfix({head: f"{float(v):.2f}" for head, v in values.items()})
@@ -205,7 +205,7 @@ def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):
 
 
 def _varied(key, x):
-    """Every other picture blurred to some degree, all shifted in colour a little."""
+    """Random blur of half the pictures, and a small colour shift and noise of all."""
     kernel = np.array([1, 2, 1], np.float32) / 4
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     rows = sum(kernel[i] * padded[:, i : i + 32] for i in range(3))
@@ -217,20 +217,20 @@ def _varied(key, x):
     return x + shift + 0.02 * jax.random.normal(three, x.shape)
 
 
-def measured(judge: Classifier, base: Base, sprites: emoji.Sprites) -> str:
-    """A table of accuracies on pictures that were never trained on, by head."""
-    lines = [f"| pictures | {' | '.join(judge.heads)} |"]
-    lines.append("|---|" + "---|" * len(judge.heads))
+def accuracy_table(model: Classifier, base: Base, sprites: emoji.Sprites) -> str:
+    """A table of accuracies by head, on renders that are not in the training set."""
+    lines = [f"| pictures | {' | '.join(model.heads)} |"]
+    lines.append("|---|" + "---|" * len(model.heads))
     for kind, title in _TITLES.items():
-        pixels, labels = renders(sprites, judge.heads, kind, _TESTS, _TESTED)
+        pixels, labels = renders(sprites, model.heads, kind, _TESTS, _TESTED)
         for name, each in (
             (title, pixels),
             (f"{title}, encoded and decoded", soften(base, pixels)),
         ):
-            chances = classifier.probabilities(judge, each)
+            chances = classifier.probabilities(model, each)
             right = [
                 f"{(chances[head].argmax(1) == labels[head]).mean():.3f}"
-                for head in judge.heads
+                for head in model.heads
             ]
             lines.append(f"| {name} | {' | '.join(right)} |")
     return "\n".join(lines)

@@ -1,10 +1,10 @@
-"""What of Custom Diffusion does the work?
+"""Which parts of Custom Diffusion matter (Kumari et al. 2023, tables 3 and 5).
 
-    python -m experiments.claims.ablations --config configs/claims/ablations.py \
-        --out runs/claims/ablations
+    python -m personax.evaluate --config configs/claims/ablations.py \
+        --workdir runs/claims/ablations
 
-Kumari et al. 2023 (Custom Diffusion), tables 3 and 5, means of ten and of nine sets,
-text alignment / image alignment / KID of the class times 1000:
+Tables 3 and 5 of the paper are means over ten and nine sets: text alignment, image
+alignment and KID of the class times 1000.
 
 | | text | image | KID |
 |---|---|---|---|
@@ -16,52 +16,56 @@ text alignment / image alignment / KID of the class times 1000:
 | V* starts from the vocabulary's mean and deviation | .805 | .765 | 22.06 |
 | V* stays its rare token | .816 | .733 | 21.86 |
 
-Here the retrieved "real" pictures of the class are the embedded world's renders. A
-start from the class word is Textual Inversion's and has no number in the paper. Text
-and image alignment are raw cosines by the embedded CLIP. Instead of the KID, for which
-the world has no Inception: what becomes of the bare class, its pictures' cosine with
-those that the base draws from the same seeds ("same") and how much nearer than these
-they are to the subject ("leak"). Regularisation sets have 50 pictures and not 200,
-since generated ones must be drawn first. All rows take the same number of steps.
+Differences from the paper: renders of the embedded world replace retrieved pictures of
+the class. Initialising V* from the class word is Textual Inversion's choice and has no
+number in the paper. Alignments are cosines of the embedded CLIP. The world has no
+Inception network, so the columns "same" and "leak" replace KID: the cosine between the
+class drawn by the model and by the base from the same seeds, and how much nearer the
+former is to the subject. Regularisation sets have 50 pictures instead of 200, because
+generated ones have to be drawn first. All rows train for the same number of steps.
 
-The claim holds if, for each subject and by more than its own errors in points.csv,
-augmentation raises image alignment, and both no and generated regularisation change the
-bare class more (less "same", more "leak") than renders do; of table 5, if a frozen V*
-has the lowest image and the highest text alignment. Two subjects and ten pictures show
-large differences only.
-
-Estimated, from a step of eight pictures in 0.14 s and a UNet evaluation of sixteen
-pictures in 0.2 s, at fifteen minutes on two idle cores.
+The claim holds if, for each subject and by more than its standard errors, augmentation
+raises image alignment and both no and generated regularisation change the class more
+(less "same", more "leak") than renders do; for table 5, if a frozen V* has the lowest
+image and the highest text alignment. Two subjects and ten pictures a row resolve large
+differences only.
 """
 
 from ml_collections import ConfigDict
 
 from configs.claims import pictures
 
-# {row: what differs in emoji_custom_diffusion beside `changes`}
-ROWS = {
-    "Custom Diffusion": {},
-    "no augmentation": {"data": {"augment": "none", "words": ""}},
-    "no regularisation": {"prior": {"source": ""}},
-    "generated regularisation": {"prior": {"source": "generated"}},
-    "V* from the class word": {"concept": {"initial": ""}},
-    "V* from the vocabulary": {"concept": {"initial": "vocabulary"}},
-    "V* frozen": {"method_args": {"words": False}},
+# {row: changes to emoji_custom_diffusion beside SHARED}
+ABLATIONS = {
+    "custom_diffusion": {},
+    "no_augmentation": {"data": {"augment": "none", "words": ""}},
+    "no_regularisation": {"prior": {"source": ""}},
+    "generated_regularisation": {"prior": {"source": "generated"}},
+    "class_word_init": {"concept": {"initial": ""}},
+    "vocabulary_init": {"concept": {"initial": "vocabulary"}},
+    "frozen_token": {"method_args": {"words": False}},
+}
+# "photo of a {}", since the world's captions have "a far away photo of a dog".
+SHARED = {
+    "concept": {"prompt": "photo of a {}"},
+    "data": {"augment": "paper", "words": "prefix"},
+    "prior": {"source": "world", "count": 50},
+    "steps": 250,
 }
 
 
 def get_config() -> ConfigDict:
-    config = pictures.get_config()
-    config.subjects = ("dog", "backpack")
-    # The world's own captions have "a far away photo of a dog" and no "a" before it.
-    config.changes = ConfigDict(
-        {
-            "concept": {"prompt": "photo of a {}"},
-            "data": {"augment": "paper", "words": "prefix"},
-            "prior": {"source": "world", "count": 50},
-            "steps": 250,
-        }
-    )
-    config.rows = ConfigDict(ROWS, sort_keys=False)
-    config.together = 2  # subjects that are taught at once
+    rows = {
+        name: {"config": "configs/emoji_custom_diffusion.py", "changes": _merged(own)}
+        for name, own in ABLATIONS.items()
+    }
+    config = pictures.evaluation(("dog", "backpack"), rows)
+    config.together = 2  # subjects trained at once
     return config
+
+
+def _merged(own: dict) -> dict:
+    changes = ConfigDict(SHARED)
+    with changes.unlocked():
+        changes.update(own)
+    return changes.to_dict()

@@ -1,28 +1,25 @@
-"""How fine must the class word be that a concept is taught with?
+"""Granularity of the class word that a concept is trained with.
 
     python -m experiments.claims.class_granularity \
         --config configs/claims/class_granularity.py \
         --out runs/claims/class_granularity
 
-Huang et al. 2024 (ClassDiffusion), app. C: the loss pulls the concept to the class word
-that it is given, so that word should be fine-grained; there the word varies in the
-prompt and in the loss at once, on "a <center word> sitting on the chair".
+Huang et al. 2024 (ClassDiffusion), app. C: the loss pulls the concept to its class
+word, so that word should be fine-grained. The paper varies the word in the prompt and
+in the loss together, on "a <center word> sitting on the chair".
 
-Three subjects are taught with their own class word, a broader one that the embedded
+Three subjects are trained with their own class word, a broader one that the embedded
 world uses for it ("an animal") and a wrong one, by ClassDiffusion with the paper's
-weight of 1 and by Custom Diffusion, which has the word in its prompts alone; both
-without a regularisation set, as in the release, for one of animals would teach the
-class by itself. They are drawn as "<v1> animal" and judged by the embedded CLIP against
-the subject's pictures and, with the subject's own class word in its place, the prompt.
-The drift is the rank of the phrase among 71 adjectives before the word that was taught.
+weight of 1 and by Custom Diffusion, which uses the word only in its prompts; both
+without a regularisation set, as in the release, because a set of animals would train
+the class. They are prompted as "<v1> animal" and scored by the embedded CLIP against
+the subject's pictures and against the prompt with the subject's own class word. Drift
+is the rank of the phrase among 71 adjectives before the trained class word.
 
-The claim holds if, for every subject, ClassDiffusion's alignment, image and text, is
-best with the own word, then the broader, then the wrong one; and it is the loss's doing
-if these differences are larger than Custom Diffusion's. Errors are of the subjects'
-mean.
-
-Estimated, from a step of eight pictures in 0.14 s and a UNet evaluation of sixteen
-pictures in 0.2 s, at eight minutes on two idle cores.
+The claim holds if, for every subject, ClassDiffusion's image and text alignment are
+best with the own word, then the broader, then the wrong one; the loss is the cause if
+these differences are larger than Custom Diffusion's. Errors are of the mean over
+subjects.
 """
 
 from ml_collections import ConfigDict
@@ -41,5 +38,4 @@ def get_config() -> ConfigDict:
     )
     config.changes = ConfigDict({"prior": {"source": ""}})  # in configs/emoji_*.py
     config.steps = 250
-    config.together = 3  # subjects that are taught at once
     return config

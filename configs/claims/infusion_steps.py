@@ -3,33 +3,30 @@
     python -m experiments.claims.infusion_steps \
         --config configs/claims/infusion_steps.py --out runs/claims/infusion_steps
 
-The claim (sec. 5.2, fig. 9 to 11): of methods that were tuned to learn the concept in
-equally many steps, and are trained on beyond, the others move ever further from the
-base, both where captions speak of something else (latent Fisher divergence, def. 3.1,
-concept-agnostic overfitting) and in what the class looks like (2-Wasserstein distance,
-def. 3.2, concept-specific overfitting); Infusion moves least at a like quality.
+The claim (sec. 5.2, fig. 9 to 11): with every method tuned to learn the concept in the
+same number of steps and trained beyond that, the other methods move further and further
+from the base, both on captions of other things (latent Fisher divergence, def. 3.1,
+concept-agnostic overfitting) and in the appearance of the class (2-Wasserstein
+distance, def. 3.2, concept-specific overfitting); Infusion moves least at equal
+quality.
 
 Each method's learning rates, those of configs/emoji_*.py times each of `factors`, are
-tried up to `reference` steps. The rate of the best image alignment there is trained on
-through `stops`. Measured at every stop: CLIP-I with the subject; W2 of the latents, as
-the sampler leaves them (scaled), from as many of the base's by other seeds at the same
-prompts with the class word; and the Fisher divergence on the world's captions without
-the class word ("others"), as the paper has it, and on captions that hold it ("class").
-Infusion keeps the base beside its customised stream: that frozen stream's divergence is
-measured as well, and the command fails where it is not exactly 0. The customised
-stream's on the class's captions, which is what it changes on purpose, is not 0. Errors
-are of the bootstrap over prompts, of Fisher over captions; not over trainings.
+tried up to `reference` steps. The rate with the best image alignment there is trained
+through `stops`. Measured at every stop: CLIP-I with the subject; W2 of the sampled
+(scaled) latents from as many of the base's, from other seeds at the same prompts with
+the class word; and the Fisher divergence on the world's captions without the class word
+("others"), as in the paper, and on captions with it ("class"). Infusion keeps the base
+as a frozen stream, whose divergence is measured as well; the command fails if it is not
+exactly 0. The customised stream changes captions of the class on purpose. Errors are
+bootstrap over prompts, for Fisher over captions; not over trainings.
 
-It holds if Infusion's divergence on others is 0 but for rounding at all stops, as is
-Textual Inversion's, which changes no weight, while that of methods that change weights
-grows past the reference; if Infusion's W2 is there not above the others' by more than
-the errors; and if its CLIP-I at the reference is not below the others' by more than the
-errors. The base's W2 from itself by other seeds is the floor. A best factor at an edge
-of the grid means that the grid was too small: see the points of kind "rate".
-
-From one step and one picture on idle cores (benchmarks/README.md: 0.15 s a step of
-eight, 2.4 s for eight pictures) and about 12 s for the preparation of each of 20
-trainings the defaults should take about 15 minutes on two; that sum has not been timed.
+The claim holds if Infusion's divergence on others is 0 up to rounding at all stops,
+like that of Textual Inversion, which changes no weight, while that of methods that
+change weights grows past the reference; if Infusion's W2 there is not above the others'
+by more than the errors; and if its CLIP-I at the reference is not below the others' by
+more than the errors. The base's W2 from itself with other seeds is the floor. A best
+factor at an edge of the grid means that the grid was too small: see the points of kind
+"rate".
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +36,7 @@ from configs.evaluate.prompts import EMOJI_LIVE
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.subjects = ("dog",)  # bundled ones
+    config.subjects = ("dog",)  # bundled subjects
     config.methods = (
         "lora",
         "custom_diffusion",

@@ -3,28 +3,28 @@
     python -m experiments.claims.two_concepts \
         --config configs/claims/two_concepts.py --out runs/claims/two_concepts
 
-The claims: trained jointly or merged in closed form, two concepts come out in one
-picture, while Textual Inversion's two tokens fail to (sec. 4.2, table 1); where the
-pretrained model's attention maps of two words overlap, as of a cat and a dog, so do
-those of the customised model, and such pairs stay hard (fig. 19). Trained one after the
-other, the second concept makes the model forget the first.
+The claims: joint training and closed-form merging draw two concepts in one picture,
+while Textual Inversion's two tokens fail (sec. 4.2, table 1); where the pretrained
+model's attention maps of two words overlap, as for a cat and a dog, so do those of the
+customised model, and such pairs remain difficult (fig. 19). In sequential training the
+second concept makes the model forget the first.
 
-Each pair is taught jointly (twice the steps), merged from two trainings of their own,
-one after the other, and as two tokens of Textual Inversion; then drawn together and
-alone by the same prompts and seeds. The overlap of two words is that of their
-cross-attention maps (diffusion/heat.py; a phrase such as "<v1> dog" has the mean map of
-its tokens): the part of both that lies in the same place ("overlap") and the
-intersection over union of where each exceeds half of its maximum ("iou");
-"overlap_of_classes" is the first of these for the class words alone, which Textual
-Inversion's prompts have not. Image alignment is CLIP-I with either subject's pictures.
-"taught alone" is either subject before there was another. Errors are of the bootstrap
-over prompts, not over trainings.
+Each pair is trained jointly (twice the steps), merged from two separate trainings,
+trained sequentially, and trained as two tokens of Textual Inversion; then sampled
+together and alone with the same prompts and seeds. The overlap of two words is that of
+their cross-attention maps (diffusion/attention_maps.py; a phrase such as "<v1> dog" has
+the mean map of its tokens): the shared part of the normalised maps ("overlap") and the
+intersection over union of the regions above half of the maximum ("iou");
+"overlap_of_classes" is the former for the class words alone, which Textual Inversion's
+prompts do not contain. Image alignment is CLIP-I with either subject's pictures.
+"trained alone" is either subject without the other. Errors are bootstrap over prompts,
+not over trainings.
 
-It holds if joint and merged have an overlap near the base's (within twice the errors)
-and more of both subjects than the two tokens, by more than the errors, and if the first
-subject alone loses image alignment against "taught alone" by sequential training and
-not by the other two, by more than the errors. A pair that the base's words keep apart
-is to have less overlap: --config.pairs takes any of the bundled subjects.
+The claim holds if joint and merged have an overlap near the base's (within twice the
+errors) and more of both subjects than the two tokens, by more than the errors, and if
+the first subject alone loses image alignment against "trained alone" by sequential
+training and not by the other two, by more than the errors. Pairs whose words the base
+separates should have less overlap: --config.pairs accepts any bundled subjects.
 
 With two pictures of each prompt, --config.images 2, it took 7 minutes on one core.
 """

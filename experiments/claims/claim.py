@@ -1,52 +1,53 @@
-"""What the claims' commands share: a config, points that are kept, a CSV, a figure.
+"""The command of a claim: measured points, a CSV and a figure.
 
     python -m experiments.claims.NAME --config configs/claims/NAME.py --out runs/NAME
 
-A point is what one training, drawing or measurement gave: a flat dict of plain values.
-What is done is kept, and the same command goes on. OUT/points.csv and OUT/figure.png
-hold what all points say.
+A point is the result of one training, sampling or measurement: a flat dict of JSON
+values. Points are saved as they are measured, and rerunning the command resumes.
+OUT/points.csv and OUT/figure.png hold all of them.
 """
 
 import csv
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from personax.cli import command
-from personax.core.files import write_text
+from personax.core.files import digest, write_text
 
 Point = dict[str, Any]
-# `(config, kept) -> points`; a point's place in the order is its row's in the CSV.
+# `(config, saved) -> points`, in the order of the CSV's lines.
 Measure = Callable[[ConfigDict, "SavedPoints"], list[Point]]
 Draw = Callable[[Sequence[Point], pathlib.Path], None]
 
 
 class SavedPoints:
-    """Points on disk: `kept(key, make)` is what `make()` gave for that key once."""
+    """A cache on disk: `saved(key, make)` is the value of `make()`, computed once."""
 
     def __init__(self, out: pathlib.Path):
         self.out = out
 
     def __call__(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The value, JSON; `key` names all that it depends on."""
-        text = json.dumps(key, sort_keys=True, default=str)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        """The JSON value of a key, which names everything that the value depends on."""
+        name = digest(json.dumps(key, sort_keys=True, default=str))
         path = self.out / "kept" / f"{name}.json"
         if not path.is_file():
+            value = make()
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps({"key": key, "value": make()}, default=float))
+            write_text(path, json.dumps({"key": key, "value": value}, default=float))
         return json.loads(path.read_text())["value"]
 
 
 def run(measure: Measure, draw: Draw) -> None:
-    """A claim's command: measures, prints a line for each point, writes and draws."""
-    config = config_flags.DEFINE_config_file("config", None, "Of configs/claims.")
-    folder = flags.DEFINE_string("out", None, "Folder for points and figure.")
+    """Measure, print one JSON line per point, write the CSV and draw the figure."""
+    config = config_flags.DEFINE_config_file(
+        "config", None, "A file in configs/claims."
+    )
+    folder = flags.DEFINE_string("out", None, "Folder for the points and the figure.")
     flags.mark_flags_as_required(["config", "out"])
 
     def main(_) -> None:
@@ -59,11 +60,11 @@ def run(measure: Measure, draw: Draw) -> None:
         write_csv(out / "points.csv", points)
         draw(points, out / "figure.png")
 
-    app.run(main)
+    command.run(main)
 
 
 def write_csv(path: pathlib.Path, points: Sequence[Point]) -> None:
-    """A header of all keys in their first order, and a line for each point."""
+    """Write a header of all keys, in order of appearance, and a line per point."""
     keys = list(dict.fromkeys(key for point in points for key in point))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, keys, lineterminator="\n")

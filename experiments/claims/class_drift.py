@@ -1,4 +1,4 @@
-"""Does a concept's phrase drift away from its class while it is taught?
+"""Drift of a concept's phrase from its class during training.
 
 See configs/claims/class_drift.py for the claim and the command.
 """
@@ -6,20 +6,29 @@ See configs/claims/class_drift.py for the claim and the command.
 import functools
 import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.lesson import lesson
-from experiments.claims.activation import See, make_see, strength
+from experiments.claims.attention_capture import Maps, make_capture
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.course import course
-from experiments.claims.means import curve, each_subject, mean, values, where
 from experiments.claims.phrase_drift import phrase_drift
+from experiments.claims.plots import (
+    curve,
+    distinct,
+    legend,
+    mean,
+    panels,
+    subject_curves,
+    where,
+)
+from experiments.claims.training import method_config, training_trajectory
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.data import emoji
-from personax.diffusion.attention_maps import object_region
-from personax.loading import load_base
+from personax.diffusion import attention_maps
+from personax.loading import Base, load_base
 from personax.training.setup import prepare
 
 BASE = "base"
@@ -30,99 +39,106 @@ PANELS = {
     "cosine_distance": "cosine distance to the class",
     "activation": "activation of the class word",
 }
-_LINES = ("-", "--", ":", "-.")  # of the learning rates
+_LINES = ("-", "--", ":", "-.")  # one per learning rate
 
 
-def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
+def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     """A point for each subject's base, and for each training at each step."""
-    base = load_base("emoji")
-    plain, look = from_base(base), config.look.to_dict()
-    see = make_see(base, **look)
+    base, look = load_base("emoji"), config.look
+    plain = from_base(base)
+    settings = ConfigDict({"solver": "ddim", **look.to_dict()})
+    capture = make_capture(base, settings, look.images)
+
+    def maps(model: Model, phrase: str, word: str) -> list[Maps]:
+        """The maps of a word, for each prompt with the phrase."""
+        prompts = [text.replace("{}", phrase) for text in config.prompts]
+        return [capture(model, text, [word], look.seed).maps[0] for text in prompts]
+
     points = []
     for subject in config.subjects:
         word = emoji.subject(subject).class_word
-        before = [see(plain, each.replace("{}", word), word) for each in config.prompts]
-        regions = [object_region(maps) for maps in before]
+        before = maps(plain, word, word)
+        regions = [np.asarray(attention_maps.object_region(each)) for each in before]
         own = {"method": BASE, "subject": subject}
-        points.append({**own, "activation": strength(before, regions)})
-        for given in _lessons(config, subject):
+        points.append({**own, "activation": _activation(before, regions)})
+        for training in _configs(config, subject):
             own = {
-                "method": given.method,
+                "method": training.method,
                 "subject": subject,
-                "rate": given.optimizer.learning_rate,
+                "rate": training.optimizer.learning_rate,
             }
-            key = [given.to_dict(), base.fingerprint, config.prompts, look]
-            key.append(config.tsne_seeds)
-            for steps, model in _course(given, config.steps, plain, base, kept.out):
+            key = [training.to_dict(), base.fingerprint, config.prompts]
+            key += [look.to_dict(), config.tsne_seeds]
+            for steps, model in _models(training, config.steps, plain, base, saved.out):
 
-                def make(model=model, regions=regions) -> Point:
-                    return _measured(config, plain, model(), see, regions)
+                def make(model=model, word=word, regions=regions) -> Point:
+                    bound = model()
+                    after = maps(bound, bound.concepts[0].phrase, word)
+                    drift = phrase_drift(plain, bound, range(config.tsne_seeds))
+                    return {**drift, "activation": _activation(after, regions)}
 
-                points.append(own | {"steps": steps} | kept([*key, steps], make))
+                points.append(own | {"steps": steps} | saved([*key, steps], make))
     return points
 
 
-def _lessons(config: ConfigDict, subject: str) -> Iterator[ConfigDict]:
-    """What is taught of a subject: each method at each learning rate."""
+def _configs(config: ConfigDict, subject: str) -> Iterator[ConfigDict]:
+    """The trainings of a subject: each method at each learning rate."""
     for method, arguments in config.methods.items():
         for rate in config.rates:
-            given = lesson(method, subject)
-            given.update(config.changes)
-            given.method_args.update(arguments)
-            given.optimizer.learning_rate = float(rate)
-            yield given
+            own = method_config(method, subject)
+            own.update(config.changes)
+            own.method_args.update(arguments)
+            own.optimizer.learning_rate = float(rate)
+            yield own
 
 
-def _course(given: ConfigDict, steps: Sequence[int], plain, base, out: pathlib.Path):
-    """(steps, what makes the model after so many); V* untaught is its rare token."""
+def _models(
+    training: ConfigDict,
+    steps: Sequence[int],
+    plain: Model,
+    base: Base,
+    out: pathlib.Path,
+) -> Iterator[tuple[int, Callable[[], Model]]]:
+    """(steps, function that returns the model); an untrained V* is its rare token."""
     if 0 in steps:
 
-        def untaught() -> Model:
-            run = prepare(given)
+        def untrained() -> Model:
+            run = prepare(training)
             return run.bind(run.theta)
 
-        yield 0, untaught
-    stops = [each for each in steps if each]
-    for stop, folder in course(given, stops, out / "taught").items():
+        yield 0, untrained
+    stops = [step for step in steps if step]
+    for stop, folder in training_trajectory(training, stops, out / "taught").items():
         yield stop, functools.partial(with_concepts, plain, base, [str(folder)])
 
 
-def _measured(config: ConfigDict, plain: Model, model: Model, see: See, regions):
-    """A concept's drift, and its class word's activation in the base's regions."""
-    concept = model.concepts[0]
-    texts = [each.replace("{}", concept.phrase) for each in config.prompts]
-    maps = [see(model, text, concept.class_word) for text in texts]
-    found = phrase_drift(plain, model, range(config.tsne_seeds))
-    return {**found, "activation": strength(maps, regions)}
+def _activation(maps: Sequence[Maps], regions: Sequence[np.ndarray]) -> float:
+    """The word's mean probability inside its regions, over prompts and pictures."""
+    pairs = zip(maps, regions, strict=True)
+    each = [attention_maps.strength(jnp.asarray(x), y) for x, y in pairs]
+    return round(float(np.mean(each)), 4)
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:
     """Ranks, distance and activation over training steps: subjects and their means."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    taught = [point for point in points if point["method"] != BASE]
-    rates = values(taught, "rate")
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), layout="constrained")
-    for axis, (column, label) in zip(axes.flat, PANELS.items(), strict=True):
-        for k, method in enumerate(values(taught, "method")):
-            for line, rate in zip(itertools.cycle(_LINES), rates, strict=False):
-                name = NAMES.get(method, method)
-                name += f", rate {rate:g}" if len(rates) > 1 else ""
-                own = where(taught, method=method, rate=rate)
-                style = {"color": f"C{k}", "linestyle": line}
-                each_subject(axis, own, "steps", column, **style)
-                curve(axis, own, "steps", column, label=name, **style)
-        axis.set(xlabel="training steps", ylabel=label)
-    level = mean(where(points, method=BASE), "activation").value
-    axes[1, 1].axhline(level, color="gray", linestyle="--", label="base, without V*")
-    axes[1, 1].set_ylim(0, None)
-    handles = axes[1, 1].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    trained = [point for point in points if point["method"] != BASE]
+    rates = distinct(trained, "rate")
+    with panels(path, 2, 2, (9, 7)) as axes:
+        for axis, (column, label) in zip(axes.flat, PANELS.items(), strict=True):
+            for k, method in enumerate(distinct(trained, "method")):
+                for line, rate in zip(itertools.cycle(_LINES), rates, strict=False):
+                    name = NAMES.get(method, method)
+                    name += f", rate {rate:g}" if len(rates) > 1 else ""
+                    own = where(trained, method=method, rate=rate)
+                    style = {"color": f"C{k}", "linestyle": line}
+                    subject_curves(axis, own, "steps", column, **style)
+                    curve(axis, own, "steps", column, label=name, **style)
+            axis.set(xlabel="training steps", ylabel=label)
+        level = mean(where(points, method=BASE), "activation").value
+        line = {"color": "gray", "linestyle": "--", "label": "base, without V*"}
+        axes[1, 1].axhline(level, **line)
+        axes[1, 1].set_ylim(0, None)
+        legend(axes, columns=3)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A subject that is taught with its own class word, a broader one and a wrong one.
+"""A subject trained with its own class word, a broader one and a wrong one.
 
 See configs/claims/class_granularity.py for the claim and the command.
 """
@@ -8,16 +8,12 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from benchmarks.lesson import lesson
-from experiments.claims.alignment import asked, make_align
+from experiments.claims import generation
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.means import bars
 from experiments.claims.phrase_drift import phrase_drift
-from personax.concepts.bind import from_base, with_concepts
+from experiments.claims.plots import bars, legend, panels
+from experiments.claims.training import method_config, train_concept
 from personax.data import emoji
-from personax.evaluation.protocol import digest
-from personax.evaluation.train_subjects import TrainJob, train_jobs
-from personax.loading import load_base
 
 NAMES = {"custom_diffusion": "Custom Diffusion", "class_diffusion": "ClassDiffusion"}
 PANELS = {
@@ -27,71 +23,45 @@ PANELS = {
 }
 
 
-def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
+def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     """A point for each method, subject and class word."""
-    base = load_base("emoji")
-    plain = from_base(base)
-    align = make_align(config, base, plain)
+    setup = generation.make_setup(config, saved)
     points = []
     for method, arguments in config.methods.items():
-        lessons = {
-            (subject, which): _lesson(config, method, arguments, subject, word, kept)
-            for subject, wrong in config.wrong.items()
-            for which, word in _words(subject, wrong).items()
-        }
-        train_jobs(list(lessons.values()), together=config.together)
-        for (subject, which), each in lessons.items():
+        for subject, wrong in config.wrong.items():
+            for kind, word in _words(subject, wrong).items():
+                training = method_config(method, subject)
+                training.update(config.changes)
+                training.method_args.update(arguments)
+                training.concept.class_word, training.steps = word, config.steps
 
-            def make(subject=subject, each=each) -> Point:
-                model = with_concepts(plain, base, [str(each.concept)])
-                return align(model, subject) | phrase_drift(plain, model)
+                def make(training=training, subject=subject) -> Point:
+                    model = setup.bind(train_concept(training, setup.trained))
+                    task = generation.task([subject], config.prompts)
+                    scores = setup.clip(setup.generate(model, task))
+                    return generation.to_point(scores) | phrase_drift(
+                        setup.plain, model
+                    )
 
-            own = {
-                "method": method,
-                "subject": subject,
-                "class word": which,
-                "word": each.config.concept.class_word,
-            }
-            key = [each.config.to_dict(), base.fingerprint, asked(config)]
-            points.append(own | kept(key, make))
+                own = {"method": method, "subject": subject}
+                own |= {"class word": kind, "word": word}
+                points.append(own | saved([training.to_dict(), *setup.key], make))
     return points
 
 
 def _words(subject: str, wrong: str) -> dict[str, str]:
     known = emoji.subject(subject)
-    return {
-        "own": known.class_word,
-        "broader": emoji.GROUPS[known.sprite[0]],
-        "wrong": wrong,
-    }
-
-
-def _lesson(config: ConfigDict, method, arguments, subject, word, kept) -> TrainJob:
-    given = lesson(method, subject)
-    given.update(config.changes)
-    given.method_args.update(arguments)
-    given.concept.class_word, given.steps = word, config.steps
-    name = f"{method}-{subject}-{word.replace(' ', '_')}-{digest(given)[:8]}"
-    return TrainJob(given, kept.out / "taught" / name)
+    broader = emoji.GROUPS[known.sprite[0]]
+    return {"own": known.class_word, "broader": broader, "wrong": wrong}
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:
     """Bars of the means over subjects for each word, the methods side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        1, len(PANELS), figsize=(11, 3.8), layout="constrained"
-    )
-    for axis, (column, label) in zip(axes, PANELS.items(), strict=True):
-        bars(axis, points, "class word", column, by="method", names=NAMES)
-        axis.set(xlabel="class word in training and prompt", ylabel=label)
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=len(NAMES))
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    with panels(path, 1, len(PANELS), (11, 3.8)) as axes:
+        for axis, (column, label) in zip(axes.flat, PANELS.items(), strict=True):
+            bars(axis, points, "class word", column, by="method", names=NAMES)
+            axis.set(xlabel="class word in training and prompt", ylabel=label)
+        legend(axes)
 
 
 if __name__ == "__main__":

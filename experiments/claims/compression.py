@@ -1,4 +1,4 @@
-"""A concept's score against the share of its singular values that is kept.
+"""Scores of a concept over the share of its singular values that is kept.
 
 See configs/claims/compression.py for the claim and the command.
 """
@@ -11,55 +11,44 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from benchmarks.lesson import lesson
-from experiments.claims.alignment import asked, make_align
+from experiments.claims import generation
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.means import curve, each_subject
-from personax.concepts.bind import from_base, with_concepts
-from personax.evaluation.protocol import digest
-from personax.evaluation.train_subjects import TrainJob, train_jobs
-from personax.loading import load_base
+from experiments.claims.plots import curve, panels, subject_curves
+from experiments.claims.training import method_config, train_concept
 
 PANELS = {
     "clip_i": "image alignment (cosine)",
     "clip_t": "text alignment (cosine)",
-    "size": "size of the file (share of the whole)",
-    "error": "left out of the change (relative norm)",
+    "size": "file size (share of the whole concept's)",
+    "error": "error of the change (relative norm)",
 }
 
 
-def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
+def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     """A point for each subject and share."""
-    base = load_base("emoji")
-    plain = from_base(base)
-    align = make_align(config, base, plain)
-    lessons = {name: _lesson(config, name, kept.out) for name in config.subjects}
-    train_jobs(list(lessons.values()), together=config.together)
+    setup = generation.make_setup(config, saved)
     points = []
-    for subject, each in lessons.items():
+    for subject in config.subjects:
+        training = method_config("custom_diffusion", subject)
+        training.update(config.changes)
+        task = generation.task([subject], config.prompts)
         for share in config.shares:
 
-            def make(subject=subject, each=each, share=share) -> Point:
-                folder = _compressed(each.concept, share)
-                model = with_concepts(plain, base, [str(folder)])
-                size = _bytes(folder) / _bytes(each.concept)
-                found = {"size": size, "bytes": _bytes(folder), **_said(folder)}
-                return found | align(model, subject)
+            def make(training=training, task=task, share=share) -> Point:
+                concept = train_concept(training, setup.trained)
+                folder = _compressed(concept, share)
+                scores = setup.clip(setup.generate(setup.bind(folder), task))
+                size = {"size": _bytes(folder) / _bytes(concept)}
+                size |= {"bytes": _bytes(folder)}
+                return size | _ranks(folder) | generation.to_point(scores)
 
-            own = {"subject": subject, "share": share}
-            key = [each.config.to_dict(), share, base.fingerprint, asked(config)]
-            points.append(own | kept(key, make))
+            key = [training.to_dict(), share, *setup.key]
+            points.append({"subject": subject, "share": share} | saved(key, make))
     return points
 
 
-def _lesson(config: ConfigDict, subject: str, out: pathlib.Path) -> TrainJob:
-    given = lesson("custom_diffusion", subject)
-    given.update(config.changes)
-    return TrainJob(given, out / "taught" / f"{subject}-{digest(given)[:8]}")
-
-
 def _compressed(concept: pathlib.Path, share: float) -> pathlib.Path:
-    """What the command makes of the concept, beside it; all of it is the concept."""
+    """The result of `personax.compress`, beside the concept; a share of 1 is itself."""
     if share == 1:
         return concept
     out = concept.with_name(f"share_{share:g}")
@@ -68,18 +57,15 @@ def _compressed(concept: pathlib.Path, share: float) -> pathlib.Path:
     return out
 
 
-def _said(folder: pathlib.Path) -> Point:
-    """What the command says of what it left out; of all, nothing is."""
-    about = json.loads((folder / "concept.json").read_text())
-    compression = about.get("compression")
+def _ranks(folder: pathlib.Path) -> Point:
+    """The compression's relative error and its ranks, as concept.json has them."""
+    compression = json.loads((folder / "concept.json").read_text()).get("compression")
     if not compression:
         return {"error": 0.0}
-    ranks = list(compression["ranks"].values())
-    return {
-        "error": compression["error"],
-        "least rank": min(ranks),
-        "largest rank": max(ranks),
-    }
+    ranks = compression["ranks"].values()
+    smallest, largest = min(ranks), max(ranks)
+    error = compression["error"]
+    return {"error": error, "least rank": smallest, "largest rank": largest}
 
 
 def _bytes(concept: pathlib.Path) -> int:
@@ -87,22 +73,15 @@ def _bytes(concept: pathlib.Path) -> int:
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:
-    """Alignment, size and what is left out over the share; means over the subjects."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
-    for axis, (column, label) in zip(axes.flat, PANELS.items(), strict=True):
-        each_subject(axis, points, "share", column, color="C0")
-        curve(axis, points, "share", column, label="mean, each subject", color="C0")
-        axis.set(xlabel="share of the sum of singular values", ylabel=label)
-    for axis in axes[1]:
-        axis.set_ylim(0, None)
-    axes[0, 0].legend()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    """Alignment, size and error over the share: subjects and their means."""
+    with panels(path, 2, 2, (9, 6.5)) as axes:
+        for axis, (column, label) in zip(axes.flat, PANELS.items(), strict=True):
+            subject_curves(axis, points, "share", column, color="C0")
+            curve(axis, points, "share", column, label="mean over subjects", color="C0")
+            axis.set(xlabel="share of the sum of singular values", ylabel=label)
+        for axis in axes[1]:
+            axis.set_ylim(0, None)
+        axes[0, 0].legend()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a concept costs the base while it is taught, by method and training step.
+"""Drift from the base during training, by method and training step.
 
     python -m experiments.claims.infusion_steps \
         --config configs/claims/infusion_steps.py --out runs/claims/infusion_steps
@@ -9,103 +9,90 @@ Zeng et al. 2024, sec. 5.2 and fig. 9 to 11; see the config for claim and protoc
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import Any
 
-import matplotlib
 from ml_collections import ConfigDict
 
-from benchmarks.lesson import lesson
-from experiments.claims.alignment import asked
-from experiments.claims.asking import ask, phrases, question
+from experiments.claims import generation
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.course import course
-from experiments.claims.means import curve, values, where
-from personax.concepts.bind import Model, from_base, with_concepts
-from personax.evaluation import drift_metrics, image_metrics
-from personax.evaluation.config import DrawConfig
-from personax.evaluation.draw import Draw, make_draw
-from personax.evaluation.protocol import EvalTask, digest
+from experiments.claims.generation import Setup, to_point
+from experiments.claims.plots import curve, distinct, legend, panels, where
+from experiments.claims.training import method_config, training_trajectory
+from personax.concepts.bind import Model
+from personax.evaluation import drift_metrics
 from personax.evaluation.samples import Generations, Metric
-from personax.loading import Base, load_base
 from personax.training.regularization import Prior, world
 
-# The base that the class moves away from is drawn by seeds of its own.
-_OTHER_SEEDS = 10_000
-_RENDERS = 9  # seed of the scenes with the class
-_ROUNDING = 1e-9  # of the largest divergence: no change
+_OTHER_SEEDS = 10_000  # of the base's pictures that W2 is measured from
+_RENDERS = 9  # seed of the scenes that contain the class
+_ROUNDING = 1e-9  # of the largest divergence: equal up to rounding
+_PANELS = {
+    "clip_i": "CLIP-I with the subject",
+    "w2": "W2 of (scaled) latents from the base's",
+    "fisher_others": "Fisher divergence, other captions",
+    "fisher_class": "Fisher divergence, the class's captions",
+}
 
 
-class Bench(NamedTuple):
-    """What every point is measured with."""
+def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
+    """The base, the learning rates tried, then each method's trajectory.
 
-    config: ConfigDict
-    base: Base
-    plain: Model
-    draw: Draw
-    clip: Metric
-    fisher: Metric  # on captions of others
-
-
-def measure(config: ConfigDict, kept: SavedPoints) -> list[Point]:
-    """The control, the rates that were tried, then each method's course.
-
-    Raises ArithmeticError where Infusion's frozen stream is not the base to the bit.
+    Raises ArithmeticError if Infusion's frozen stream differs from the base in any bit.
     """
-    base = load_base("emoji")
-    plain = from_base(base)
-    rounds, seed = config.bootstrap, config.seed
-    bench = Bench(
-        config,
-        base,
-        plain,
-        make_draw(base, DrawConfig(**config.draw)),
-        image_metrics.clip("emoji", rounds),
-        drift_metrics.fisher("scenes", base, plain, rounds, seed, config.captions),
+    setup = generation.make_setup(config, saved)
+    others = drift_metrics.fisher(
+        "scenes",
+        setup.base,
+        setup.plain,
+        config.bootstrap,
+        config.seed,
+        config.captions,
     )
     return [
-        point for subject in config.subjects for point in _subject(bench, subject, kept)
+        {**point, "subject": subject}
+        for subject in config.subjects
+        for point in _subject(setup, others, subject, saved)
     ]
 
 
-def _subject(bench: Bench, subject: str, kept: SavedPoints) -> Iterator[Point]:
-    config, about = bench.config, {"subject": subject}
-    how = [asked(config), config.captions, subject]
-    key = ["infusion_steps", bench.base.fingerprint, *how]
-    judge = _make_judge(bench, question([subject], config.prompts), kept.out)
-
-    def seen(method: str, factor: float, stops: Sequence[int], at: Sequence[int]):
-        own = _config(config, method, subject, factor)
-        taught = functools.cache(lambda: course(own, stops, kept.out / "taught"))
-
-        def measured(stop: int) -> Point:
-            source = str(taught()[stop])
-            return judge(with_concepts(bench.plain, bench.base, [source]))
-
-        mark = [*key, digest(own.to_dict() | {"steps": 0})]
-        rate = {"factor": factor, "rate": own.optimizer.learning_rate}
-        return [
-            {**rate, "step": stop, **kept([*mark, stop], partial(measured, stop))}
-            for stop in at
-        ]
-
+def _subject(
+    setup: Setup, others: Metric, subject: str, saved: SavedPoints
+) -> Iterator[Point]:
+    config = setup.config
+    key = ["infusion_steps", *setup.key, config.captions, subject]
+    score = _make_score(setup, others, subject, saved.out)
     stops = sorted({*config.stops, config.reference})
     early = [stop for stop in stops if stop <= config.reference]
-    found = kept(key, partial(judge, bench.plain))
-    yield {"kind": "base", "method": "base", **about, **found}
+
+    def trajectory(method: str, factor: float, stops: Sequence[int]) -> list[Point]:
+        training = _config(config, method, subject, factor)
+        train = functools.cache(
+            lambda: training_trajectory(training, stops, setup.trained)
+        )
+        mark = [*key, training.to_dict() | {"steps": 0}]
+        rate = {"factor": factor, "rate": training.optimizer.learning_rate}
+        return [
+            rate
+            | {"step": stop}
+            | saved([*mark, stop], lambda stop=stop: score(setup.bind(train()[stop])))
+            for stop in stops
+        ]
+
+    base = saved(key, lambda: score(setup.plain))
+    yield {"kind": "base", "method": "base", **base}
     for method in config.methods:
-        # Stops before the reference are kept on the way: the best goes on from there.
-        tried = [seen(method, each, early, early[-1:])[0] for each in config.factors]
+        # The stops before the reference are saved: the best rate resumes from there.
+        tried = [trajectory(method, each, early)[-1] for each in config.factors]
         for point in tried:
-            yield {"kind": "rate", "method": method, **about, **point}
+            yield {"kind": "rate", "method": method, **point}
         best = max(tried, key=lambda point: point["clip_i"])["factor"]
-        for point in seen(method, best, stops, stops):
-            yield {"kind": "step", "method": method, **about, **point}
+        for point in trajectory(method, best, stops):
+            yield {"kind": "step", "method": method, **point}
 
 
 def _config(config: ConfigDict, method: str, subject: str, factor: float) -> ConfigDict:
     """The method's config for the subject, all of its learning rates times `factor`."""
-    own = lesson(method, subject)
+    own = method_config(method, subject)
     own.steps = max(config.stops)
     own.optimizer.learning_rate *= factor
     for part in own.optimizer.learning_rates:
@@ -113,123 +100,91 @@ def _config(config: ConfigDict, method: str, subject: str, factor: float) -> Con
     return own
 
 
-def _make_judge(
-    bench: Bench, subject: EvalTask, out: pathlib.Path
+def _make_score(
+    setup: Setup, others: Metric, subject: str, out: pathlib.Path
 ) -> Callable[[Model], Point]:
-    """`model -> values and their errors`, all of one subject.
+    """`model -> {metric: value, metric_error: standard error}` for one subject.
 
-    W2 is between the model's pictures and the base's of the class by other seeds, so
-    that the base's own value says what two sets of that size differ by anyway.
+    W2 is between the model's pictures and the base's of the class from other seeds, so
+    that the base's own value is the distance between two sets of that size.
     """
-    config = bench.config
-    how = {"images": config.images}
-    w2 = drift_metrics.wasserstein(config.bootstrap)
+    config, task = setup.config, generation.task([subject], setup.config.prompts)
+    wasserstein = drift_metrics.wasserstein(config.bootstrap)
 
     @functools.cache
     def before():
         seed = config.seed + _OTHER_SEEDS
-        words = subject.class_words
-        drawn = ask(
-            bench.base, bench.draw, bench.plain, subject, words, seed=seed, **how
-        )
-        return drawn.latents
+        return setup.generate(setup.plain, task, seed=seed).latents
 
     @functools.cache
-    def of_the_class() -> Metric:
-        cache, word = str(out / "captioned"), subject.class_words[0]
-        prior = Prior("world", count=config.captions, seed=_RENDERS, cache=cache)
-        folder = str(world(prior, word)[0].path.parent)
-        settings = (bench.plain, config.bootstrap, config.seed, config.captions)
-        return drift_metrics.fisher(folder, bench.base, *settings)
-
-    def judge(model: Model) -> Point:
-        words = phrases(model, subject)
-        answer = ask(
-            bench.base, bench.draw, model, subject, words, seed=config.seed, **how
+    def of_class() -> Metric:
+        prior = Prior(
+            source="world",
+            count=config.captions,
+            seed=_RENDERS,
+            cache=str(out / "captioned"),
         )
-        found = bench.clip(answer)
-        found |= w2(answer._replace(before=before()))
-        found |= _renamed(bench.fisher(answer), "others")
-        found |= _renamed(of_the_class()(answer._replace(class_words=())), "class")
-        point = {}
-        for name in ("clip_i", "clip_t", "w2", "fisher_others", "fisher_class"):
-            point |= {name: found[name].value, f"{name}_error": found[name].error}
-        return point | _frozen(bench, answer, of_the_class())
+        folder = str(world(prior, task.class_words[0])[0].path.parent)
+        settings = setup.plain, config.bootstrap, config.seed, config.captions
+        return drift_metrics.fisher(folder, setup.base, *settings)
 
-    return judge
+    def fisher(generations: Generations) -> dict[str, Any]:
+        """The divergence on captions without the class word, and with it."""
+        on_class = of_class()(generations._replace(class_words=()))
+        return {"others": others(generations)["fisher"], "class": on_class["fisher"]}
 
+    def score(model: Model) -> Point:
+        generations = setup.generate(model, task)
+        scores = setup.clip(generations)
+        metrics = {name: scores[name] for name in ("clip_i", "clip_t")}
+        metrics |= wasserstein(generations._replace(before=before()))
+        metrics |= {f"fisher_{name}": x for name, x in fisher(generations).items()}
+        frozen = {}
+        if model.denoiser.reference is not None:
+            stream = model._replace(denoiser=model.denoiser.reference)
+            for name, x in fisher(generations._replace(model=stream)).items():
+                frozen[f"frozen_{name}"] = x.value
+        if any(frozen.values()):
+            raise ArithmeticError(
+                f"The Fisher divergence of the frozen stream is not 0: {frozen}."
+            )
+        return to_point(metrics) | frozen
 
-def _renamed(found, which: str):
-    return {f"{name}_{which}": each for name, each in found.items()}
-
-
-def _frozen(bench: Bench, answer: Generations, of_the_class: Metric) -> Point:
-    """The Fisher divergences of a model's frozen stream, {} where it has none."""
-    model = answer.model
-    if model is None or model.denoiser.reference is None:
-        return {}
-    frozen = answer._replace(model=model._replace(denoiser=model.denoiser.reference))
-    others = bench.fisher(frozen)["fisher"].value
-    own = of_the_class(frozen._replace(class_words=()))["fisher"].value
-    if others or own:
-        raise ArithmeticError(
-            f"The frozen stream differs from the base: its Fisher divergence is "
-            f"{others:g} on captions of others and {own:g} on those of the class."
-        )
-    return {"frozen_others": others, "frozen_class": own}
-
-
-_PANELS = (
-    ("clip_i", "CLIP-I with the subject"),
-    ("w2", "W2 of (scaled) latents from the base's"),
-    ("fisher_others", "Fisher divergence, others' captions"),
-    ("fisher_class", "Fisher divergence, the class's captions"),
-)
+    return score
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:
-    """Each measure against the training step; bars are standard errors."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, grid = pyplot.subplots(2, 2, figsize=(10, 8), layout="constrained")
-    courses, base = where(points, kind="step"), where(points, kind="base")
-    reference = max(each["step"] for each in where(points, kind="rate"))
-    for axis, (name, label) in zip(grid.flat, _PANELS, strict=True):
-        for method in values(courses, "method"):
-            own = where(courses, method=method)
-            curve(axis, own, "step", name, label=method.replace("_", " "), markersize=4)
-        if name in ("clip_i", "w2"):
-            level = sum(each[name] for each in base) / len(base)
-            axis.axhline(
-                level, color="black", linestyle="--", label="base, other seeds"
-            )
-        else:
-            _with_zero(axis, [each[name] for each in courses])
-            _frozen_stream(axis, courses, name.replace("fisher", "frozen"))
-        axis.axvline(reference, color="gray", linestyle=":", label="rates chosen here")
-        axis.set(xlabel="training step", ylabel=label)
-    found = {}
-    for axis in grid.flat:
-        found |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
-    figure.savefig(path, dpi=150)
+    """Each metric against the training step; bars are standard errors."""
+    steps, base = where(points, kind="step"), where(points, kind="base")
+    reference = max(point["step"] for point in where(points, kind="rate"))
+    with panels(path, 2, 2, (10, 8)) as axes:
+        for axis, (name, label) in zip(axes.flat, _PANELS.items(), strict=True):
+            for method in distinct(steps, "method"):
+                own, title = where(steps, method=method), method.replace("_", " ")
+                curve(axis, own, "step", name, label=title, markersize=4)
+            if name in ("clip_i", "w2"):
+                level = sum(point[name] for point in base) / len(base)
+                line = {"color": "black", "linestyle": "--"}
+                axis.axhline(level, label="base, other seeds", **line)
+            else:
+                _symlog_from_zero(axis, [point[name] for point in steps])
+                frozen = name.replace("fisher", "frozen")
+                own = sorted((p["step"], p[frozen]) for p in steps if frozen in p)
+                if own:
+                    style = {"color": "black", "marker": "x", "linestyle": "none"}
+                    axis.plot(*zip(*own, strict=True), label="frozen stream", **style)
+            line = {"color": "gray", "linestyle": ":"}
+            axis.axvline(reference, label="rates chosen here", **line)
+            axis.set(xlabel="training step", ylabel=label)
+        legend(axes)
 
 
-def _with_zero(axis, values: Sequence[float]) -> None:
-    """A logarithmic axis that has a place for 0, and for what float32 makes of it."""
+def _symlog_from_zero(axis: Any, values: Sequence[float]) -> None:
+    """A logarithmic axis that also shows 0 and rounding errors."""
     least = max(values) * _ROUNDING
     least = min((value for value in values if value > least), default=1.0)
     axis.set_yscale("symlog", linthresh=least / 2)
     axis.set_ylim(bottom=-least / 10)
-
-
-def _frozen_stream(axis, courses: Sequence[Point], name: str) -> None:
-    own = sorted((each["step"], each[name]) for each in courses if name in each)
-    if own:
-        steps, values = zip(*own, strict=True)
-        style = {"color": "black", "marker": "x", "linestyle": "none"}
-        axis.plot(steps, values, label="infusion, frozen stream", **style)
 
 
 if __name__ == "__main__":

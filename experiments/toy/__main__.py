@@ -33,29 +33,29 @@ def main(argv: Sequence[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     with (
         watch("run"),
-        Progress(total=overfitting.steps_of(config), unit="step") as bar,
+        Progress(total=overfitting.num_steps(config), unit="step") as bar,
     ):
         outcome = overfitting.run(config, bar.update)
     with watch("draw"):
         write(config, outcome, out)
-    print(f"{_said(outcome)}\nfigures and tables in {out}; {watch}")
+    print(f"{_table(outcome)}\nfigures and tables in {out}; {watch}")
 
 
 def check(config: ConfigDict) -> None:
-    """ValueError for what the config may not be, before anything is computed."""
+    """ValueError for an invalid config, before any computation."""
     overfitting.check(config)
     if config.plots.condition not in config.conditions:
         near = nearest(config.plots.condition, config.conditions)
         raise ValueError(
-            f"plots.condition: no condition {config.plots.condition!r}. "
+            f"plots.condition: unknown condition {config.plots.condition!r}. "
             f"Nearest: {near}."
         )
     plots.check_matplotlib()
 
 
 def write(config: ConfigDict, outcome: Outcome, out: pathlib.Path) -> None:
-    """Three figures, the table behind each, and summary.json."""
-    teaching, lesson = config.teaching, outcome.lesson
+    """Write three figures, a CSV for each, and summary.json."""
+    teaching, task = config.teaching, outcome.task
     reference, last = teaching.reference_step, teaching.steps[-1]
     curves = tables.curves(outcome)
     samples = tables.samples(outcome, (reference, last))
@@ -66,45 +66,47 @@ def write(config: ConfigDict, outcome: Outcome, out: pathlib.Path) -> None:
     plots.draw_curves(
         out / "curves.png",
         curves,
-        ideal=outcome.references["ideal"],
+        ideal=outcome.baselines["ideal"],
         reference_step=reference,
     )
-    plots.draw_samples(out / "samples.png", samples, lesson)
-    shown = config.plots
-    title = f"-eps under {shown.condition!r} at t = {shown.time:g}, step {last}"
-    plots.draw_field(out / "field.png", field, lesson, title=title)
+    plots.draw_samples(out / "samples.png", samples, task)
+    at = config.plots
+    title = f"-eps under {at.condition!r} at t = {at.time:g}, step {last}"
+    plots.draw_field(out / "field.png", field, task, title=title)
     (out / "summary.json").write_text(json.dumps(_summary(config, outcome), indent=1))
 
 
 def _summary(config: ConfigDict, outcome: Outcome) -> dict:
     reference, last = config.teaching.reference_step, config.teaching.steps[-1]
     return {
-        "learning_rates": {name: best(tried) for name, tried in outcome.tried.items()},
-        "fresh_loss_by_rate": {
-            method: {f"{rate:g}": loss for rate, loss in tried.items()}
-            for method, tried in outcome.tried.items()
+        "learning_rates": {
+            name: best(losses) for name, losses in outcome.losses.items()
         },
-        "references": outcome.references,
+        "fresh_loss_by_rate": {
+            method: {f"{rate:g}": loss for rate, loss in losses.items()}
+            for method, losses in outcome.losses.items()
+        },
+        "references": outcome.baselines,
         **{
             f"step_{step}": {
-                each.method: each.look.numbers
-                for each in outcome.seen
+                each.method: each.evaluation.metrics
+                for each in outcome.snapshots
                 if each.step == step
             }
             for step in (reference, last)
         },
-        "examples": outcome.lesson.shots.tolist(),
+        "examples": outcome.task.examples.tolist(),
         "config": config.to_dict(),
     }
 
 
-def _said(outcome: Outcome) -> str:
-    """What the last step has come to, a line for each method."""
-    shown = ("fisher_others", "pull_others", "own_share", "w2_class", "w2_wanted")
-    lines = [f"{'':24}" + "".join(f"{name:>15}" for name in shown)]
-    last = {each.method: each.look.numbers for each in outcome.seen}
-    for method, numbers in {"the base": outcome.references["base"], **last}.items():
-        cells = "".join(f"{numbers[name]:15.4f}" for name in shown)
+def _table(outcome: Outcome) -> str:
+    """The main metrics after the last step, a line for each method."""
+    names = ("fisher_others", "pull_others", "own_share", "w2_class", "w2_wanted")
+    lines = [f"{'':24}" + "".join(f"{name:>15}" for name in names)]
+    last = {each.method: each.evaluation.metrics for each in outcome.snapshots}
+    for method, numbers in {"the base": outcome.baselines["base"], **last}.items():
+        cells = "".join(f"{numbers[name]:15.4f}" for name in names)
         lines.append(f"{method:24}{cells}")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What the two kinds of overfitting are measured by (Zeng et al. 2024, sec. 3)."""
+"""Metrics of the two kinds of overfitting (Zeng et al. 2024, sec. 3)."""
 
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +9,6 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Bool, Float, Int
 
-from experiments.toy.lesson import Lesson
 from experiments.toy.network import velocity
 from experiments.toy.peaks import (
     Peaks,
@@ -21,6 +20,7 @@ from experiments.toy.peaks import (
     noise_of,
     rates,
 )
+from experiments.toy.task import Task
 from personax.core.typing import Key, Params
 from personax.metrics.wasserstein import wasserstein
 
@@ -28,24 +28,24 @@ Drawn = Float[np.ndarray, "_ 2"]
 
 
 class Probe(NamedTuple):
-    """Noised points at which two fields are compared, the same ones for all."""
+    """Noised points at which fields are compared."""
 
     x: Points
     t: Times
     condition: Int[Array, " b"]
 
 
-def make_probe(lesson: Lesson, names: list[str], number: int, key: Key) -> Probe:
+def make_probe(task: Task, names: list[str], number: int, key: Key) -> Probe:
     """`number` points of each of the named conditions, t uniform from 0 to 1."""
-    mixtures = tuple(lesson.mixtures[name] for name in names)
-    conditions = jnp.asarray([lesson.number(name) for name in names])
+    mixtures = tuple(task.mixtures[name] for name in names)
+    conditions = jnp.asarray([task.number(name) for name in names])
     return _make_probe(mixtures, conditions, number, key)
 
 
 class Field(NamedTuple):
     """A network's field at a probe's points: -eps, the score times the noise rate.
 
-    So scaled, every t counts alike, as in the Fisher divergence of eq. 4.
+    This scaling weights every t equally, as the Fisher divergence of eq. 4 does.
     """
 
     value: Points
@@ -54,9 +54,10 @@ class Field(NamedTuple):
 
 @jax.jit
 def field(params: Params, probe: Probe) -> Field:
-    """The network's field; two are compared by calling this program twice.
+    """The network's field.
 
-    Two calls in one program may be compiled to other roundings.
+    Compare two networks by two calls of this program: fusing them into one program
+    could change the rounding.
     """
 
     def at(x: Float[Array, "2"], t: Float[Array, ""], condition: Int[Array, ""]):
@@ -68,19 +69,19 @@ def field(params: Params, probe: Probe) -> Field:
 
 
 def field_change(
-    own: Field, base: Field, probe: Probe, taught: Peaks
+    own: Field, base: Field, probe: Probe, trained: Peaks
 ) -> dict[str, float]:
-    """How a field differs from the base's at the probe's points.
+    """The difference of a field from the base's at the probe's points.
 
     - `fisher`: half the mean square of the difference (eq. 4).
-    - `pull`: the mean part of the difference that points to the nearest taught peak; at
-      most sqrt(2 fisher), were all of it to point there.
-    - `convergence`: the mean of the difference's divergence, negated: above 0, points
-      nearby are driven together more than by the base.
+    - `pull`: the mean component of the difference toward the nearest trained line, at
+      most sqrt(2 fisher).
+    - `convergence`: the negated mean divergence of the difference; above 0, nearby
+      points converge more than under the base.
     """
     difference = np.asarray(own.value) - np.asarray(base.value)
     signal = np.asarray(rates(probe.t)[0])[..., None]
-    to = signal * np.asarray(taught.centres) - np.asarray(probe.x)[:, None]
+    to = signal * np.asarray(trained.centres) - np.asarray(probe.x)[:, None]
     closest = np.square(to).sum(-1).argmin(1)
     to = to[np.arange(len(to)), closest]
     to = to / np.linalg.norm(to, axis=1, keepdims=True)
@@ -92,44 +93,44 @@ def field_change(
     }
 
 
-def other_samples(samples: dict[str, Drawn], lesson: Lesson) -> dict[str, float]:
-    """What samples of the other conditions look like; the means over conditions.
+def other_samples(samples: dict[str, Drawn], task: Task) -> dict[str, float]:
+    """Metrics of samples of the other conditions, means over conditions.
 
-    - `own_share`: how many lie in a peak of their own condition.
-    - `line_share`: how many lie in a line, taught or not.
-    - `spread`: how wide their heaps are, wherever these have moved to, in units of the
-      condition's own peaks: below 1 the peaks have shrunk.
+    - `own_share`: the share in a peak of their own condition.
+    - `line_share`: the share in a line, trained or not.
+    - `spread`: the width of their clusters, wherever these have moved, in units of the
+      condition's own peaks; below 1 the peaks have shrunk.
     """
     rows = []
-    for name in lesson.others:
-        own, z = lesson.mixtures[name], samples[name]
+    for name in task.others:
+        own, z = task.mixtures[name], samples[name]
         rows.append(
-            (_inside(own, z).mean(), _inside(lesson.wanted, z).mean(), _spread(z, own))
+            (_inside(own, z).mean(), _inside(task.lines, z).mean(), _spread(z, own))
         )
     names = ("own_share", "line_share", "spread")
     return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
 
 
 def concept_samples(
-    z: Drawn, of_class: Drawn, wanted: Drawn, lesson: Lesson
+    z: Drawn, of_class: Drawn, of_lines: Drawn, task: Task
 ) -> dict[str, float]:
-    """What samples of V* look like.
+    """Metrics of samples of V*.
 
     - `w2_class`: def. 3.2, between Gaussians fitted to them and to the base's samples
       of the class. `w2_class_exact`: the same without the Gaussians.
-    - `w2_wanted`: exact, from as many draws of the lines beneath all peaks.
-    - `wanted_share`, `taught_share`: how many lie in any line, in one that was taught.
-    - `covered`: the share of the lines that hold a quarter of what they should.
+    - `w2_wanted`: exact, from equally many draws of the lines below all peaks.
+    - `wanted_share`, `taught_share`: the shares in any line and in a trained one.
+    - `covered`: the share of lines that hold at least a quarter of their samples.
     - `nearest_shot`: the mean distance from the nearest example.
     """
-    lines = np.asarray(inside(lesson.wanted, jnp.asarray(z)))
-    gap = np.linalg.norm(z[:, None] - np.asarray(lesson.shots)[None], axis=-1)
+    lines = np.asarray(inside(task.lines, jnp.asarray(z)))
+    gap = np.linalg.norm(z[:, None] - np.asarray(task.examples)[None], axis=-1)
     return {
         "w2_class": wasserstein(z, of_class),
         "w2_class_exact": exact_wasserstein(z, of_class),
-        "w2_wanted": exact_wasserstein(z, wanted),
+        "w2_wanted": exact_wasserstein(z, of_lines),
         "wanted_share": float(lines.any(1).mean()),
-        "taught_share": float(_inside(lesson.taught, z).mean()),
+        "taught_share": float(_inside(task.trained, z).mean()),
         "covered": float((lines.mean(0) >= 0.25 / lines.shape[1]).mean()),
         "nearest_shot": float(gap.min(1).mean()),
     }
@@ -138,11 +139,11 @@ def concept_samples(
 def exact_wasserstein(one: Drawn, other: Drawn) -> float:
     """The 2-Wasserstein distance of two sets of equally many points, by assignment.
 
-    Two draws of one distribution are at a distance above 0, which falls with their
-    number. Raises ValueError for sets of two sizes.
+    Two draws of one distribution have a distance above 0, which decreases with their
+    size. Raises ValueError for sets of different sizes.
     """
     if len(one) != len(other):
-        raise ValueError(f"{len(one)} points cannot be assigned to {len(other)}.")
+        raise ValueError(f"Cannot assign {len(one)} points to {len(other)}.")
     squares = np.square(one[:, None].astype(np.float64) - other[None]).sum(-1)
     return float(np.sqrt(squares[scipy.optimize.linear_sum_assignment(squares)].mean()))
 
@@ -161,19 +162,19 @@ def _make_probe(
 
 
 def _inside(mixture: Peaks, z: Drawn) -> Bool[np.ndarray, " _"]:
-    """Which points are in one of the peaks."""
+    """Whether each point is in one of the peaks."""
     return np.asarray(inside(mixture, jnp.asarray(z))).any(1)
 
 
 def _spread(z: Drawn, mixture: Peaks) -> float:
-    """The median distance from a heap's median, 1 where the heaps are the peaks.
+    """The median distance from a cluster's median, 1 for the exact peaks.
 
-    A heap is what is nearest to one of the centres.
+    A cluster is the points nearest to one of the centres.
     """
     away = (z[:, None] - np.asarray(mixture.centres)[None]) / np.asarray(mixture.scales)
-    heap = np.linalg.norm(away, axis=-1).argmin(1)
-    z = away[np.arange(len(z)), heap]
-    for one in np.unique(heap):
-        z[heap == one] -= np.median(z[heap == one], axis=0)
+    cluster = np.linalg.norm(away, axis=-1).argmin(1)
+    z = away[np.arange(len(z)), cluster]
+    for one in np.unique(cluster):
+        z[cluster == one] -= np.median(z[cluster == one], axis=0)
     # The median length of two standard normal numbers.
     return float(np.median(np.linalg.norm(z, axis=1)) / np.sqrt(2 * np.log(2)))

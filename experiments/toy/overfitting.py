@@ -1,8 +1,8 @@
-"""Both kinds of overfitting, over the steps of every method (Zeng et al. 2024).
+"""Both kinds of overfitting, over the training steps of every method.
 
-The protocol is that of the paper's section 5.2: each method's learning rate is the one
-that learns best by the same step, here by the loss on fresh draws of what is taught,
-and training then goes on far beyond that step.
+The protocol is that of Zeng et al. 2024, sec. 5.2: each method uses the learning rate
+that is best at a reference step, here by the loss on held-out draws of the trained
+lines, and training continues far beyond that step.
 """
 
 from collections.abc import Callable
@@ -12,109 +12,98 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments.toy import training
-from experiments.toy.lesson import Lesson, make_lesson
-from experiments.toy.network import init_network, with_concept
-from experiments.toy.yardstick import (
-    Look,
-    Yardstick,
-    fresh_loss,
-    look,
-    make_yardstick,
-    references,
+from experiments.toy.evaluation import (
+    Evaluation,
+    Reference,
+    baselines,
+    evaluate,
+    held_out_loss,
+    make_reference,
 )
+from experiments.toy.network import init_network, with_concept
+from experiments.toy.task import Task, make_task
 from personax.core.tree import overwrite
 from personax.core.typing import Key, Params
 
-_ROUNDS = 8  # of pretraining, between which progress is shown
-Tick = Callable[[int], Any]
+_ROUNDS = 8  # of pretraining, with a progress update after each
+OnSteps = Callable[[int], Any]
 
 
-class Seen(NamedTuple):
-    """A method's network after one of the steps at which it is looked at."""
+class Snapshot(NamedTuple):
+    """A method's network after one of the evaluated steps."""
 
     method: str
     step: int
     params: Params
-    look: Look
+    evaluation: Evaluation
 
 
 class Outcome(NamedTuple):
-    """All that a toy shows."""
+    """The results of a toy run."""
 
-    lesson: Lesson
+    task: Task
     base: Params
-    seen: list[Seen]
-    tried: dict[str, dict[float, float]]  # {method: {rate: loss at the reference step}}
-    references: dict[str, dict[str, float]]
+    snapshots: list[Snapshot]
+    losses: dict[str, dict[float, float]]  # {method: {rate: at the reference step}}
+    baselines: dict[str, dict[str, float]]
 
 
-def run(config: ConfigDict, tick: Tick = lambda steps: None) -> Outcome:
-    """Pretrains a network, teaches it V* by every method, and looks at each.
+def run(config: ConfigDict, on_steps: OnSteps = lambda steps: None) -> Outcome:
+    """Pretrain a network, train V* with every method, and evaluate each.
 
-    `tick` is told of steps as they are done, `steps_of(config)` in all. Raises
-    ValueError for what the config may not be.
+    `on_steps` receives the number of steps completed since its last call,
+    `num_steps(config)` in total. Raises ValueError for an invalid config.
     """
     check(config)
     keys = jax.random.split(jax.random.key(config.seed), 6)
-    lesson = make_lesson(config, keys[0])
-    base = _pretrained(config, lesson, (keys[1], keys[2]), tick)
-    against = make_yardstick(config.measures, lesson, base, keys[3])
-    seen, tried = [], {}
+    task = make_task(config, keys[0])
+    base = _pretrained(config, task, (keys[1], keys[2]), on_steps)
+    reference = make_reference(config.measures, task, base, keys[3])
+    snapshots, losses = [], {}
     for method in config.teaching.methods:
-        task = _Task(config.teaching, method, base, against, keys[4], tick)
-        tried[method] = _try_rates(task)
-        seen += _watch(task, best(tried[method]))
-    return Outcome(lesson, base, seen, tried, references(base, against, keys[5]))
+        trainer = _Trainer(config.teaching, method, base, reference, keys[4], on_steps)
+        losses[method] = trainer.try_rates()
+        snapshots += trainer.trajectory(best(losses[method]))
+    return Outcome(task, base, snapshots, losses, baselines(base, reference, keys[5]))
 
 
 def best(losses: dict[float, float]) -> float:
-    """The rate of the lowest loss."""
+    """The learning rate with the lowest loss."""
     return min(losses, key=lambda rate: losses[rate])
 
 
 def check(config: ConfigDict) -> None:
-    """ValueError for an unknown method, steps out of order, and what lessons refuse."""
-    make_lesson(config, jax.random.key(config.seed))
+    """ValueError for an unknown method, steps out of order, or an invalid task."""
+    make_task(config, jax.random.key(config.seed))
     teaching = config.teaching
     if not teaching.methods or not teaching.rates:
-        raise ValueError("Give at least one of teaching.methods and of teaching.rates.")
+        raise ValueError("teaching.methods and teaching.rates must not be empty.")
     for method in teaching.methods:
         if method not in training.METHODS:
-            there_are = ", ".join(training.METHODS)
-            raise ValueError(f"No method {method!r}; there are: {there_are}.")
+            names = ", ".join(training.METHODS)
+            raise ValueError(f"Unknown method {method!r}; expected one of {names}.")
     steps = tuple(teaching.steps)
     if len(steps) < 2 or steps[0] != 0 or list(steps) != sorted(set(steps)):
-        raise ValueError(f"teaching.steps must rise from 0, not {steps}.")
+        raise ValueError(f"teaching.steps must increase from 0, not {steps}.")
     if teaching.reference_step not in steps[1:]:
         raise ValueError(
-            f"teaching.reference_step is {teaching.reference_step}, which is none of "
-            f"the steps {steps[1:]}."
+            f"teaching.reference_step must be one of {steps[1:]}, not "
+            f"{teaching.reference_step}."
         )
 
 
-def steps_of(config: ConfigDict) -> int:
-    """How many training steps `run` takes, of all kinds."""
+def num_steps(config: ConfigDict) -> int:
+    """The number of training steps of `run`, pretraining included."""
     teaching = config.teaching
-    each = len(teaching.rates) * teaching.reference_step + teaching.steps[-1]
-    return config.pretraining.steps + len(teaching.methods) * each
-
-
-class _Task(NamedTuple):
-    """One method's part of a run."""
-
-    settings: ConfigDict  # the config's `teaching`
-    method: str
-    base: Params
-    against: Yardstick
-    key: Key
-    tick: Tick
+    per_method = len(teaching.rates) * teaching.reference_step + teaching.steps[-1]
+    return config.pretraining.steps + len(teaching.methods) * per_method
 
 
 def _pretrained(
-    config: ConfigDict, lesson: Lesson, keys: tuple[Key, Key], tick: Tick
+    config: ConfigDict, task: Task, keys: tuple[Key, Key], on_steps: OnSteps
 ) -> Params:
-    """The network that knows its conditions, V* a copy of the class."""
-    settings, mixtures = config.pretraining, tuple(lesson.mixtures.values())
+    """The network trained on its conditions, V* a copy of the class."""
+    settings, mixtures = config.pretraining, tuple(task.mixtures.values())
     sizes = config.network.to_dict()
     params = init_network(keys[0], conditions=len(mixtures), **sizes)
     state = training.start(params, training.METHODS["dreambooth"])
@@ -130,42 +119,52 @@ def _pretrained(
             steps=settings.steps,
             batch=settings.batch,
         )
-        tick(int(state.step) - before)
+        on_steps(int(state.step) - before)
     params = overwrite(params, state.theta)
-    return with_concept(params, lesson.number(lesson.class_word))
+    return with_concept(params, task.number(task.class_word))
 
 
-def _try_rates(task: _Task) -> dict[float, float]:
-    """{rate: the loss on fresh draws at the reference step}."""
-    out, until = {}, task.settings.reference_step
-    for rate in task.settings.rates:
-        state = training.start(task.base, training.METHODS[task.method])
-        state = _advance(task, state, until, rate)
-        out[rate] = fresh_loss(overwrite(task.base, state.theta), task.against)
-        task.tick(until)
-    return out
+class _Trainer(NamedTuple):
+    """The trainings of one method."""
 
+    settings: ConfigDict  # the config's `teaching`
+    method: str
+    base: Params
+    reference: Reference
+    key: Key
+    on_steps: OnSteps
 
-def _watch(task: _Task, rate: float) -> list[Seen]:
-    state, out = training.start(task.base, training.METHODS[task.method]), []
-    for step in task.settings.steps:
+    def try_rates(self) -> dict[float, float]:
+        """{rate: the loss on held-out draws at the reference step}."""
+        losses = {}
+        for rate in self.settings.rates:
+            params = self._train(self._start(), self.settings.reference_step, rate)[1]
+            losses[rate] = held_out_loss(params, self.reference)
+        return losses
+
+    def trajectory(self, rate: float) -> list[Snapshot]:
+        state, snapshots = self._start(), []
+        for step in self.settings.steps:
+            state, params = self._train(state, step, rate)
+            evaluation = evaluate(params, self.reference)
+            snapshots.append(Snapshot(self.method, step, params, evaluation))
+        return snapshots
+
+    def _start(self) -> training.State:
+        return training.start(self.base, training.METHODS[self.method])
+
+    def _train(
+        self, state: training.State, until: int, rate: float
+    ) -> tuple[training.State, Params]:
         before = int(state.step)
-        state = _advance(task, state, step, rate)
-        params = overwrite(task.base, state.theta)
-        out.append(Seen(task.method, step, params, look(params, task.against)))
-        task.tick(step - before)
-    return out
-
-
-def _advance(
-    task: _Task, state: training.State, until: int, rate: float
-) -> training.State:
-    return training.teach(
-        state,
-        task.base,
-        task.against.lesson.shots,
-        task.key,
-        until,
-        rate=rate,
-        batch=task.settings.batch,
-    )
+        state = training.train_concept(
+            state,
+            self.base,
+            self.reference.task.examples,
+            self.key,
+            until,
+            rate=rate,
+            batch=self.settings.batch,
+        )
+        self.on_steps(until - before)
+        return state, overwrite(self.base, state.theta)

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussian peaks in the plane; with noise added, their score is exact.
+"""Mixtures of Gaussian peaks in the plane, with the exact score of their noised law.
 
 Noise is added as x = cos(πt/2) z + sin(πt/2) eps, t from 0 to 1: the cosine schedule of
 Nichol & Dhariwal 2021 without its offset, variance preserving.
@@ -21,21 +21,21 @@ Times = Float[Array, " b"]
 
 
 class Peaks(NamedTuple):
-    """Gaussians along the axes, each as likely as the others."""
+    """Axis-aligned Gaussians with equal weights."""
 
     centres: Float[Array, "k 2"]
     scales: Float[Array, "k 2"]  # standard deviations along x and along y
 
 
 def peaks(centres: Sequence[Point], scales: Point) -> Peaks:
-    """Peaks at the centres (x, y), all of the same two standard deviations."""
+    """Peaks at the centres (x, y), all with the same two standard deviations."""
     at = jnp.asarray(centres, jnp.float32).reshape(-1, 2)
     return Peaks(at, jnp.broadcast_to(jnp.asarray(scales, jnp.float32), at.shape))
 
 
 @partial(jax.jit, static_argnames=("number", "evenly"))
 def draw(key: Key, mixture: Peaks, number: int, *, evenly: bool = False) -> Points:
-    """Draws without noise, independent; `evenly`, of all peaks in turn."""
+    """Independent draws without noise, or with `evenly` from all peaks in turn."""
     which, where = jax.random.split(key)
     index = jax.random.randint(which, (number,), 0, len(mixture.centres))
     if evenly:
@@ -45,7 +45,7 @@ def draw(key: Key, mixture: Peaks, number: int, *, evenly: bool = False) -> Poin
 
 
 def rates(t: Times) -> tuple[Float[Array, "b 1"], Float[Array, "b 1"]]:
-    """(signal, noise) at t, of squares that sum to one."""
+    """(signal, noise) rates at t, whose squares sum to one."""
     angle = jnp.pi / 2 * t[:, None]
     return jnp.cos(angle), jnp.sin(angle)
 
@@ -56,14 +56,14 @@ def add_noise(z: Points, t: Times, eps: Points) -> Points:
 
 
 def target(z: Points, t: Times, eps: Points) -> Points:
-    """dx/dφ at φ = πt/2, the v of Salimans & Ho 2022: what a network is to predict."""
+    """dx/dφ at φ = πt/2, the training target (v of Salimans & Ho 2022)."""
     signal, noise = rates(t)
     return signal * eps - noise * z
 
 
 @jax.jit
 def log_density(mixture: Peaks, x: Points, t: Times) -> Times:
-    """log p_t(x) of the mixture with noise of time t added."""
+    """log p_t(x) of the mixture, noised to time t."""
     means, variances = _noised(mixture, t)
     each = _log_gaussians(x, means, variances)
     return jax.nn.logsumexp(each, axis=1) - jnp.log(len(mixture.centres))
@@ -71,7 +71,7 @@ def log_density(mixture: Peaks, x: Points, t: Times) -> Times:
 
 @jax.jit
 def score(mixture: Peaks, x: Points, t: Times) -> Points:
-    """The gradient of `log_density` by x, in closed form."""
+    """The gradient of `log_density` with respect to x, in closed form."""
     means, variances = _noised(mixture, t)
     own = jax.nn.softmax(_log_gaussians(x, means, variances), axis=1)
     return jnp.sum(own[..., None] * (means - x[:, None]) / variances, axis=1)
@@ -79,7 +79,7 @@ def score(mixture: Peaks, x: Points, t: Times) -> Points:
 
 @jax.jit
 def velocity(mixture: Peaks, x: Points, t: Times) -> Points:
-    """The mean of `target` given x: what a network would predict without an error."""
+    """The mean of `target` given x, the prediction of an exact network."""
     signal, noise = rates(t)
     means, variances = _noised(mixture, t)
     own = jax.nn.softmax(_log_gaussians(x, means, variances), axis=1)
@@ -95,17 +95,17 @@ def noise_of(velocity: Points, x: Points, t: Times) -> Points:
     return noise * x + signal * velocity
 
 
-def beneath(mixture: Peaks, drop: float, scales: Point) -> Peaks:
-    """A peak of the given standard deviations `drop` below each of the mixture's."""
+def below(mixture: Peaks, drop: float, scales: Point) -> Peaks:
+    """A peak with these standard deviations `drop` below each of the mixture's."""
     centres = mixture.centres - jnp.asarray([[0.0, drop]])
     return Peaks(centres, jnp.broadcast_to(jnp.asarray(scales), centres.shape))
 
 
 @jax.jit
 def inside(mixture: Peaks, z: Points, radius: Radius = 3.0) -> Bool[Array, "b k"]:
-    """Which peaks have z within so many standard deviations (3: 98.9 % of a peak's)."""
-    away = (z[:, None] - mixture.centres[None]) / mixture.scales[None]
-    return jnp.square(away).sum(-1) < radius**2
+    """Whether z is within `radius` standard deviations of each peak (3: 98.9 %)."""
+    offset = (z[:, None] - mixture.centres[None]) / mixture.scales[None]
+    return jnp.square(offset).sum(-1) < radius**2
 
 
 def _noised(

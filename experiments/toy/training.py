@@ -1,4 +1,4 @@
-"""How the toy network learns its conditions, and then the concept V* by a method."""
+"""Training of the toy network on its conditions, then of V* by each method."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from experiments.toy.lesson import draw_of_all
 from experiments.toy.network import velocity
 from experiments.toy.peaks import Peaks, Points, add_noise, target
+from experiments.toy.task import draw_conditions
 from personax.core.tree import overwrite, select
 from personax.core.typing import Key, Params, Theta
 
-# What each method trains, by the parameters' paths. Infusion's frozen stream lends
-# attention maps, which this network does not have: here it is its residual alone.
+# The parameters that each method trains, by path. Infusion's frozen stream provides
+# attention maps, which this network does not have, so only its residual is here.
 METHODS = {
     "dreambooth": r"(?!.*/residual).*",
     "custom_diffusion": r"layers/\d+/to_v/kernel|concept/embedding",
@@ -29,7 +29,7 @@ _adam = optax.scale_by_adam()
 
 
 class State(NamedTuple):
-    """A training between two steps."""
+    """A training state."""
 
     theta: Theta  # {path: leaf}
     moments: optax.OptState
@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 
 def start(params: Params, pattern: str) -> State:
-    """The training of the leaves that match the pattern, before its first step."""
+    """The initial state for training the leaves that match the pattern."""
     theta = select(params, pattern)
     return State(theta, _adam.init(theta), jnp.zeros((), jnp.int32))
 
@@ -54,42 +54,42 @@ def pretrain(
     steps: int,
     batch: int,
 ) -> State:
-    """`state` taught all conditions up to the step `until`, `rate` falling as a cosine.
+    """Train all conditions on fresh draws until the step `until`.
 
-    Fresh draws at every step; the rate is 0 after `steps`.
+    The learning rate follows a cosine from `rate` to 0 at `steps`.
     """
 
     def step(i: Int[Array, ""], state: State) -> State:
         where, noise = jax.random.split(jax.random.fold_in(key, i))
-        z, condition = draw_of_all(where, mixtures, batch)
+        z, condition = draw_conditions(where, mixtures, batch)
         now = rate * (1 + jnp.cos(jnp.pi * i / steps)) / 2
-        return _descend(state, params, now, lambda p: loss(p, z, condition, noise))
+        return _update(state, params, now, lambda p: loss(p, z, condition, noise))
 
     return jax.lax.fori_loop(state.step, until, step, state)
 
 
 @partial(jax.jit, static_argnames="batch")
-def teach(
+def train_concept(
     state: State,
     params: Params,
-    shots: Points,
+    examples: Points,
     key: Key,
     until: Steps,
     *,
     rate: Rate,
     batch: int,
 ) -> State:
-    """`state` taught the examples as V* up to the step `until`, by Adam at `rate`.
+    """Train V* on the examples until the step `until`, with Adam at `rate`.
 
-    The denoising loss alone, without a prior. Every step sees `batch` examples, drawn
-    with replacement, each with noise of its own.
+    The denoising loss alone, without a prior. Every step draws `batch` examples with
+    replacement, and independent noise.
     """
     condition = jnp.full(batch, len(params["conditions"]["embedding"]))
 
     def step(i: Int[Array, ""], state: State) -> State:
         which, noise = jax.random.split(jax.random.fold_in(key, i))
-        z = shots[jax.random.randint(which, (batch,), 0, len(shots))]
-        return _descend(state, params, rate, lambda p: loss(p, z, condition, noise))
+        z = examples[jax.random.randint(which, (batch,), 0, len(examples))]
+        return _update(state, params, rate, lambda p: loss(p, z, condition, noise))
 
     return jax.lax.fori_loop(state.step, until, step, state)
 
@@ -97,14 +97,14 @@ def teach(
 def loss(
     params: Params, z: Points, condition: Int[Array, " b"], key: Key
 ) -> Float[Array, ""]:
-    """The mean square of what is missing to the velocity, t uniform from 0 to 1."""
+    """The mean squared error of the velocity, t uniform from 0 to 1."""
     when, what = jax.random.split(key)
     t, eps = jax.random.uniform(when, z.shape[:1]), jax.random.normal(what, z.shape)
     predicted = velocity(params, add_noise(z, t, eps), t, condition)
     return jnp.mean(jnp.square(predicted - target(z, t, eps)))
 
 
-def _descend(
+def _update(
     state: State,
     params: Params,
     rate: Rate,

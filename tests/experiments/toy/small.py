@@ -1,4 +1,4 @@
-"""A toy config that takes seconds: the same lesson, a smaller network, few steps."""
+"""A toy config that takes seconds: the same task, a smaller network, few steps."""
 
 from configs.toy import four_peaks
 

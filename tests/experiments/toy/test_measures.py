@@ -1,4 +1,4 @@
-"""What overfitting is measured by, where the answer is known."""
+"""Metrics of overfitting on cases with a known answer."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from experiments.toy import measures, peaks
-from experiments.toy.lesson import make_lesson
 from experiments.toy.network import init_network
+from experiments.toy.task import make_task
 from tests.experiments.toy.small import small_config
 
-LESSON = make_lesson(small_config(), jax.random.key(0))
+TASK = make_task(small_config(), jax.random.key(0))
 RNG = np.random.default_rng(0)
 
 
@@ -20,7 +20,7 @@ def draws(mixture, number=4000, seed=0):
 
 def of_others(change=lambda z: z):
     return measures.other_samples(
-        {name: change(draws(LESSON.mixtures[name])) for name in LESSON.others}, LESSON
+        {name: change(draws(TASK.mixtures[name])) for name in TASK.others}, TASK
     )
 
 
@@ -31,37 +31,37 @@ def test_a_translated_set_is_at_the_distance_of_its_translation():
 
 
 def test_sets_of_two_sizes_are_refused():
-    with pytest.raises(ValueError, match="3 points cannot be assigned to 2"):
+    with pytest.raises(ValueError, match="Cannot assign 3 points to 2"):
         measures.exact_wasserstein(np.zeros((3, 2)), np.zeros((2, 2)))
 
 
-def test_a_change_towards_what_is_taught_is_all_pull():
+def test_a_change_toward_the_trained_line_is_all_pull():
     """A step of length 0.2 everywhere: pull 0.2, Fisher divergence 0.02."""
-    probe = measures.make_probe(LESSON, LESSON.others, 50, jax.random.key(1))
-    to = peaks.rates(probe.t)[0] * LESSON.taught.centres - probe.x
+    probe = measures.make_probe(TASK, TASK.others, 50, jax.random.key(1))
+    to = peaks.rates(probe.t)[0] * TASK.trained.centres - probe.x
     step = 0.2 * to / jnp.linalg.norm(to, axis=1, keepdims=True)
     zero = jnp.zeros(len(to))
     base = measures.Field(jnp.ones_like(step), zero)
     own = measures.Field(base.value + step, zero - 3)
-    found = measures.field_change(own, base, probe, LESSON.taught)
+    found = measures.field_change(own, base, probe, TASK.trained)
     expected = {"fisher": 0.02, "pull": 0.2, "convergence": 3}
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_of_several_taught_lines_the_nearest_pulls():
-    taught = peaks.peaks([(-5, 0), (5, 0)], (1, 1))
+def test_pull_is_toward_the_nearest_trained_line():
+    trained = peaks.peaks([(-5, 0), (5, 0)], (1, 1))
     x, still = jnp.array([[-2.0, 0.0], [2.0, 0.0]]), jnp.zeros(2)
     probe = measures.Probe(x, still, jnp.zeros(2, jnp.int32))
     base = measures.Field(jnp.zeros((2, 2)), still)
     own = measures.Field(jnp.array([[-1.0, 0.0], [1.0, 0.0]]), still)
-    assert measures.field_change(own, base, probe, taught)["pull"] == 1
+    assert measures.field_change(own, base, probe, trained)["pull"] == 1
 
 
 def test_the_fields_divergence_is_that_of_finite_differences():
     params = init_network(
         jax.random.key(2), conditions=4, width=16, layers=1, embedding=4
     )
-    probe = measures.make_probe(LESSON, LESSON.others, 10, jax.random.key(3))
+    probe = measures.make_probe(TASK, TASK.others, 10, jax.random.key(3))
     slopes = []
     for axis in jnp.eye(2):
         ahead, behind = (
@@ -93,17 +93,17 @@ def test_peaks_that_shrank_are_shrunk_but_not_lost():
 
 
 def test_samples_in_the_line_are_counted():
-    found = of_others(lambda z: draws(LESSON.wanted))
+    found = of_others(lambda z: draws(TASK.lines))
     assert found["line_share"] == pytest.approx(0.989, abs=0.005)
 
 
-def test_a_concept_that_repeats_its_examples_is_seen():
-    line = draws(LESSON.wanted, 80, 1)
-    of_class = draws(LESSON.mixtures[LESSON.class_word], 80, 2)
-    shots = np.repeat(np.asarray(LESSON.shots), 10, axis=0)
+def test_a_concept_that_repeats_its_examples_is_detected():
+    line = draws(TASK.lines, 80, 1)
+    of_class = draws(TASK.mixtures[TASK.class_word], 80, 2)
+    repeats = np.repeat(np.asarray(TASK.examples), 10, axis=0)
     fresh, repeated = (
-        measures.concept_samples(each, of_class, line, LESSON)
-        for each in (draws(LESSON.wanted, 80, 3), shots)
+        measures.concept_samples(each, of_class, line, TASK)
+        for each in (draws(TASK.lines, 80, 3), repeats)
     )
     assert repeated["nearest_shot"] == 0
     assert fresh["nearest_shot"] > 0.03
@@ -113,7 +113,7 @@ def test_a_concept_that_repeats_its_examples_is_seen():
 
 
 def test_lines_without_samples_are_not_covered():
-    four = LESSON._replace(wanted=peaks.peaks([(i, 0) for i in range(4)], (0.1, 0.1)))
+    four = TASK._replace(lines=peaks.peaks([(i, 0) for i in range(4)], (0.1, 0.1)))
     half = peaks.peaks([(0, 0), (2, 0)], (0.02, 0.02))
     z = draws(half, 80)
     found = measures.concept_samples(z, z, z, four)

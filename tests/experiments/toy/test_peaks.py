@@ -91,7 +91,7 @@ def test_three_standard_deviations_hold_what_they_should():
 
 
 def test_lines_are_beneath_their_peaks():
-    lines = peaks.beneath(MIXTURE, 0.8, (0.3, 0.03))
+    lines = peaks.below(MIXTURE, 0.8, (0.3, 0.03))
     gap = np.asarray(MIXTURE.centres - lines.centres)
     np.testing.assert_allclose(gap, [[0, 0.8]] * 3, atol=1e-6)
     np.testing.assert_allclose(lines.scales, [[0.3, 0.03]] * 3)

@@ -1,4 +1,4 @@
-"""Pretraining comes near the exact score; each method moves what it says it trains."""
+"""Pretraining approximates the exact score; each method changes its own parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ import optax
 import pytest
 
 from experiments.toy import measures, peaks, training
-from experiments.toy.lesson import make_lesson
 from experiments.toy.network import init_network, velocity, with_concept
+from experiments.toy.task import make_task
 from personax.core.tree import flat, overwrite
 from tests.experiments.toy.small import small_config
 
 CONFIG = small_config()
-LESSON = make_lesson(CONFIG, jax.random.key(0))
-UNTOUCHED = ("textual_inversion", "infusion")
+TASK = make_task(CONFIG, jax.random.key(0))
+ISOLATED = ("textual_inversion", "infusion")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def base(start):
     state = training.pretrain(
         training.start(start, training.METHODS["dreambooth"]),
         start,
-        tuple(LESSON.mixtures.values()),
+        tuple(TASK.mixtures.values()),
         jax.random.key(2),
         settings.steps,
         rate=settings.learning_rate,
@@ -40,11 +40,11 @@ def base(start):
     return with_concept(overwrite(start, state.theta), 0)
 
 
-def teach(base, method, until=20, state=None):
-    return training.teach(
+def train(base, method, until=20, state=None):
+    return training.train_concept(
         state or training.start(base, training.METHODS[method]),
         base,
-        LESSON.shots,
+        TASK.examples,
         jax.random.key(3),
         until,
         rate=1e-2,
@@ -54,51 +54,51 @@ def teach(base, method, until=20, state=None):
 
 def exact_divergence(params, name):
     """Half the mean square of the error in eps."""
-    probe = measures.make_probe(LESSON, [name], 512, jax.random.key(4))
-    exact = peaks.velocity(LESSON.mixtures[name], probe.x, probe.t)
-    missing = velocity(params, *probe) - exact
-    return float(jnp.square(peaks.rates(probe.t)[0] * missing).sum(1).mean() / 2)
+    probe = measures.make_probe(TASK, [name], 512, jax.random.key(4))
+    exact = peaks.velocity(TASK.mixtures[name], probe.x, probe.t)
+    error = velocity(params, *probe) - exact
+    return float(jnp.square(peaks.rates(probe.t)[0] * error).sum(1).mean() / 2)
 
 
 def test_600_steps_come_near_the_exact_score_of_every_condition(start, base):
     """Within 0.05, of an expected square of 1 for eps itself; 0.3 and more before."""
-    for name in LESSON.mixtures:
+    for name in TASK.mixtures:
         assert exact_divergence(base, name) < 0.05
         assert exact_divergence(start, name) > 0.3
 
 
 @pytest.mark.parametrize("method", training.METHODS)
-def test_a_method_moves_all_that_it_trains_and_nothing_else(base, method):
-    taught = teach(base, method)
-    after = flat(overwrite(base, taught.theta))
-    moved = {k for k, x in flat(base).items() if not np.array_equal(x, after[k])}
+def test_a_method_changes_all_that_it_trains_and_nothing_else(base, method):
+    state = train(base, method)
+    after = flat(overwrite(base, state.theta))
+    changed = {k for k, x in flat(base).items() if not np.array_equal(x, after[k])}
     # No example is of another condition: their rows have no gradient.
-    assert moved == set(taught.theta) - {"conditions/embedding"}
+    assert changed == set(state.theta) - {"conditions/embedding"}
 
 
 @pytest.mark.parametrize("method", training.METHODS)
-def test_only_methods_of_own_numbers_leave_other_conditions_to_the_bit(base, method):
-    probe = measures.make_probe(LESSON, list(LESSON.mixtures), 64, jax.random.key(5))
+def test_only_embeddings_and_residuals_leave_other_conditions_unchanged(base, method):
+    probe = measures.make_probe(TASK, list(TASK.mixtures), 64, jax.random.key(5))
     before = measures.field(base, probe)
-    params = overwrite(base, teach(base, method).theta)
+    params = overwrite(base, train(base, method).theta)
     same = np.array_equal(before.value, measures.field(params, probe).value)
-    assert same == (method in UNTOUCHED)
+    assert same == (method in ISOLATED)
 
 
 @pytest.mark.parametrize("method", training.METHODS)
 def test_every_method_learns_the_examples(base, method):
-    condition = jnp.full(8, LESSON.concept)
+    condition = jnp.full(8, TASK.concept)
     losses = [
-        training.loss(params, LESSON.shots, condition, jax.random.key(6))
-        for params in (base, overwrite(base, teach(base, method).theta))
+        training.loss(params, TASK.examples, condition, jax.random.key(6))
+        for params in (base, overwrite(base, train(base, method).theta))
     ]
     assert losses[1] < losses[0]
 
 
-def test_it_is_optaxs_adam_on_the_denoising_loss(base):
+def test_training_is_optax_adam_on_the_denoising_loss(base):
     key = jax.random.key(3)
     theta = training.start(base, training.METHODS["infusion"]).theta
-    condition = jnp.full(16, LESSON.concept)
+    condition = jnp.full(16, TASK.concept)
 
     @jax.jit
     @jax.grad
@@ -109,38 +109,38 @@ def test_it_is_optaxs_adam_on_the_denoising_loss(base):
     moments = adam.init(theta)
     for i in range(4):
         which, noise = jax.random.split(jax.random.fold_in(key, i))
-        z = LESSON.shots[jax.random.randint(which, (16,), 0, 8)]
+        z = TASK.examples[jax.random.randint(which, (16,), 0, 8)]
         gradient = gradient_of(theta, z, noise)
         updates, moments = adam.update(gradient, moments)
         theta = optax.apply_updates(theta, updates)
-    found = teach(base, "infusion", 4).theta
+    trained = train(base, "infusion", 4).theta
     for path, leaf in theta.items():
-        np.testing.assert_allclose(found[path], leaf, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(trained[path], leaf, rtol=1e-3, atol=1e-5)
 
 
-def test_teaching_in_two_goes_is_teaching_in_one(base):
-    whole = teach(base, "infusion", 20)
-    half = teach(base, "infusion", 7)
+def test_a_resumed_training_equals_an_uninterrupted_one(base):
+    whole = train(base, "infusion", 20)
+    half = train(base, "infusion", 7)
     for one, other in zip(
         jax.tree.leaves(whole),
-        jax.tree.leaves(teach(base, "infusion", 20, half)),
+        jax.tree.leaves(train(base, "infusion", 20, half)),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_untrained_concept_is_its_class(base):
-    x, t = LESSON.shots, jnp.linspace(0, 1, 8)
+def test_an_untrained_concept_equals_its_class(base):
+    x, t = TASK.examples, jnp.linspace(0, 1, 8)
     of_class = velocity(base, x, t, jnp.full(8, 0))
     np.testing.assert_allclose(
-        velocity(base, x, t, jnp.full(8, LESSON.concept)), of_class, atol=1e-5
+        velocity(base, x, t, jnp.full(8, TASK.concept)), of_class, atol=1e-5
     )
 
 
 def test_the_residual_is_read_by_the_concept_alone(base):
-    x, t = LESSON.shots, jnp.linspace(0, 1, 8)
+    x, t = TASK.examples, jnp.linspace(0, 1, 8)
     moved = overwrite(base, {"layers/1/residual": jnp.ones(32)})
     for condition in range(5):
         at = x, t, jnp.full(8, condition)
         same = np.array_equal(velocity(base, *at), velocity(moved, *at))
-        assert same == (condition != LESSON.concept)
+        assert same == (condition != TASK.concept)

@@ -1,4 +1,4 @@
-"""Many pictures of many prompts from several models, batch by batch."""
+"""Batches of pictures from many prompts and several models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from personax.sampling.sampler import make_sampler
 Pictures = UInt8[np.ndarray, "n height width 3"]
 
 
-class Ask(NamedTuple):
+class BatchTerm(NamedTuple):
     """A guidance term: one prompt for all pictures, or one each."""
 
     prompt: str | Sequence[str]
@@ -29,57 +29,57 @@ class Ask(NamedTuple):
     hint: Float[np.ndarray, "n height width c"] | None = None  # of each picture
 
 
-# (models, asks, number of pictures, seed) to the pictures.
-Drawer = Callable[[Mapping[str, Model], Sequence[Ask], int, int], Pictures]
+# `(models, terms, number of pictures, seed) -> pictures`
+Drawer = Callable[[Mapping[str, Model], Sequence[BatchTerm], int, int], Pictures]
 
 
 def make_drawer(
     base: Base, *, steps: int, solver: str = "dpmpp_2m", batch: int = 50
 ) -> Drawer:
-    """A function that draws with the base's autoencoder, the rest of the weight on "".
+    """A function that samples pictures and decodes them with the base's autoencoder.
 
-    The unconditional term is the base's, or the only model's where there is one. One
-    compilation for each set of models and number of terms.
+    The remaining weight goes to the unconditional term of the base, or of the only
+    model. Each set of models and number of terms compiles once.
     """
     sampler = make_sampler(base.spec, base.params["vae"], SOLVERS[solver], steps)
 
-    def drawer(models, asks, count, seed):
-        encoded = [_encoded(models[ask.model], ask.prompt) for ask in asks]
+    def drawer(models, terms, count, seed):
+        encoded = [_encoded(models[term.model], term.prompt) for term in terms]
         unconditional = "base" if "base" in models else next(iter(models))
         null = prompt_terms.to_prompt(models[unconditional], "", marked=False)
-        found = []
+        parts = []
         for first in Progress(range(0, count, batch), "drawing", leave=False):
             size = min(batch, count)  # all batches of one shape
             indices = np.arange(first, first + size)
-            terms = [
-                _term(ask, prompt, indices)
-                for ask, prompt in zip(asks, encoded, strict=True)
+            rows = [
+                _term(term, prompt, indices)
+                for term, prompt in zip(terms, encoded, strict=True)
             ]
-            terms = complete(terms, null, unconditional)
+            rows = complete(rows, null, unconditional)
             key = jax.random.key(seed)
-            drawn = sampler.draw(models, terms, key, jnp.asarray(indices))
-            found.append(np.asarray(drawn))
-        return np.concatenate(found)[:count]
+            drawn = sampler.draw(models, rows, key, jnp.asarray(indices))
+            parts.append(np.asarray(drawn))
+        return np.concatenate(parts)[:count]
 
     return drawer
 
 
 def _encoded(model: Model, prompt: str | Sequence[str]) -> list[Prompt]:
-    """The prompts as rows, each different one encoded once."""
+    """The prompts as rows; equal prompts are encoded once."""
     if isinstance(prompt, str):
         return [prompt_terms.to_prompt(model, prompt)]
-    known = {
+    by_text = {
         text: prompt_terms.to_prompt(model, text) for text in dict.fromkeys(prompt)
     }
-    return [known[text] for text in prompt]
+    return [by_text[text] for text in prompt]
 
 
-def _term(ask: Ask, encoded: Sequence[Prompt], indices: np.ndarray) -> Term:
-    prompt, weight = _rows(encoded, indices), jnp.float32(ask.weight)
-    if ask.hint is None:
-        return Term(prompt, weight, ask.model)
-    hint = jnp.asarray(ask.hint[indices % len(ask.hint)])
-    return Term(prompt, weight, ask.model, hint=hint)
+def _term(term: BatchTerm, encoded: Sequence[Prompt], indices: np.ndarray) -> Term:
+    prompt, weight = _rows(encoded, indices), jnp.float32(term.weight)
+    if term.hint is None:
+        return Term(prompt, weight, term.model)
+    hint = jnp.asarray(term.hint[indices % len(term.hint)])
+    return Term(prompt, weight, term.model, hint=hint)
 
 
 def _rows(encoded: Sequence[Prompt], indices: np.ndarray) -> Prompt:

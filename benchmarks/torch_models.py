@@ -1,4 +1,4 @@
-"""The same model twice: torch diffusers' and personax's, with the same weights."""
+"""Models of torch diffusers and of personax with the same weights."""
 
 import tempfile
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from personax.networks.unet import UNetConfig, init_unet
 
 
 class Pair(NamedTuple):
-    """A UNet in torch and in JAX, and what both are called with."""
+    """A UNet in torch and in JAX."""
 
     torch_model: UNet2DConditionModel
     params: Params
@@ -42,7 +42,7 @@ def unets(model: str, seed: int = 0) -> Pair:
 
 
 def pipelines(model: str, seed: int = 0) -> tuple[StableDiffusionPipeline, Base]:
-    """Whole models, in float32: torch's pipeline, silent and unfiltered, and the base.
+    """Complete models in float32: torch's pipeline and personax's base.
 
     "sd15" has random weights and the embedded base's tokenizer, padded to 77 tokens.
     """
@@ -62,7 +62,7 @@ def pipelines(model: str, seed: int = 0) -> tuple[StableDiffusionPipeline, Base]
 
 
 def to_params(network: UNet2DConditionModel, config: UNetConfig) -> Params:
-    """The torch network's weights in personax's tree."""
+    """The torch network's weights as personax's parameter tree."""
     state, leaves = network.state_dict(), {}
     for path in flat(jax.eval_shape(lambda: init_unet(jax.random.key(0), config))):
         *module, leaf = path.split("/")
@@ -81,7 +81,7 @@ def _sd15_unet() -> UNet2DConditionModel:
 
 
 def sd15_pipeline() -> StableDiffusionPipeline:
-    """Stable Diffusion 1.5's shapes with torch's current random state for weights."""
+    """Stable Diffusion 1.5 with random weights from torch's current random state."""
     text_encoder = CLIPTextConfig(
         hidden_size=768,
         intermediate_size=3072,
