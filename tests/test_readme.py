@@ -20,7 +20,13 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
-    for pattern in ("*.md", "docs/*.md", "configs/**/*.md", "benchmarks/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "configs/**/*.md",
+        "benchmarks/*.md",
+        "experiments/*.md",
+    )
     for path in ROOT.glob(pattern)
 ) + sorted(path.relative_to(ROOT) for path in ROOT.glob("personax/assets/**/README.md"))
 COMMAND = re.compile(r"python -m ((?:personax|experiments|benchmarks)(?:\.\w+)+)")
