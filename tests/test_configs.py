@@ -95,14 +95,3 @@ def test_the_defaults_of_common_are_those_of_the_dataclasses():
 def test_a_config_is_recorded_as_its_file_spells_it(name):
     values = importlib.import_module(f"configs.{name}").get_config().to_dict()
     assert plain(train_config(values)) == values
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_config_is_listed_in_the_table(name):
-    assert f"`{name}`" in (FOLDER / "README.md").read_text()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_docstring_gives_the_command(name):
-    module = importlib.import_module(f"configs.{name}")
-    assert f"--config configs/{name}.py" in module.__doc__

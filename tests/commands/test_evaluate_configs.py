@@ -60,13 +60,6 @@ def test_it_has_the_keys_of_common(name):
     assert list(_keys(_build(name))) == list(_keys(common.get_config()))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_readme_lists_it_and_its_docstring_has_its_command(name):
-    assert f"| `{name}` |" in (FOLDER / "README.md").read_text()
-    module = importlib.import_module(f"configs.evaluate.{name}")
-    assert f"--config configs/evaluate/{name}.py" in module.__doc__
-
-
 @pytest.mark.parametrize("name", [*NAMES, *SHARED[1:]])
 def test_it_imports_no_personax(name):
     tree = ast.parse((FOLDER / f"{name}.py").read_text())

@@ -105,7 +105,7 @@ def test_an_id_is_found_in_the_cache_with_the_hub_out_of_reach(hub):
     )
     found, absent = run.stdout.splitlines()
     assert found == str(hub / "hub/models--owner--tiny/snapshots/abc"), run.stderr
-    assert absent.startswith("'owner/absent' is neither a path that exists nor a")
+    assert absent.startswith("'owner/absent' is neither an existing path nor an")
 
 
 def test_only_what_is_read_is_asked_of_the_hub(written, monkeypatch):
