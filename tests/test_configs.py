@@ -1,4 +1,4 @@
-"""Every config is valid, its step traces, and it is listed in the table."""
+"""Every config is valid, and its training step traces."""
 
 import importlib
 import json

@@ -223,4 +223,4 @@ def test_a_single_file_says_where_configs_come_from(single, monkeypatch):
         FileNotFoundError, match=r"give `config`.* a directory"
     ) as caught:
         load_base(single)
-    assert str(caught.value).endswith("had here: no network")
+    assert str(caught.value).endswith("not available: no network")
