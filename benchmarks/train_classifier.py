@@ -24,6 +24,7 @@ from PIL import Image
 
 from personax.cli import command
 from personax.core.files import write_text
+from personax.core.images import to_float
 from personax.core.progress import Progress
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import count, flat
@@ -156,7 +157,7 @@ def soften(base: Base, pixels: UInt8[np.ndarray, "b 32 32 3"]) -> np.ndarray:
 
     @jax.jit
     def through(params, x):
-        x = x.astype(jnp.float32) / 127.5 - 1
+        x = to_float(x)
         z = vae.encode(params, spec.vae, x).mean
         x = vae.decode(params, spec.vae, vae.scale(spec.vae, z))
         return jnp.round(jnp.clip(x / 2 + 0.5, 0, 1) * 255).astype(jnp.uint8)
@@ -178,7 +179,7 @@ def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):
     opt = tx.init(params)
 
     def loss(params, key, x, y):
-        outputs = logits(params, _varied(key, x.astype(jnp.float32) / 127.5 - 1))
+        outputs = logits(params, _varied(key, to_float(x)))
         each = optax.softmax_cross_entropy_with_integer_labels
         values = {head: each(outputs[head], y[head]).mean() for head in outputs}
         return sum(values.values()), values
