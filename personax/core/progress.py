@@ -1,5 +1,6 @@
 """Progress bars for terminals and log files."""
 
+import io
 import sys
 import time
 from typing import Any, TextIO
@@ -30,7 +31,7 @@ class Progress(tqdm):
 class _Lines:
     """A stream that turns tqdm's overwritten text into lines."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO | io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str) -> None:
