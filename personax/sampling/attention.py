@@ -84,4 +84,4 @@ def write_attention(
     labels = ["", *(f"{word}, at most {x.max():.2f}" for word, x in arrays.items())]
     sheet = images.grid(tiles, columns=len(pictures), row_labels=labels)
     images.write_png(out / "attention.png", sheet)
-    np.savez(out / "attention.npz", **arrays)
+    np.savez(out / "attention.npz", **arrays)  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,6 @@
 """Prompt-to-Prompt edits: prepared from options, and drawn."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -102,7 +103,9 @@ def draw_edit(edit: Edit, watch: Stopwatch) -> Edited:
                 images.fit(edit.pixels, spec.size),
                 null_text=options.inversion == "null_text",
             )
-        streams = [stream.replace(null=inverted.null) for stream in streams]
+        streams = [
+            dataclasses.replace(stream, null=inverted.null) for stream in streams
+        ]
         starts, count = iter([inverted.start]), 1
 
     draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))

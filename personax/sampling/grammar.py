@@ -74,7 +74,8 @@ def parse_weight(text: str) -> float | Schedule:
 
 
 def _piece(text: str, first: str, last: str | None, *share: str | None) -> Piece:
-    begin, end = (float(x) for x in share) if all(share) else (0.0, 1.0)
+    low, high = share
+    begin, end = float(low or 0), float(high or 1)
     if not 0 <= begin < end <= 1:
         raise ValueError(
             f"[{begin:g},{end:g}] in the weight {text!r} is not a share of the steps; "
@@ -115,8 +116,11 @@ def parse_window(text: str) -> Window:
 
     Raises ValueError for another form, or bounds outside [0, 1].
     """
-    first, *rest = parse_numbers(text)
-    return check_window((first, *rest) if rest else first)
+    numbers = parse_numbers(text)
+    if len(numbers) == 1:
+        return check_window(numbers[0])
+    first, last = numbers
+    return check_window((first, last))
 
 
 def parse_windows(text: str) -> dict[str, Window]:

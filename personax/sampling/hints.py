@@ -70,7 +70,7 @@ def add_hints(
         if term.denoiser in hints:
             hint = hints[term.denoiser]
             strength = weight_values(hint.strength, steps_of(grid))
-            term = term.replace(hint=hint.pixels, strength=strength)
+            term = dataclasses.replace(term, hint=hint.pixels, strength=strength)
         out.append(term)
     return out
 

@@ -1,5 +1,6 @@
 """DDIM and null-text inversion of a real picture, and how well it is reconstructed."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -49,7 +50,9 @@ def invert_picture(
     guide DDIM back along its path (Mokady et al. 2023).
     """
     spec = denoisers[source.terms[0].denoiser].spec
-    conditional = [term.replace(weight=jnp.ones(())) for term in source.terms[1:]]
+    conditional = [
+        dataclasses.replace(term, weight=jnp.ones(())) for term in source.terms[1:]
+    ]
 
     @jax.jit
     def invert(denoisers, terms, grid, z0):

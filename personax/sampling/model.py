@@ -36,7 +36,7 @@ class LoadedModel:
         ValueError for a folder without a concept, one of another base, or concepts that
         exclude each other.
         """
-        concepts = (*self.concepts, *map(os.fspath, sources))
+        concepts = (*self.concepts, *(os.fspath(source) for source in sources))
         base = self.loaded.base
         compute = self.loaded.models["base"].denoiser.spec.compute
         model = with_concepts(from_base(base, compute), base, concepts)

@@ -245,7 +245,10 @@ def _frozen_and_customised(
     denoisers: Mapping[str, Denoiser], terms: Sequence[Term]
 ) -> tuple[dict[str, Denoiser], list[paired.Stream]]:
     """The two streams of `own_trajectory`, as a pair that draws its own pictures."""
-    models = {name: each.replace(reference=None) for name, each in denoisers.items()}
+    models = {
+        name: dataclasses.replace(each, reference=None)
+        for name, each in denoisers.items()
+    }
     frozen = []
     for term in terms:
         reference = denoisers[term.denoiser].reference
@@ -253,15 +256,18 @@ def _frozen_and_customised(
         if reference is not None:
             name = f"{name}/{FROZEN}"
             models[name] = reference
-        frozen.append(term.replace(denoiser=name))
+        frozen.append(dataclasses.replace(term, denoiser=name))
     marked = (uses_reference(denoisers[term.denoiser], term.prompt) for term in terms)
     follows = tuple(paired.Follow() if each else None for each in marked)
     return models, [paired.Stream(tuple(frozen)), paired.Stream(tuple(terms), follows)]
 
 
 def _tokens(terms: Sequence[Term]) -> int:
-    prompt = terms[0].prompt
-    return prompt.ids.shape[1] if prompt.text is None else prompt.text.shape[-2]
+    text, _, ids = terms[0].prompt
+    if text is None:
+        assert ids is not None
+        return ids.shape[1]
+    return text.shape[-2]
 
 
 def start(key: Key, indices: Int[Array, " b"], shape: Sequence[int]) -> Latents:

@@ -58,7 +58,7 @@ def _ring_best(
     rows: Sequence[float],
     columns: Sequence[float],
 ) -> None:
-    row, column = np.unravel_index(np.nanargmax(values), values.shape)
+    row, column = divmod(int(np.nanargmax(values)), values.shape[1])
     at = columns[column], rows[row]
     ring = {"markerfacecolor": "none", "markeredgecolor": "red", "markersize": 12}
     panel.plot(*at, "o", **ring)

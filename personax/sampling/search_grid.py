@@ -1,5 +1,6 @@
 """What a guidance search draws, and the files that show its results."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,14 +33,16 @@ def make_draw(
 
     def reweigh(weights: Weights) -> list[Term]:
         varied = [
-            term.replace(weight=jnp.asarray(weight, jnp.float32))
+            dataclasses.replace(term, weight=jnp.asarray(weight, jnp.float32))
             for term, weight in zip(others[:searched], weights, strict=True)
         ]
         rest, *weighted = complete(
             [*varied, *others[searched:]], null.prompt, null.denoiser
         )
         # `null` itself keeps its hint.
-        return setup.replicate([null.replace(weight=rest.weight), *weighted])
+        return setup.replicate(
+            [dataclasses.replace(null, weight=rest.weight), *weighted]
+        )
 
     compiled = setup.compile(reweigh((0.0,) * searched))
     return lambda weights: list(compiled.draw(reweigh(weights)))
