@@ -30,7 +30,7 @@ def requiring_hints(loss: Loss) -> Loss:
     def with_hints(denoiser, batch, keys):
         if batch.hint is None:
             raise ValueError(
-                "The method controlnet requires hints: --config.stream.hint canny."
+                "The method controlnet needs hints: --config.stream.hint canny."
             )
         return loss(denoiser, batch, keys)
 

@@ -131,7 +131,7 @@ def test_a_controlnet_that_does_not_fit_is_refused(
     with pytest.raises(ValueError, match=r"hints at 2 pixels .* has 4\."):
         with_control(plain, emoji, str(tmp_path / "fine"))
     method = methods.make("controlnet", channels=CHANNELS[1:])
-    with pytest.raises(ValueError, match=r"1 times, to 1/2; .* makes 1/4 of"):
+    with pytest.raises(ValueError, match=r"1 times, to 1/2; .* latents are 1/4 of"):
         methods.prepare(method, plain.denoiser)
 
 
@@ -151,12 +151,12 @@ def test_the_export_command_writes_diffusers_files(
 def test_a_run_without_hints_is_refused_before_it_starts():
     config = emoji_controlnet.get_config()
     config.stream.hint = ""
-    with pytest.raises(ValueError, match="controlnet requires hints, which a str"):
+    with pytest.raises(ValueError, match="controlnet needs hints: --config"):
         setup.prepare(config)
 
 
 def test_a_batch_without_hints_is_refused():
     loss = methods.make("controlnet").loss
     batch = methods.losses.Batch(None, jnp.zeros((1, 12), int))
-    with pytest.raises(ValueError, match="requires hints"):
+    with pytest.raises(ValueError, match="needs hints"):
         loss(None, batch, None)

@@ -111,7 +111,7 @@ def test_the_scale_multiplies_every_shift():
 
 def test_a_denoiser_that_was_not_prepared_is_refused():
     method = methods.make("svdiff")
-    with pytest.raises(ValueError, match="'svd': pass the denoiser"):
+    with pytest.raises(ValueError, match="no prepared 'svd'"):
         methods.bind(method, Denoiser(nest(LEAVES)), theta_of(method))
 
 
