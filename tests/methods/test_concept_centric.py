@@ -123,5 +123,5 @@ def test_wrong_arguments_are_refused(arguments, sentence):
 
 def test_binding_without_prepared_vectors_is_refused(base):
     method = methods.make("concept_centric")
-    with pytest.raises(ValueError, match="Nothing is prepared as 'null_text'"):
+    with pytest.raises(ValueError, match="no prepared 'null_text'"):
         methods.bind(method, base, {"weights": {}})

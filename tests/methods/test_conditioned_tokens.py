@@ -108,7 +108,7 @@ def test_inactive_layers_use_the_class_word(tiny):
 
 @pytest.mark.parametrize("name", ["prospect", "extended_textual_inversion"])
 def test_an_index_out_of_range_is_refused(tiny, name):
-    with pytest.raises(ValueError, match="from 0 to"):
+    with pytest.raises(ValueError, match="are 0 to"):
         started(tiny, name, DOG, speak=(99,))
     for wrong in (DOG._replace(ids=(7, 7), initial=(7, 7)), Concept("", "dog", (), ())):
         with pytest.raises(ValueError, match="one vector"):
