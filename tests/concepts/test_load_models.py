@@ -115,7 +115,7 @@ def test_terms_match_the_formula_of_generalised_guidance(
 
 def _alone(model, text, x, marked):
     prompt = prompt_terms.to_prompt(model, text, marked=marked)
-    rows = guidance.spread(prompt, x.shape[0])
+    rows = guidance.broadcast_prompt(prompt, x.shape[0])
     return predicted(model.denoiser, x, jnp.full(x.shape[:1], 500.0), rows)[0]
 
 
