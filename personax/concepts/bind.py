@@ -59,7 +59,9 @@ def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
     for source in sources:
         # The base's parameters, because changes are summed; controls and words of the
         # earlier concepts, because some parts combine with those.
-        own = total.replace(params=plain.params, concept_offset=len(model.concepts))
+        own = dataclasses.replace(
+            total, params=plain.params, concept_offset=len(model.concepts)
+        )
         bound, chain = _bind(model._replace(denoiser=own), base, source)
         chains.append(chain)
         _check_exclusive(source, chains, bound.concepts)
@@ -164,7 +166,7 @@ def _bind(model: Model, base: Base, source: str) -> tuple[Model, list[Artifact]]
     denoiser = methods.prepare(loaded.method, denoiser)
     bound = methods.bind(loaded.method, denoiser, loaded.theta)
     all_concepts = (*model.concepts, *concepts)
-    bound = bound.replace(concept_offset=len(all_concepts))
+    bound = dataclasses.replace(bound, concept_offset=len(all_concepts))
     return Model(bound, tokenizer, all_concepts), [*chain, loaded]
 
 
@@ -224,8 +226,8 @@ def _add(total: Denoiser, plain: Denoiser, bound: Denoiser) -> Denoiser:
         if total.reference is not None:
             before, after = total.reference, bound
         shared = _add_params(before.params, plain.params, after.params)
-        reference = reference.replace(params=shared)
-    return bound.replace(params=params, reference=reference)
+        reference = dataclasses.replace(reference, params=shared)
+    return dataclasses.replace(bound, params=params, reference=reference)
 
 
 def _add_params(total: Params, plain: Params, bound: Params) -> Params:

@@ -1,5 +1,6 @@
 """Cross-attention maps of prompt tokens, averaged over the steps of a sampling run."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def make_map_spec(
 def capture(denoiser: Denoiser, spec: AttentionMapSpec) -> Denoiser:
     """The denoiser, returning its maps of the spec's size."""
     control = Capture(max_pixels=spec.side[0] * spec.side[1], places=spec.places)
-    return denoiser.replace(controls=(*denoiser.controls, control))
+    return dataclasses.replace(denoiser, controls=(*denoiser.controls, control))
 
 
 def make_post(

@@ -166,7 +166,8 @@ def with_controlnet(
     reference = denoiser.reference
     if reference is not None:
         reference = with_controlnet(reference, params, config)
-    return denoiser.replace(
+    return dataclasses.replace(
+        denoiser,
         params={**denoiser.params, CONTROLNET: params},
         spec=dataclasses.replace(denoiser.spec, controlnet=config),
         reference=reference,

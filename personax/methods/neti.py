@@ -1,5 +1,6 @@
 """NeTI (Alaluf et al. 2023): a mapper from (timestep, layer) to an embedding."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 
@@ -172,8 +173,12 @@ def with_nested_dropout(loss: Loss, probability: float) -> Loss:
 
     def dropped(denoiser, batch, keys):
         *others, own = denoiser.token_conditioners
-        own = own.replace(num_hidden=jax.vmap(draw)(keys))
-        return loss(denoiser.replace(token_conditioners=(*others, own)), batch, keys)
+        own = dataclasses.replace(own, num_hidden=jax.vmap(draw)(keys))
+        return loss(
+            dataclasses.replace(denoiser, token_conditioners=(*others, own)),
+            batch,
+            keys,
+        )
 
     return dropped
 
@@ -195,8 +200,8 @@ def _part(bypass: float, truncate: int) -> Part:
             steps=denoiser.spec.schedule.num_train_timesteps,
             concept_offset=denoiser.concept_offset,
         )
-        return denoiser.replace(
-            token_conditioners=(*denoiser.token_conditioners, words)
+        return dataclasses.replace(
+            denoiser, token_conditioners=(*denoiser.token_conditioners, words)
         )
 
     return Part(init, bind)

@@ -1,5 +1,6 @@
 """Perfusion (Tewel et al. 2023): gated rank-one edits of K and V with locked keys."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import cast
 
@@ -65,7 +66,9 @@ def with_gate(denoiser: Denoiser, beta: float, tau: float) -> Denoiser:
     """A bound denoiser with this threshold and temperature for every concept."""
     gate = _gate(denoiser)
     ones = jnp.ones_like(gate.beta)
-    return _replace_gate(denoiser, gate.replace(beta=beta * ones, tau=tau * ones))
+    return _replace_gate(
+        denoiser, dataclasses.replace(gate, beta=beta * ones, tau=tau * ones)
+    )
 
 
 def _gate(denoiser: Denoiser) -> Gate:
@@ -73,7 +76,9 @@ def _gate(denoiser: Denoiser) -> Gate:
 
 
 def _replace_gate(denoiser: Denoiser, gate: Gate) -> Denoiser:
-    return denoiser.replace(shared_controls={**denoiser.shared_controls, GATE: gate})
+    return dataclasses.replace(
+        denoiser, shared_controls={**denoiser.shared_controls, GATE: gate}
+    )
 
 
 def _edit(beta: float, tau: float, decay: float, ridge: float) -> Part:

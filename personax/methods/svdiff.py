@@ -1,5 +1,6 @@
 """SVDiff (Han et al. 2023): trained shifts of the singular values of every weight."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -95,7 +96,7 @@ def spectral(pattern: str, scale: float = 1.0) -> Part:
             path: shift(leaf, factors[path], scale * theta[path])
             for path, leaf in select(denoiser.params, pattern).items()
         }
-        return denoiser.replace(params=overwrite(denoiser.params, leaves))
+        return dataclasses.replace(denoiser, params=overwrite(denoiser.params, leaves))
 
     return Part(init, bind, prepare)
 

@@ -1,5 +1,7 @@
 """DPM-Solver++(2M) and its SDE form (Lu et al. 2022, "DPM-Solver++")."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -32,7 +34,7 @@ class DPMGrid(Grid):
         cut = super().tail(step)
         extrapolation = np.array(cut.extrapolation)
         extrapolation[:1] = 0.0
-        return cut.replace(extrapolation=jnp.asarray(extrapolation))
+        return dataclasses.replace(cut, extrapolation=jnp.asarray(extrapolation))
 
 
 def dpmpp_2m() -> Solver:

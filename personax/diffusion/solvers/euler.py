@@ -5,6 +5,8 @@ An Euler step, y + (sigma' - sigma) eps, is DDIM's step in x, and the ancestral 
 DDIM's with eta = 1: only the grids differ.
 """
 
+import dataclasses
+
 import numpy as np
 
 from personax.diffusion.schedule import ScheduleConfig, sigmas
@@ -43,4 +45,8 @@ def euler_grid(schedule: ScheduleConfig, steps: int) -> Grid:
         levels = karras(levels[0], levels[-1], steps)
         times = time_of(schedule, levels)
     grid = sigma_grid(times, levels)
-    return grid if kind == "leading" else grid.replace(start=float(grid.noise[0]))
+    return (
+        grid
+        if kind == "leading"
+        else dataclasses.replace(grid, start=float(grid.noise[0]))
+    )

@@ -1,5 +1,7 @@
 """The steps of a sampling run: one row per evaluation of the network."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,13 +93,16 @@ def clip(schedule: ScheduleConfig, grid: Grid) -> Grid:
     """The grid, with predicted z0 clipped if the schedule has `clip_sample`."""
     if not schedule.clip_sample:
         return grid
-    return grid.replace(clip=jnp.full_like(grid.clip, schedule.clip_sample_range))
+    return dataclasses.replace(
+        grid, clip=jnp.full_like(grid.clip, schedule.clip_sample_range)
+    )
 
 
 def reverse(grid: Grid) -> Grid:
     """The grid from its end to its start, with the same network times."""
     back = jax.tree.map(lambda column: column[::-1], grid)
-    return back.replace(
+    return dataclasses.replace(
+        back,
         signal=back.next_signal,
         noise=back.next_noise,
         next_signal=back.signal,

@@ -1,5 +1,6 @@
 """Heun's method over sigmas (Algorithm 1 of Karras et al. 2022, without churn)."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -52,7 +53,8 @@ def heun_grid(schedule: ScheduleConfig, steps: int) -> HeunGrid:
 
 def heun_step(x: Latents, state: HeunState, eps: Latents, row: HeunGrid, keys):
     """Eq. 4 and 5 of the paper; `again` rows average both slopes."""
-    at = row.replace(
+    at = dataclasses.replace(
+        row,
         signal=jnp.where(row.again, row.next_signal, row.signal),
         noise=jnp.where(row.again, row.next_noise, row.noise),
     )

@@ -1,5 +1,6 @@
 """PLMS: pseudo linear multistep (PNDM, Liu et al. 2022), no Runge-Kutta start."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -38,7 +39,8 @@ class PLMSGrid(Grid):
         rows = np.insert(once, 1, once[1:2])
         again = np.arange(len(rows)) == 1
         cut = rows_of(self, np.where(again, once[0], rows))
-        return cut.replace(
+        return dataclasses.replace(
+            cut,
             t=rows_of(self, rows).t,
             weights=rows_of(self, np.arange(len(rows))).weights,
             again=jnp.asarray(again),

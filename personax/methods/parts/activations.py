@@ -1,5 +1,6 @@
 """Parts that install attention controls, with or without theta."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def control(rule: Control) -> Part:
     """A control that trains nothing, such as `DetachBOS()`."""
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
-        return denoiser.replace(controls=(*denoiser.controls, rule))
+        return dataclasses.replace(denoiser, controls=(*denoiser.controls, rule))
 
     return Part(lambda key, params, concepts: {}, bind)
 
@@ -39,7 +40,7 @@ def frozen_stream() -> Part:
         if denoiser.reference is not None:
             return denoiser
         controls = (*denoiser.controls, Borrow(source=FROZEN))
-        return denoiser.replace(controls=controls, reference=denoiser)
+        return dataclasses.replace(denoiser, controls=controls, reference=denoiser)
 
     return Part(lambda key, params, concepts: {}, bind)
 
@@ -98,7 +99,7 @@ def residual(
             concept_offset=denoiser.concept_offset,
             pieces=pieces,
         )
-        return denoiser.replace(controls=(*denoiser.controls, rule))
+        return dataclasses.replace(denoiser, controls=(*denoiser.controls, rule))
 
     return Part(init, bind, exclusive="word")
 

@@ -1,5 +1,6 @@
 """Parts with several embeddings per concept, chosen by timestep or by layer."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -112,8 +113,8 @@ def _part(
             by_layer=by_layer,
             concept_offset=denoiser.concept_offset,
         )
-        return denoiser.replace(
-            token_conditioners=(*denoiser.token_conditioners, words)
+        return dataclasses.replace(
+            denoiser, token_conditioners=(*denoiser.token_conditioners, words)
         )
 
     return Part(init, bind)

@@ -1,5 +1,6 @@
 """Cross-attention to the null text, replaced by one constant vector per layer."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,7 @@ def null_text(norm: str = "attn_mean", *, latents: int, steps: int, seed: int) -
 
     def bind(denoiser: Denoiser, theta: Theta) -> Denoiser:
         vectors = get_prepared(denoiser, NAME)
-        return denoiser.replace(params=fold(denoiser.params, vectors))
+        return dataclasses.replace(denoiser, params=fold(denoiser.params, vectors))
 
     requires = frozenset({"null"})
     return Part(init, bind, prepare, requires=requires, saves=NAME, exclusive="model")

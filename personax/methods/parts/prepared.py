@@ -1,5 +1,6 @@
 """Arrays that parts compute once from the base, kept in `Denoiser.prepared`."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ def put_prepared(denoiser: Denoiser, name: str, arrays: Any) -> Denoiser:
     if isinstance(place, NamedSharding):
         place = NamedSharding(place.mesh, PartitionSpec())
     prepared = {**denoiser.prepared, name: jax.device_put(arrays, place)}
-    return denoiser.replace(prepared=prepared)
+    return dataclasses.replace(denoiser, prepared=prepared)
 
 
 def get_prepared(denoiser: Denoiser, name: str) -> Any:

@@ -1,5 +1,6 @@
 """A part that appends trained rows to the text encoder's embedding table."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -39,7 +40,7 @@ def tokens() -> Part:
         rows = theta["embedding"].astype(table.dtype)
         table = jnp.concatenate([table, rows])
         params = overwrite(denoiser.params, {TABLE: table}, resize=True)
-        return denoiser.replace(params=params)
+        return dataclasses.replace(denoiser, params=params)
 
     return Part(init, bind, adds_tokens=True)
 

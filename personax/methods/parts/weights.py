@@ -1,5 +1,6 @@
 """A part that reparameterises the parameters selected by a pattern."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ def weights(pattern: str, form: Form | None = None) -> Part:
             path: form.apply(leaf, theta[path])
             for path, leaf in select(denoiser.params, pattern).items()
         }
-        return denoiser.replace(params=overwrite(denoiser.params, leaves))
+        return dataclasses.replace(denoiser, params=overwrite(denoiser.params, leaves))
 
     return Part(init, bind)
 
