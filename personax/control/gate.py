@@ -1,5 +1,6 @@
 """Gate: keys and values edited where a token's encoding resembles a concept's."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -80,7 +81,9 @@ def make_gate(
 def join(gates: Sequence[Gate]) -> Gate:
     """One gate of all their concepts, with joint coordinates."""
     joined = jax.tree.map(lambda *rows: jnp.concatenate(rows), *gates)
-    return joined.replace(readers=_readers(joined.targets, joined.directions))
+    return dataclasses.replace(
+        joined, readers=_readers(joined.targets, joined.directions)
+    )
 
 
 def _readers(
