@@ -68,7 +68,7 @@ def test_scenes_take_all_styles_and_the_held_out_subjects_when_asked():
         ("portraits:people:seed=x", "'seed=x' in .* is not a number"),
         ("portraits:people:0", "holds no picture"),
         ("scenes:style=noto", "Unknown option 'style=noto'"),
-        ("scenes:styles=oil", "no style 'oil'"),
+        ("scenes:styles=oil", "Unknown style 'oil'"),
         ("folder:", "Unknown picture set 'folder:'"),
         ("cache:x", "cache:x holds latents"),
     ],
