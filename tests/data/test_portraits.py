@@ -109,7 +109,7 @@ def test_a_portrait_s_caption_says_what_it_shows(sprites):
     ("options", "sentence"),
     [
         ({"classes": ("byo",)}, "Unknown class 'byo'; nearest: boy"),
-        ({"styles": ("oil",)}, "no style 'oil'"),
+        ({"styles": ("oil",)}, "Unknown style 'oil'"),
         ({"accessories": ("hat",)}, "Unknown accessory 'hat'; nearest: top-hat"),
         ({"places": ("on the moon",)}, "no place 'on the moon'"),
     ],
