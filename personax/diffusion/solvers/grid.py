@@ -1,6 +1,7 @@
 """The steps of a sampling run: one row per evaluation of the network."""
 
 import dataclasses
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod, sigmas
+
+AnyGrid = TypeVar("AnyGrid", bound="Grid")
 
 
 @struct.dataclass
@@ -33,7 +36,7 @@ class Grid:
     clip: Float[Array, "*s"]
     start: float = struct.field(pytree_node=False, default=1.0)
 
-    def tail(self, step: int) -> "Grid":
+    def tail(self: AnyGrid, step: int) -> AnyGrid:
         """The rows from solver step `step` on, for a solver that starts there.
 
         x starts at the first row's rates; `start` does not apply.
@@ -77,16 +80,19 @@ def make_grid(
     posterior_std = np.sqrt(
         (1 - next_bar) / (1 - bar) * np.maximum(1 - bar / next_bar, 0)
     )
-    columns = (
-        times,
-        np.sqrt(bar),
-        np.sqrt(1 - bar),
-        np.sqrt(next_bar),
-        np.sqrt(1 - next_bar),
-        posterior_std,
-        np.full_like(bar, np.inf),
+
+    def column(values: np.ndarray) -> Array:
+        return jnp.asarray(values, jnp.float32)
+
+    return Grid(
+        t=column(times),
+        signal=column(np.sqrt(bar)),
+        noise=column(np.sqrt(1 - bar)),
+        next_signal=column(np.sqrt(next_bar)),
+        next_noise=column(np.sqrt(1 - next_bar)),
+        posterior_std=column(posterior_std),
+        clip=column(np.full_like(bar, np.inf)),
     )
-    return Grid(*(jnp.asarray(column, jnp.float32) for column in columns))
 
 
 def clip(schedule: ScheduleConfig, grid: Grid) -> Grid:
@@ -111,7 +117,7 @@ def reverse(grid: Grid) -> Grid:
     )
 
 
-def rows_of(grid: Grid, rows: Int[np.ndarray, " r"] | slice | int) -> Grid:
+def rows_of(grid: AnyGrid, rows: Int[np.ndarray, " r"] | slice | int) -> AnyGrid:
     """The grid of these rows, or one row of it."""
     # In numpy, which does not compile for each number of rows.
     return jax.tree.map(lambda column: jnp.asarray(np.asarray(column)[rows]), grid)

@@ -82,7 +82,8 @@ def plms_grid(schedule: ScheduleConfig, steps: int) -> PLMSGrid:
 
 
 def _init(x: Latents) -> PLMSState:
-    return PLMSState(x, (jnp.zeros_like(x),) * 3)
+    zero = jnp.zeros_like(x)
+    return PLMSState(x, (zero, zero, zero))
 
 
 def plms_step(x: Latents, state: PLMSState, eps: Latents, row: PLMSGrid, keys):
@@ -97,10 +98,9 @@ def plms_step(x: Latents, state: PLMSState, eps: Latents, row: PLMSGrid, keys):
     start = jnp.where(row.again, state.x, x)
     slope = jnp.where(row.in_v, row.signal * mixed + row.noise * start, mixed)
     shifted = (out, *state.past[:2])
-    past = tuple(
+    first, second, third = (
         jnp.where(row.again, old, new)
         for old, new in zip(state.past, shifted, strict=True)
     )
-    return ddim_update(predict_z0(start, slope, row), slope, row), PLMSState(
-        start, past
-    )
+    x = ddim_update(predict_z0(start, slope, row), slope, row)
+    return x, PLMSState(start, (first, second, third))

@@ -21,7 +21,8 @@ class Solver(NamedTuple):
 
     grid: Callable[[ScheduleConfig, int], Grid]
     init: Callable[[Latents], Any]
-    step: Callable[[Latents, Any, Latents, Grid, Array | None], tuple[Latents, Any]]
+    # The row is one of the solver's own grid, a Grid or a subclass of it.
+    step: Callable[[Latents, Any, Latents, Any, Array | None], tuple[Latents, Any]]
 
 
 def stateless(x: Latents) -> tuple[()]:
