@@ -101,6 +101,7 @@ def with_control(
             allow_pickle=allow_pickle,
         )
         params, config = loaded.params, loaded.config
+    assert config is not None  # a denoiser with a ControlNet has its config
     denoiser = model.denoiser
     _check_fit(source, config, denoiser.spec)
     return model._replace(denoiser=with_controlnet(denoiser, params, config))

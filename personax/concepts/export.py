@@ -23,6 +23,7 @@ def export(
     added = model.denoiser.params.get(CONTROLNET)
     if added:
         config = model.denoiser.spec.controlnet
+        assert config is not None
         write_controlnet(out, added, config, dtype=dtype)
         return "ControlNet", count(added)
     unet = plain_unet(model, base)

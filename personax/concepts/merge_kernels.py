@@ -154,7 +154,7 @@ def _projection(C_reg: Rows, C: Rows, ridge: float) -> Float[np.ndarray, "d s"]:
         )
     mean = np.square(C_reg).sum() / width  # λ
     floor = np.sqrt(ridge * mean) * np.eye(width)
-    R = np.linalg.qr(np.concatenate([C_reg, floor]), mode="r")
+    R = np.asarray(np.linalg.qr(np.concatenate([C_reg, floor]), mode="r"))
     rank = _rank(R)
     if rank < width:
         raise ValueError(

@@ -58,6 +58,7 @@ class Borrow:
 
     def _mix(self, source: Probs, probs: Probs) -> Probs:
         if self.mapper is not None:
+            assert self.own is not None
             mapped = jnp.einsum("bmqn,nj->bmqj", source, self.mapper)
             return mapped + self.own[None, None, None] * probs
         if self.amount is not None:

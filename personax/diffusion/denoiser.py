@@ -116,6 +116,8 @@ def encode_at(
     """The prompt with its text at timestep `t`, a scalar or one per row."""
     if prompt.text is not None:
         return prompt
+    assert prompt.ids is not None
+    assert prompt.concept_mask is not None
     spec, (b, _) = denoiser.spec, prompt.ids.shape
     layers = 1
     if any(each.by_layer for each in denoiser.token_conditioners):
@@ -155,6 +157,7 @@ def encode_hint(
         raise ValueError("A hint needs a model with a ControlNet; this one has none.")
     spec = denoiser.spec
     params = denoiser.params[CONTROLNET]
+    assert spec.controlnet is not None
     features = embed_hint(params, spec.controlnet, pixels, compute=spec.compute)
     return Hint(features, strength)
 
@@ -193,11 +196,14 @@ def network(
     prompt = encode_at(denoiser, prompt, t)
     if uses_reference(denoiser, prompt):
         frozen, capture = denoiser.reference, (Capture(),)
+        assert frozen is not None
         _, captured = network(frozen, x, t, prompt, controls=capture, hint=hint)
         maps = {FROZEN: jax.lax.stop_gradient(captured), **maps}
     spec, residuals = denoiser.spec, None
+    assert prompt.text is not None
     text = _by_site(denoiser, prompt.text)
     if hint is not None:
+        assert spec.controlnet is not None
         residuals = controlnet(
             denoiser.params[CONTROLNET],
             spec.controlnet,

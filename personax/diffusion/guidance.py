@@ -8,6 +8,7 @@ sum_i w_i (eps_i - eps_0), with the unconditional prediction as a term of weight
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +147,7 @@ def broadcast_prompt(prompt: Prompt, images: int) -> Prompt:
         shape[axis] = images
         return jnp.broadcast_to(x, shape)
 
+    assert prompt.text is not None
     concept_mask = None if prompt.concept_mask is None else rows(prompt.concept_mask, 1)
     return Prompt(rows(prompt.text, prompt.text.ndim - 3), concept_mask)
 
@@ -159,7 +161,7 @@ def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
     """The prompts of each image as consecutive rows."""
     prompts = [broadcast_prompt(prompt, images) for prompt in prompts]
     # Texts that differ by layer have a leading axis, which the others get too.
-    texts = [prompt.text for prompt in prompts]
+    texts = [cast(Array, prompt.text) for prompt in prompts]
     layers = max(texts, key=lambda x: x.ndim).shape[:-3]
     texts = [jnp.broadcast_to(x, (*layers, *x.shape[-3:])) for x in texts]
     text = _interleave(texts, len(layers))

@@ -50,7 +50,7 @@ def weight_values(
     if not isinstance(weight, Schedule):
         return jnp.asarray(weight, jnp.float32)
     count = int(steps.max()) + 1
-    total = sum(_by_step(piece, count) for piece in weight.pieces)
+    total = sum((_by_step(piece, count) for piece in weight.pieces), np.zeros(count))
     return jnp.asarray(total[steps], jnp.float32)
 
 

@@ -36,13 +36,15 @@ def keep(picture: Picture, grid: Grid, noise: Latents) -> Post:
     rates; after the last row, without noise. diffusers' StableDiffusionInpaintPipeline
     does the same with a UNet that has no mask input.
     """
+    repaint = picture.repaint
+    assert repaint is not None
     last = grid.t.shape[0] - 1
     signal = grid.next_signal.at[last].set(1.0)
     noise_rate = grid.next_noise.at[last].set(0.0)
 
     def post(i, x, maps, carry):
         known = signal[i] * picture.z0 + noise_rate[i] * noise
-        return picture.repaint * x + (1 - picture.repaint) * known, carry
+        return repaint * x + (1 - repaint) * known, carry
 
     return post
 

@@ -1,7 +1,7 @@
 """Null-text inversion (Mokady et al. 2023)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def optimise(
         text, _, loss, n = jax.lax.while_loop(unfinished, update, state)
         return (advance(text, x, other, i, row), text), (text[0], loss, n)
 
-    def image(path: Float[Array, "s1 h w c"]):
+    def image(path: Float[Array, "s1 h w c"]) -> Any:
         rows = (jnp.arange(count), grid, path[1:, None])
         start = path[:1], null.prompt.text
         return jax.lax.scan(step, start, rows)[1]

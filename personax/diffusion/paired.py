@@ -47,6 +47,8 @@ class Follow:
         """The controls at step i, with the maps that are offered as `source`."""
         cross = Borrow(source=source)
         if self.mapper is not None:
+            assert self.own is not None
+            assert self.cross_amount is not None
             a = self.cross_amount[i]
             mapper, own = a[None] * self.mapper, a * self.own + 1 - a
             cross = Borrow(mapper, own, source=source)

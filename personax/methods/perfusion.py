@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from personax.control.gate import Gate, join, make_gate
 from personax.core.tree import PRESETS, select
-from personax.core.typing import Ids, Key, Params, Theta
+from personax.core.typing import Ids, Key, Params, Text, Theta
 from personax.diffusion.denoiser import Denoiser, encode
 from personax.methods import losses
 from personax.methods.losses import Batch
@@ -153,15 +153,23 @@ def covariance(denoiser: Denoiser, corpus: Ids) -> Float[np.ndarray, "d d"]:
 
 @jax.jit
 def _moment(denoiser: Denoiser, ids: Ids) -> Float[Array, "d d"]:
-    text = encode(denoiser, ids).text.astype(jnp.float32)
+    text = _encode(denoiser, ids)
     return jnp.einsum("bnd,bne->de", text, text)
+
+
+def _encode(denoiser: Denoiser, ids: Ids) -> Text:
+    """The text encoder's float32 output for `ids`."""
+    text = encode(denoiser, ids).text
+    assert text is not None
+    return text.astype(jnp.float32)
 
 
 def _encodings(
     denoiser: Denoiser, batch: Batch, first: int, count: int
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """(the mean encoding of each concept's tokens in the batch, 1 where it has any)."""
-    text = encode(denoiser, batch.ids).text.astype(jnp.float32)
+    text = _encode(denoiser, batch.ids)
+    assert batch.concept_mask is not None
     mask = batch.concept_mask[:, first : first + count].astype(jnp.float32)
     num_tokens = mask.sum(axis=(0, 2))
     sums = jnp.einsum("bkn,bnd->kd", mask, text)
@@ -171,8 +179,9 @@ def _encodings(
 
 def _class_words(denoiser: Denoiser, batch: Batch) -> Float[Array, "k d"]:
     """The encoding of the class word's last token in "a photo of a dog"."""
+    assert batch.pairs is not None
     ids = batch.pairs[:, 1]
-    text = encode(denoiser, ids).text.astype(jnp.float32)
+    text = _encode(denoiser, ids)
     # `pool_text` reads the end token; shifted right, the token before it.
     return pool_text(denoiser.spec.text_encoder, ids, jnp.roll(text, 1, axis=1))
 

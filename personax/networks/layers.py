@@ -36,9 +36,9 @@ def conv(
 ) -> Float[Array, "b h2 w2 o"]:
     """A convolution with an HWIO kernel; by default zero-padded to keep the size."""
     kernel = params["kernel"].astype(x.dtype)
-    if padding is None:
-        padding = kernel.shape[0] // 2
-    pads = ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
+    pads = kernel.shape[0] // 2 if padding is None else padding
+    if isinstance(pads, int):
+        pads = ((pads, pads), (pads, pads))
     return _add_bias(params, convolve(x, kernel, stride, pads, compute=compute))
 
 

@@ -155,7 +155,9 @@ def _uniform(denoiser: Denoiser, null: Ids) -> Attention:
 
 @jax.jit
 def _vectors(denoiser: Denoiser, null: Ids, attention: Attention) -> Vectors:
-    text = encode(denoiser, null).text[0].astype(jnp.float32)
+    encoded = encode(denoiser, null).text
+    assert encoded is not None
+    text = encoded[0].astype(jnp.float32)
     leaves = flat(denoiser.params)
 
     def vector(site: str, probs: Float[Array, "m n"]) -> Float[Array, " c"]:
