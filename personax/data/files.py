@@ -5,8 +5,8 @@ import io
 import os
 import pathlib
 import zipfile
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Int
@@ -82,7 +82,7 @@ class Files:
 
     def _open(self, name: str) -> io.IOBase:
         if self._zip is not None:
-            return self._zip.open(name)
+            return cast(io.IOBase, self._zip.open(name))
         return (self.root / name).open("rb")
 
     @functools.cached_property
@@ -90,7 +90,7 @@ class Files:
         return None if self.root.is_dir() else zipfile.ZipFile(self.root)
 
 
-def _restored(root, entries, headers: Mapping[str, Header]) -> Files:
+def _restored(root, entries, headers: dict[str, Header]) -> Files:
     files = Files.__new__(Files)
     files.root, files.entries, files._headers = root, entries, headers
     files.skipped = ()

@@ -6,7 +6,7 @@ import pathlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any, cast
 
 from PIL import Image
 
@@ -57,7 +57,7 @@ def read_headers(
 
 def _header(name: str, open_file: Callable[[str], io.IOBase]) -> Header:
     try:
-        with open_file(name) as file, Image.open(file) as image:
+        with open_file(name) as file, Image.open(cast(IO[bytes], file)) as image:
             width, height = image.size
             # A PNG's EXIF may follow the pixels; only the header is read.
             exif = image.getexif() if "exif" in image.info else {}

@@ -7,7 +7,7 @@ import math
 import pathlib
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -76,6 +76,7 @@ class Shard(NamedTuple):
 def pack(record: Record) -> bytes:
     parts = [_HEAD.pack(record.bucket), record.posteriors.tobytes()]
     if record.text is not None:
+        assert record.ids is not None
         parts += [record.text.tobytes(), record.ids.astype(np.uint16).tobytes()]
     return b"".join([*parts, record.caption.encode()])
 
@@ -225,8 +226,10 @@ class LatentReader(Reader):
             "skipped": [],
         }
         if self.has_text:
-            rows["text"] = np.stack([record.text for record in records])
-            rows["ids"] = np.stack([record.ids for record in records])
+            rows["text"] = np.stack(
+                [cast(np.ndarray, record.text) for record in records]
+            )
+            rows["ids"] = np.stack([cast(np.ndarray, record.ids) for record in records])
         return rows
 
     def deterministic(self) -> "LatentReader":

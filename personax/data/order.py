@@ -60,6 +60,7 @@ class Order:
     @functools.cached_property
     def steps_of_epoch(self) -> int:
         """With buckets, the steps of an epoch."""
+        assert self._buckets is not None
         buckets = self._buckets[self._numbers]
         counts = np.unique(buckets, return_counts=True)[1]
         return int(np.sum(-(-counts // self.rows)))

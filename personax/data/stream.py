@@ -233,5 +233,8 @@ def _crop_and_resize(
         return pixels
     box = crop_box(rng, pixels.shape[:2], size, crop)
     image = Image.fromarray(pixels)
-    part = image.resize(size[::-1], Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    height, width = size
+    part = image.resize(
+        (width, height), Image.Resampling.BICUBIC, box, reducing_gap=3.0
+    )
     return np.asarray(part)

@@ -136,6 +136,7 @@ class Batcher:
             posterior = _to_float32(Posterior(placed["mean"], placed["logvar"]))
         if "item" in placed:
             posterior = _take(self.items, placed["item"], posterior, sharding=spread)
+        assert posterior is not None  # rows have pixels, a mean or an item
         text = None
         if self.texts is not None:
             text = _take(self.texts, placed["row"], sharding=spread)

@@ -210,7 +210,7 @@ def train_config(values: TrainConfig | ConfigDict | Mapping[str, Any]) -> TrainC
     if isinstance(values, TrainConfig):
         return values
     if isinstance(values, ConfigDict):
-        values = ConfigDict.to_dict(values)
+        return parse(TrainConfig, ConfigDict.to_dict(values))
     return parse(TrainConfig, values)
 
 

@@ -227,7 +227,7 @@ def check_buckets(settings: StreamConfig, factor: int) -> None:
 def open_pictures(settings: StreamConfig, size: tuple[int, int]) -> PictureReader:
     """A reader of the set that a config's `stream` names, with its batch sizes."""
     pictures = open_set(
-        settings.source, data_dir=settings.data_dir or "", split=settings.split
+        settings.source or "", data_dir=settings.data_dir or "", split=settings.split
     )
     sizes, buckets = (size,), None
     if settings.buckets:
@@ -282,7 +282,9 @@ def local_rows(mesh: Mesh, rows: int) -> range:
     Raises ValueError where they are not contiguous.
     """
     spans = over_batch(mesh).addressable_devices_indices_map((rows,)).values()
-    edges = sorted((span.start or 0, span.stop or rows) for (span,) in spans)
+    edges = sorted(
+        (span.start or 0, span.stop or rows) for (span,) in filter(None, spans)
+    )
     rows_here = range(edges[0][0], edges[-1][1])
     if sum(stop - start for start, stop in edges) != len(rows_here):
         raise ValueError(

@@ -69,7 +69,7 @@ def prepare(
         pictures=reader.pictures.digest(),
         captioned=reader.pictures.captioned,
         count=len(reader.pictures),
-        sizes=reader.sizes,
+        sizes=tuple(reader.sizes),
         buckets=settings.buckets or 0,
         crop=reader.crop,
         flip=settings.flip,

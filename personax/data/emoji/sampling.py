@@ -90,7 +90,9 @@ def choose(
 
 def phrase(rng: np.random.Generator, scene: Scene) -> Wording:
     """A random wording for `scene`, with the base's training frequencies."""
-    lead = one(rng, DISTANCES.get(scene.distance, ("", "a photo of ", "a picture of ")))
+    lead = one(
+        rng, DISTANCES.get(scene.distance or "", ("", "a photo of ", "a picture of "))
+    )
     name = scene.subject[0]
     broader = GROUPS.get(name) if rng.random() < 0.08 else None
     if broader == "animal" and name in HEADS and rng.random() < 0.5:
@@ -172,4 +174,4 @@ def drawn_in(
 
 
 def one(rng: np.random.Generator, items: Sequence[Item]) -> Item:
-    return items[rng.integers(len(items))]
+    return items[int(rng.integers(len(items)))]

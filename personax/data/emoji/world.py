@@ -254,9 +254,10 @@ def load_sprites(path: pathlib.Path = ASSETS / "sprites.npz") -> dict[Sprite, An
     """{(class, style): uint8 [64, 64, 4]}: 929 RGBA sprites of 147 classes."""
     with np.load(path) as file:
         pixels, names = file["rgba"], file["names"]
+    keys = (str(name).split("|") for name in names)
     return {
-        tuple(str(name).split("|")): sprite
-        for name, sprite in zip(names, pixels, strict=True)
+        (name, style): sprite
+        for (name, style), sprite in zip(keys, pixels, strict=True)
     }
 
 
