@@ -71,7 +71,8 @@ def _word_maps(
     key: Key[Array, ""],
 ) -> list[Float[Array, "b y x"]]:
     """Each word's attention map, averaged over its tokens and the timesteps."""
-    spec = attention_maps.make_map_spec(model.denoiser, x0.shape[1:])
+    _, height, width, channels = x0.shape
+    spec = attention_maps.make_map_spec(model.denoiser, (height, width, channels))
     capture = attention_maps.capture(model.denoiser, spec)
     encoded = prompt(model, texts)
     steps = model.denoiser.spec.schedule.num_train_timesteps

@@ -70,7 +70,7 @@ def probabilities(
     """{head: the probability of each of its words} for 32x32 uint8 pictures."""
     batches = [
         jax.device_get(
-            _probabilities(classifier.params, np.stack(pixels[i : i + _BATCH]))
+            _probabilities(classifier.params, np.stack(list(pixels[i : i + _BATCH])))
         )
         for i in range(0, len(pixels), _BATCH)
     ]

@@ -76,4 +76,4 @@ def _estimate(xx: Matrix, yy: Matrix, xy: Matrix) -> tuple[float, float]:
         within = (rows.sum() - 2 * rows) / ((m - 1) * (m - 2))
         without = within - 2 * (cross.sum() - cross) / (m * (m - 1))
         variance += (m - 1) * np.var(without)
-    return value, variance
+    return float(value), float(variance)

@@ -42,4 +42,4 @@ def _rows(samples: Samples) -> Float[np.ndarray, "n d"]:
 def _factor(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "_ d"]:
     """A with A^T A the unbiased covariance, and at most d rows."""
     a = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
-    return a if len(a) <= a.shape[1] else np.linalg.qr(a, mode="r")
+    return a if len(a) <= a.shape[1] else np.asarray(np.linalg.qr(a, mode="r"))
