@@ -60,7 +60,7 @@ def test_with_buckets_a_step_is_of_one_and_an_epoch_has_all():
 
 @pytest.mark.parametrize("held_out", [5, 6, -1])
 def test_more_cannot_be_held_out_than_there_is(held_out):
-    with pytest.raises(ValueError, match=f"Of 5 pictures {held_out} cannot be held"):
+    with pytest.raises(ValueError, match=f"Cannot hold out {held_out} of 5 pictures"):
         Order(5, 2, 0, held_out=held_out)
 
 
