@@ -1,4 +1,4 @@
-"""A command run in this process, to be refused in one sentence."""
+"""Run a command in this process and return its one-line error."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""`load_base`: what a directory gives, and what is said of one that is not whole."""
+"""`load_base`: what a directory gives, and the errors for incomplete ones."""
 
 import json
 import shutil

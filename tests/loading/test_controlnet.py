@@ -1,4 +1,4 @@
-"""A ControlNet's directory: read, and what is wrong with it said in one sentence."""
+"""A ControlNet directory: read, and its one-line errors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What every metric over features refuses, in one sentence each."""
+"""Inputs that every metric over features rejects."""
 
 import numpy as np
 import pytest
