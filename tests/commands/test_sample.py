@@ -123,7 +123,7 @@ def test_a_mask_repaints_a_picture_and_a_hint_is_shown(disk, tmp_path):
         (["--grid=weights=a"], "not seeds or weights"),
         (["--grid=weights=1,2"], "needs --prompt or"),
         (["--prompts={disk}/prompts.txt", "--attention=dog"], "needs a single prompt"),
-        (["--image=/nowhere.png"], "no picture /nowhere.png"),
+        (["--image=/nowhere.png"], "picture /nowhere.png does not exist"),
         (["--image={disk}/prompts.txt"], "cannot be read as a picture"),
         (["--strength=0.5"], "needs an --image"),
         (["--mask={disk}/mask.png"], "needs an --image"),

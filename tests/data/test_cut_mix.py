@@ -8,7 +8,7 @@ import pytest
 from personax import methods
 from personax.data.few_shot import Augmentation, Example, FewShot
 from personax.methods.losses import Batch
-from personax.methods.unmix import _astray, sides
+from personax.methods.unmix import _misplaced, sides
 from personax.networks.vae import Posterior
 
 pytestmark = pytest.mark.quick
@@ -114,7 +114,7 @@ def test_attention_counts_in_the_other_ones_half_alone():
     want = (0.09 + 3 * 0.01 + 0.04 + 0.16) / 8
     # The heads' mean counts.
     heads = np.concatenate([probs - 0.05, probs + 0.05], axis=1)
-    ours = _astray(jnp.asarray(heads), WHERE, 4)
+    ours = _misplaced(jnp.asarray(heads), WHERE, 4)
     np.testing.assert_allclose(ours, want, rtol=1e-5)
 
 

@@ -111,7 +111,7 @@ def test_a_portrait_s_caption_says_what_it_shows(sprites):
         ({"classes": ("byo",)}, "Unknown class 'byo'; nearest: boy"),
         ({"styles": ("oil",)}, "Unknown style 'oil'"),
         ({"accessories": ("hat",)}, "Unknown accessory 'hat'; nearest: top-hat"),
-        ({"places": ("on the moon",)}, "no place 'on the moon'"),
+        ({"places": ("on the moon",)}, "Unknown place 'on the moon'"),
     ],
 )
 def test_a_portrait_that_cannot_be_is_refused(sprites, options, sentence):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from personax.control.maps import Borrow
+from personax.diffusion import paired
 from personax.diffusion.denoiser import (
     FROZEN,
     Denoiser,

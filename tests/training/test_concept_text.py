@@ -169,21 +169,25 @@ def test_a_prompt_may_name_another_concept(tokenizer):
         ({"placeholder": "<v 1>"}, "must be one word"),
         ({"class_word": ""}, "A concept needs a class_word"),
         ({"initial": "forez"}, "no entry 'forez'; nearest: .*fores"),
-        ({"initial": "99999"}, "no id 99999; they go up to"),
+        ({"initial": "99999"}, "Unknown id 99999; the last is"),
         ({"initial": "fores fores"}, "<v1> has 1 vectors, but 2 initial tokens"),
         ({"vectors": 0}, "vectors=0: expected a value >= 1"),
         (
             {"prompt": "a {} beside <v7>"},
             "Unknown placeholder <v7> in 'a <v1> dog",
         ),
-        ({"prompt": "objekt"}, "or name a set: object, style"),
-        ({"prompt": "nowhere.txt"}, "no file nowhere.txt"),
+        ({"prompt": "objekt"}, "or choose a set: object, style"),
     ],
 )
 @pytest.mark.parametrize("adds_words", [True, False])
 def test_words_that_do_not_fit_are_an_error(tokenizer, changes, sentence, adds_words):
     with pytest.raises(ValueError, match=sentence):
         learn(tokenizer, changes, adds_words=adds_words)
+
+
+def test_a_missing_file_of_prompts_is_an_error(tokenizer):
+    with pytest.raises(FileNotFoundError, match=r"no file nowhere\.txt"):
+        learn(tokenizer, {"prompt": "nowhere.txt"})
 
 
 def test_an_untrained_word_cannot_start_from_the_vocabulary(tokenizer):
