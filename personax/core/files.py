@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +16,12 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary path beside `path`, renamed to it when the block succeeds.
 
     An interrupted process leaves the old file or the new one, never a part. The
-    temporary name starts with a dot, which readers of folders skip, and holds the
-    process id, so that two processes do not write to the same file.
+    temporary name starts with a dot, which readers of folders skip, and is random:
+    process ids may be equal on several hosts that share the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: some writers, such as numpy's, append a missing one.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -22,6 +22,16 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path):
+    path = tmp_path / "a.json"
+    with files.atomic_write(path) as one, files.atomic_write(path) as other:
+        assert one != other
+        one.write_text("1")
+        other.write_text("2")
+    assert path.read_text() == "1"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_interrupted_folder_keeps_the_old_one(tmp_path):
     folder = tmp_path / "concept"
     with files.atomic_folder(folder) as temporary:
