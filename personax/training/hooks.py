@@ -102,7 +102,7 @@ def draw_grid(
 def checkpoint_hook(
     every: int, checkpoints: Checkpoints, source: Source, writer: Writer
 ) -> Hook:
-    """Save the state every `every` steps."""
+    """Save the state every `every` steps, and whenever it is run."""
 
     def save(step: int, state: TrainState) -> None:
         # A checkpoint must not be ahead of the logs.

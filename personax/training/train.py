@@ -83,7 +83,6 @@ def train(
             hooks = (
                 validation_hook(run, validation, writer),
                 preview_hook(run, gallery, folder, writer),
-                checkpoint_hook(run.config.save_every, checkpoints, source, writer),
             )
             with watch("train"):
                 state = _fit(run, step, state, source, hooks, writer, checkpoints)
@@ -141,8 +140,9 @@ def _fit(
     writer: Writer,
     checkpoints: Checkpoints,
 ) -> TrainState:
-    """`fit` until the last step or a signal, then a checkpoint."""
+    """`fit` until the last step or a signal, with a checkpoint at the end."""
     base = run.plain.denoiser
+    save = checkpoint_hook(run.config.save_every, checkpoints, source, writer)
     bar = Progress(
         total=run.config.steps,
         initial=int(state.step),
@@ -156,7 +156,7 @@ def _fit(
                 lambda state, batch: step(state, base, batch),
                 state,
                 source,
-                hooks,
+                (*hooks, save),
                 steps=run.config.steps,
                 log=lambda records: log_metrics(run, records, writer, bar),
                 log_every=run.config.log_every,
@@ -173,5 +173,5 @@ def _fit(
                 error.step,
                 error.metrics,
             )
-        checkpoints.save(state, int(state.step), source)
+        save.run(int(state.step), state)
     return state
