@@ -14,8 +14,9 @@ from personax.core.config import parse, plain
 from personax.core.stopwatch import Stopwatch
 from personax.data.latents import missing
 from personax.loading import load_base
+from personax.sampling.setup import local_mesh
 from personax.training.config import StreamConfig, TrainConfig, train_config
-from personax.training.latent_cache import Plan, local_mesh, prepare, write
+from personax.training.latent_cache import Plan, prepare, write
 
 FLAGS = flags.FLAGS
 

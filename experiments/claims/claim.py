@@ -37,7 +37,6 @@ class SavedPoints:
         path = self.out / "kept" / f"{name}.json"
         if not path.is_file():
             value = make()
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps({"key": key, "value": value}, default=float))
         return json.loads(path.read_text())["value"]
 

@@ -42,7 +42,6 @@ class Composition(NamedTuple):
             }
             for i, subject in enumerate(self.subjects, start=1)
         ]
-        folder.mkdir(parents=True, exist_ok=True)
         config.concepts_list = str(folder / "concepts.json")
         write_json(folder / "concepts.json", entries)
         train_to_end(config, folder / "run")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from personax.concepts.bind import Model
@@ -160,6 +160,5 @@ def load(options: ModelOptions, mesh: Mesh) -> Loaded:
 
 
 def local_mesh() -> Mesh:
-    """All local devices along one axis, "data"."""
-    count = jax.local_device_count()
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
+    """The devices of this process along one axis, "data"."""
+    return Mesh(np.array(jax.local_devices()), ("data",))

@@ -89,16 +89,16 @@ def make_validation(config: TrainConfig, dataset: Dataset) -> Dataset | None:
     Of a stream those that it holds out; of few pictures the same ones, or those of a
     folder.
     """
+    if not config.validation.every:
+        return None
     if isinstance(dataset, Stream):
-        return HeldOut(dataset) if config.validation.every else None
+        return HeldOut(dataset)
     assert isinstance(dataset, FewShot)
     examples = dataset.concepts
     if config.validation.images:
         pixels = concepts.pictures(config.validation.images)
         first = examples[0][0]
         examples = (tuple(first._replace(pixels=each) for each in pixels),)
-    if not config.validation.every:
-        return None
     # As many rows as a training step has, which divide by the devices.
     batch = dataset.batch * (2 if config.prior.source else 1)
     return dataclasses.replace(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from personax.concepts.bind import from_base
 from personax.core.progress import Progress
@@ -18,6 +18,7 @@ from personax.diffusion.encode import encode_pictures, encode_prompts
 from personax.loading import Base
 from personax.networks.compute import Compute
 from personax.networks.tokenizer import tokenize
+from personax.sampling.setup import local_mesh
 from personax.training.config import StreamConfig
 from personax.training.datasets import check_buckets, open_pictures
 
@@ -116,17 +117,12 @@ def write(plan: Plan) -> list[str]:
     return skipped
 
 
-def local_mesh() -> Mesh:
-    """The devices of this process, which writes its shards independently."""
-    return Mesh(np.array(jax.local_devices()), ("data",))
-
-
 class _Encoder:
     """The records of one shard after the other; pictures of a size form batches."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        mesh = local_mesh()
+        mesh = local_mesh()  # a process writes its shards independently
         even = plan.batch % mesh.size == 0
         self.sharding = NamedSharding(mesh, PartitionSpec("data" if even else None))
         self.compute = Compute(plan.about.dtype)

@@ -223,7 +223,6 @@ def _kept(
     # Written last: an existing listing names every picture of the folder.
     listing = place / "metadata.jsonl"
     if missing:
-        place.mkdir(parents=True, exist_ok=True)
         listing.unlink(missing_ok=True)
         files.write_text(place / "settings.json", text)
         with Progress(
