@@ -5,16 +5,16 @@ See configs/claims/compression.py for the claim and the command.
 
 import json
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from experiments.claims import generation
 from experiments.claims.claim import Point, SavedPoints, run
+from experiments.claims.generation import Setup
 from experiments.claims.plots import curve, panels, subject_curves
 from experiments.claims.training import method_config, train_concept
+from personax.concepts.compress import compress
 
 PANELS = {
     "clip_i": "image alignment (cosine)",
@@ -36,7 +36,7 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
 
             def make(training=training, task=task, share=share) -> Point:
                 concept = train_concept(training, setup.trained)
-                folder = _compressed(concept, share)
+                folder = _compressed(setup, concept, share)
                 scores = setup.clip(setup.generate(setup.bind(folder), task))
                 size = {"size": _bytes(folder) / _bytes(concept)}
                 size |= {"bytes": _bytes(folder)}
@@ -47,13 +47,13 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     return points
 
 
-def _compressed(concept: pathlib.Path, share: float) -> pathlib.Path:
-    """The result of `personax.compress`, beside the concept; a share of 1 is itself."""
+def _compressed(setup: Setup, concept: pathlib.Path, share: float) -> pathlib.Path:
+    """The concept in low rank, written beside it; with a share of 1 the concept."""
     if share == 1:
         return concept
     out = concept.with_name(f"share_{share:g}")
-    command = [sys.executable, "-m", "personax.compress", str(concept)]
-    subprocess.run([*command, "--out", str(out), "--share", str(share)], check=True)
+    params = setup.plain.denoiser.params
+    compress(concept, out, params, setup.base.fingerprint, share=share)
     return out
 
 

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers import UNet2DConditionModel
 
 from personax import export, methods
 from personax.concepts import artifact
@@ -19,6 +17,9 @@ from tests.commands.test_commands import run
 from tests.loading.make import write_pipeline
 from tests.refusing import make_refusal
 from tests.untrained import save_untrained
+
+torch = pytest.importorskip("torch")
+UNet2DConditionModel = pytest.importorskip("diffusers").UNet2DConditionModel
 
 WRITTEN = 1e-5  # max abs difference from torch's prediction, of order 1
 FACE = Concept("", "face", (), (), "face")
