@@ -1,52 +1,55 @@
 """A restricted reader of torch's pickles (.bin, .ckpt, .pt, .pth), with NumPy only.
 
-A pickle is a program. This reader resolves only four names, those that rebuild tensors
-and dictionaries, and refuses all others.
+A pickle is a program. `pickled_names` has the few names that this reader resolves; any
+other may occur, but not be called.
 """
 
-import math
 import os
 import pickle
 import zipfile
-from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from personax.loading.pickled_names import Names, Storage
 from personax.loading.stored import Stored
 
-_DTYPES = {
-    "DoubleStorage": np.float64,
-    "FloatStorage": np.float32,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": ml_dtypes.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
 # The first bytes of files from before torch 1.6: a pickle of this number.
 _UNZIPPED = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
-
-
-class _Storage(NamedTuple):
-    """A class of torch's storages, as the pickle names it."""
-
-    dtype: np.dtype
+_MAX_DEPTH = 32
 
 
 def open_pickle(path: Path) -> Stored:
     """The tensors of a file written by torch.save, as views of the mapped file.
 
     A file from before torch 1.6 is not a zip file; its tensors are read into memory. A
-    dictionary under "state_dict" replaces the whole; entries that are not tensors are
-    dropped. Raises ValueError for any other file, and for a pickle that names anything
-    but tensors and dictionaries.
+    dictionary under "state_dict" replaces the whole; the names of nested dictionaries
+    are joined with dots, and entries that are not tensors are dropped. Raises
+    ValueError for any other file, for one without tensors, and for a pickle that calls
+    anything but what rebuilds tensors and plain values.
+    """
+    values = read_pickle(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} does not contain a dictionary of tensors.")
+    if isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    stored = dict(_tensors(values))
+    if not stored:
+        names = ", ".join(list(values)[:8]) or "nothing"
+        raise ValueError(f"{path} contains no tensors; its entries are {names}.")
+    return stored
+
+
+def read_pickle(path: Path) -> dict[str, Any] | list[Any]:
+    """The values of a file written by torch.save, in nested dictionaries and lists.
+
+    The leaves are arrays (views of the mapped file, as for `open_pickle`), numbers,
+    strings and None. Keys become strings, tuples and sets lists, a ParameterDict a
+    dictionary; whatever else the pickle names is dropped. Raises ValueError as
+    `open_pickle` does, and for a file of a single value.
     """
     try:
         with path.open("rb") as file:
@@ -56,15 +59,46 @@ def open_pickle(path: Path) -> Stored:
         raise ValueError(f"{path} is not a torch file, or is truncated.")
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} is refused: {error}.")
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} does not contain a dictionary of tensors.")
-    if isinstance(values.get("state_dict"), dict):
-        values = values["state_dict"]
-    return {
-        str(name): value
-        for name, value in values.items()
-        if isinstance(value, np.ndarray)
-    }
+    plain = _plain(values, path)
+    if not isinstance(plain, dict | list):
+        raise ValueError(f"{path} does not contain a dictionary or list of tensors.")
+    return plain
+
+
+class _Dropped:
+    """Stands for a value that is not plain."""
+
+
+def _plain(values: Any, path: Path) -> Any:
+    """`values` without what is not plain."""
+    seen: dict[int, Any] = {}  # a value may occur many times, but is copied once
+
+    def plain(value: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:  # also a dictionary that contains itself
+            raise ValueError(f"{path} is refused: its values are nested too deeply.")
+        if id(value) not in seen:
+            seen[id(value)] = copy(value, depth + 1)
+        return seen[id(value)]
+
+    def copy(value: Any, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            pairs = [(str(key), plain(entry, depth)) for key, entry in value.items()]
+            return {key: entry for key, entry in pairs if entry is not _Dropped}
+        if isinstance(value, list | tuple | set | frozenset):
+            entries = [plain(entry, depth) for entry in value]
+            return [entry for entry in entries if entry is not _Dropped]
+        leaves = np.ndarray | int | float | str | bytes | None
+        return value if isinstance(value, leaves) else _Dropped
+
+    return plain(values, 0)
+
+
+def _tensors(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            yield prefix + name, value
+        elif isinstance(value, dict):
+            yield from _tensors(value, f"{prefix}{name}.")
 
 
 def _read_zipped(path: Path) -> Any:
@@ -103,19 +137,21 @@ def _read_unzipped(path: Path) -> Any:
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, file):
+        super().__init__(file)
+        self._names = Names()
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module in ("torch", "torch.storage") and name in _DTYPES:
-            return _Storage(np.dtype(_DTYPES[name]))
-        raise pickle.UnpicklingError(
-            f"its pickle asks for {module}.{name}, but only tensors and "
-            "dictionaries are read"
-        )
+        return self._names.find(module, name)
+
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except (pickle.UnpicklingError, EOFError):
+            raise
+        except Exception as error:  # whatever a damaged program runs into
+            kind = type(error).__name__
+            raise pickle.UnpicklingError(f"its pickle is damaged ({kind})")
 
 
 class _ZippedReader(_Reader):
@@ -125,7 +161,7 @@ class _ZippedReader(_Reader):
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, storage, key, _, count = pid
-        if kind != "storage" or not isinstance(storage, _Storage):
+        if kind != "storage" or not isinstance(storage, Storage):
             raise pickle.UnpicklingError("its pickle refers to something not a storage")
         entry = self._entries.get(f"{self._root}data/{key}")
         if entry is None or entry.compress_type != zipfile.ZIP_STORED:
@@ -147,29 +183,15 @@ class _UnzippedReader(_Reader):
         self._size = os.fstat(file.fileno()).st_size
         self.storages: dict[str, np.ndarray] = {}
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
+    def persistent_load(self, pid: Any) -> Any:
+        if pid[0] == "module":  # a class and its source, of a module of torch
+            return pid[1]
         kind, storage, key, _, count, view = pid
-        if kind != "storage" or not isinstance(storage, _Storage) or view is not None:
+        if kind != "storage" or not isinstance(storage, Storage) or view is not None:
             raise pickle.UnpicklingError("its pickle refers to something not a storage")
         if count * storage.dtype.itemsize > self._size:
             raise pickle.UnpicklingError(f"its storage {key} is too short")
         return self.storages.setdefault(key, np.empty(count, storage.dtype))
-
-
-def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
-    if not isinstance(storage, np.ndarray):
-        raise pickle.UnpicklingError("its pickle rebuilds a tensor from no storage")
-    if math.prod(size) == 0:
-        return np.empty(size, storage.dtype)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if offset < 0 or min(stride, default=0) < 0 or last >= storage.size:
-        raise pickle.UnpicklingError("its pickle places a tensor outside its storage")
-    steps = [s * storage.itemsize for s in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
-
-
-def _rebuild_parameter(tensor: np.ndarray, *_) -> np.ndarray:
-    return tensor
 
 
 def _check_order(path: Path, archive: zipfile.ZipFile, entries: dict, root: str):

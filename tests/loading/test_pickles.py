@@ -11,15 +11,15 @@ import pytest
 
 from personax.loading import load_base
 from personax.loading.files import open_file
-from personax.loading.pickles import open_pickle
+from personax.loading.pickles import open_pickle, read_pickle
 from tests.loading import make
 
 
 class _Torch:
     """Pickles as a global that is not there to be imported."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, module="torch"):
+        self.name, self.module = name, module
 
 
 class _Tensor:
@@ -43,7 +43,7 @@ class _Writer(pickle._Pickler):
 
     def save(self, value, save_persistent_id=True):
         if isinstance(value, _Torch):
-            self.write(b"ctorch\n" + value.name.encode() + b"\n")
+            self.write(f"c{value.module}\n{value.name}\n".encode())
         elif isinstance(value, _Tensor):
             count = value.array.size if value.count is None else value.count
             self.write(b"ctorch._utils\n_rebuild_tensor_v2\n")
@@ -177,3 +177,84 @@ def test_a_directory_of_pickles_is_read_only_when_it_is_allowed(tmp_path):
     with pytest.raises(ValueError, match=r"only pickled weights .*allow_pickle=True"):
         load_base(directory)
     assert load_base(directory, allow_pickle=True).fingerprint == expected
+
+
+def test_a_class_that_is_named_but_not_called_is_no_obstacle(tmp_path):
+    """As in the checkpoints of CompVis and Runway: callbacks' states by their class."""
+    callback = _Torch("ModelCheckpoint", "pytorch_lightning.callbacks")
+    value = {
+        "state_dict": {"w": _Tensor("0", MATRIX)},
+        "callbacks": {callback: {"best": 1.5}},
+        "dtype": _Torch("float32"),
+    }
+    path = _write(tmp_path / "x.ckpt", value, {"0": MATRIX})
+    assert set(open_pickle(path)) == {"w"}
+    values = read_pickle(path)
+    assert [*values["callbacks"].values()] == [{"best": 1.5}]
+    assert "dtype" not in values
+
+
+def test_nested_tensors_are_read(tmp_path):
+    tensors = {key: _Tensor(key, MATRIX) for key in "012"}
+    value = {
+        "unet": {"to_k.weight": {"u": tensors["0"], "v": tensors["1"]}},
+        "modifier_token": {"<new1>": tensors["2"]},
+        "pair": (tensors["0"], 2.5, True, None),
+    }
+    path = _write(tmp_path / "delta.bin", value, dict.fromkeys("012", MATRIX))
+    assert set(open_pickle(path)) == {
+        *("unet.to_k.weight.u", "unet.to_k.weight.v", "modifier_token.<new1>")
+    }
+    values = read_pickle(path)
+    assert list(values) == ["unet", "modifier_token", "pair"]
+    np.testing.assert_array_equal(values["unet"]["to_k.weight"]["v"], MATRIX)
+    np.testing.assert_array_equal(values["pair"][0], MATRIX)
+    assert values["pair"][1:] == [2.5, True, None]
+
+
+def test_a_list_of_tensors_is_read_as_values_only(tmp_path):
+    path = _write(tmp_path / "x.pt", [_Tensor("0", MATRIX)], {"0": MATRIX})
+    np.testing.assert_array_equal(read_pickle(path)[0], MATRIX)
+    with pytest.raises(ValueError, match="not contain a dictionary"):
+        open_pickle(path)
+
+
+def test_a_file_without_tensors_says_what_it_has(tmp_path):
+    path = _write(tmp_path / "x.pt", {"epoch": 1, "name": "a"}, {})
+    with pytest.raises(ValueError, match=r"no tensors; its entries are epoch, name\."):
+        open_pickle(path)
+
+
+def test_values_without_end_are_refused(tmp_path):
+    endless = {"w": 1}
+    endless["self"] = endless
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_pickle(_write(tmp_path / "x.pt", endless, {}))
+    shared = [1]
+    for _ in range(25):  # 2^25 values, were each copied
+        shared = [shared, shared]
+    assert len(read_pickle(_write(tmp_path / "x.pt", shared, {}))) == 2
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"ctorch\nFloat\n}S'x'\nK\x01sb.",  # an attribute of the class is set
+        b"ctorch\nFloat\n(tR.",
+        b"ctorch\nFloat\n)\x81.",
+        b"(ctorch\nFloat\no.",
+        b"(itorch\nFloat\n.",
+        b"}K\x01.",  # a value that is no dictionary
+        b"(((",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(tR.",
+        b"cnumpy\ndtype\n(S'O8'\ntR.",
+        b"\x82\x01.",
+    ],
+)
+def test_any_other_program_is_one_sentence(program, tmp_path):
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    with pytest.raises(ValueError, match=r"x\.pt") as caught:
+        open_pickle(path)
+    assert "\n" not in str(caught.value)

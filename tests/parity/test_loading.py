@@ -12,7 +12,7 @@ from personax.core.tree import flat
 from personax.loading import embedded, load_base
 from personax.loading.ldm import PREFIXES, ldm_names
 from personax.loading.names import torch_name
-from personax.loading.pickles import open_pickle
+from personax.loading.pickles import open_pickle, read_pickle
 from personax.networks.unet import UNetConfig
 from personax.networks.vae import VAEConfig
 from tests.loading import make
@@ -161,6 +161,25 @@ def test_what_torch_saved_but_is_no_tensor_is_refused(tmp_path):
         torch.save(values, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
         with pytest.raises(ValueError, match=r"is refused: .*torch\.nn\.modules"):
             open_pickle(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])  # False: as before torch 1.6
+def test_a_textual_inversion_of_the_first_authors(zipped, tmp_path):
+    """Its vectors are in a module of torch, the step is a number of NumPy."""
+    vectors = torch.arange(6.0).reshape(2, 3)
+    values = {
+        "string_to_token": {"*": torch.tensor(265)},
+        "string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors)}),
+        "name": "cat",
+        "step": np.float64(2.5),
+        "shape": vectors.shape,
+    }
+    path = tmp_path / "cat.pt"
+    torch.save(values, path, _use_new_zipfile_serialization=zipped)
+    found = read_pickle(path)
+    np.testing.assert_array_equal(found["string_to_param"]["*"], vectors)
+    assert (found["name"], found["step"], found["shape"]) == ("cat", 2.5, [2, 3])
+    assert set(open_pickle(path)) == {"string_to_token.*", "string_to_param.*"}
 
 
 UNETS = {
