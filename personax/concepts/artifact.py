@@ -16,6 +16,7 @@ import personax
 from personax import methods
 from personax.concepts.low_rank import expand
 from personax.concepts.quantize import restore
+from personax.concepts.source import Source, parse_source
 from personax.core.files import atomic_folder, digest_file, write_json
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import flat
@@ -44,17 +45,19 @@ def save(
     method_args: Mapping[str, Any],
     base: str,
     fingerprint: str,
-    before: Sequence[pathlib.Path] = (),
+    before: Sequence[Source | str | pathlib.Path] = (),
     prepared: Mapping[str, Any] = {},
     **about: Any,
 ) -> None:
     """Write a concept's folder atomically, replacing a concept that exists there.
 
-    `before` are the concepts that it was trained on top of, which are copied into the
-    folder. `prepared` is the result of `methods.saved`. `about` (step, prompts, config,
-    …) must be JSON. Raises ValueError if `folder` exists and is not a concept.
+    `before` are the sources of the concepts that it was trained on top of, which are
+    copied into the folder. `prepared` is the result of `methods.saved`. `about` (step,
+    prompts, config, …) must be JSON. Raises ValueError if `folder` exists and is not a
+    concept.
     """
     check_replaceable(folder)
+    sources = [_source(each) for each in before]
     record = {
         "format": FORMAT,
         "personax": personax.__version__,
@@ -65,12 +68,17 @@ def save(
         "concepts": [concept._asdict() for concept in concepts],
         **about,
     }
+    if any(source != Source(source.path) for source in sources):
+        record["before"] = [
+            {"placeholder": source.placeholder, "strength": source.strength}
+            for source in sources
+        ]
     with atomic_folder(folder) as temporary:
         write_tensors(temporary / "theta.safetensors", _leaves(theta))
         if prepared:
             write_tensors(temporary / "prepared.safetensors", _leaves(prepared))
-        for i, path in enumerate(before):
-            shutil.copytree(path, temporary / "before" / str(i))
+        for i, source in enumerate(sources):
+            _copy(source.path, temporary / "before" / str(i))
         write_json(temporary / "concept.json", record)
 
 
@@ -111,16 +119,48 @@ def origin(folder: pathlib.Path) -> tuple[str, str]:
     return about["base"], about["fingerprint"]
 
 
-def digest(folder: pathlib.Path) -> str:
-    """The digest of a concept's theta."""
-    return digest_file(folder / "theta.safetensors")
+def digest(path: pathlib.Path) -> str:
+    """The digest of a concept's theta, or of an adapter's files."""
+    if path.is_dir() and (path / "concept.json").is_file():
+        return digest_file(path / "theta.safetensors")
+    if path.is_file():
+        return digest_file(path)
+    return " ".join(digest_file(file) for file in sorted(path.glob("*.*")))
 
 
-def earlier(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders of the concepts that this one was trained on top of, in order."""
+def earlier(folder: pathlib.Path) -> list[Source]:
+    """The concepts that this one was trained on top of, in order.
+
+    Their paths are the copies inside the folder.
+    """
     before = folder / "before"
-    copies = before.iterdir() if before.is_dir() else ()
-    return sorted(copies, key=lambda path: int(path.name))
+    if not (folder / "concept.json").is_file() or not before.is_dir():
+        return []
+    copies = sorted(before.iterdir(), key=lambda path: int(path.name))
+    given = _read_json(folder).get("before") or [{}] * len(copies)
+    return [
+        Source(_inside(copy), **values)
+        for copy, values in zip(copies, given, strict=True)
+    ]
+
+
+def _source(given: Source | str | pathlib.Path) -> Source:
+    return given if isinstance(given, Source) else parse_source(str(given))
+
+
+def _copy(path: pathlib.Path, to: pathlib.Path) -> None:
+    """A folder as a copy, a file inside a new folder, which keeps its name."""
+    if path.is_dir():
+        shutil.copytree(path, to)
+    else:
+        to.mkdir(parents=True)
+        shutil.copy(path, to)
+
+
+def _inside(copy: pathlib.Path) -> pathlib.Path:
+    """The file or folder that `_copy` copied."""
+    files = list(copy.iterdir())
+    return files[0] if len(files) == 1 and files[0].is_file() else copy
 
 
 def _leaves(trees: Mapping[str, Any]) -> dict[str, np.ndarray]:

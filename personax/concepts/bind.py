@@ -8,8 +8,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from personax import methods
-from personax.concepts import artifact
+from personax.concepts import artifact, formats
 from personax.concepts.artifact import Artifact
+from personax.concepts.source import Source, parse_source
+from personax.concepts.strength import at_strength
+from personax.core.errors import notice
 from personax.core.tree import flat, nest
 from personax.core.typing import Params
 from personax.diffusion.denoiser import CONTROLNET, Denoiser, with_controlnet
@@ -45,14 +48,25 @@ def from_base(base: Base, compute: Compute = Compute()) -> Model:
     return Model(Denoiser(params, spec=spec), base.tokenizer)
 
 
-def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
-    """The model with the concepts in these folders bound together.
+def with_concepts(
+    model: Model,
+    base: Base,
+    sources: Sequence[str],
+    *,
+    any_base: bool = False,
+    allow_pickle: bool = False,
+) -> Model:
+    """The model with these concepts bound together.
 
-    Each was trained on the base alone, so their changes of a parameter are summed: W +
-    (W_1 - W) + (W_2 - W). A source "<v2>=FOLDER" renames the concept's placeholder.
+    A source is a concept's folder or an adapter that another program wrote, see
+    `formats`; `allow_pickle` opens its .pt and .bin files. Each was trained on the base
+    alone, so their changes of a parameter are summed: W + (W_1 - W) + (W_2 - W). A
+    source "<v2>=FOLDER" renames the concept's placeholder, "FOLDER@0.7" binds it at a
+    strength, see `at_strength`. What is read of an adapter is said on stderr.
 
     Raises ValueError for concepts with the same placeholder and for concepts whose
-    parts are exclusive; see `Part`, and `artifact.load` for more errors.
+    parts are exclusive; see `Part`, and `artifact.load` and `formats.read` for more
+    errors.
     """
     plain, total = model.denoiser, model.denoiser
     chains: list[list[Artifact]] = []
@@ -62,7 +76,9 @@ def with_concepts(model: Model, base: Base, sources: Sequence[str]) -> Model:
         own = dataclasses.replace(
             total, params=plain.params, concept_offset=len(model.concepts)
         )
-        bound, chain = _bind(model._replace(denoiser=own), base, source)
+        plain_model = model._replace(denoiser=own)
+        reading = _Reading(base, any_base, allow_pickle)
+        bound, chain = _bind(plain_model, parse_source(source), reading)
         chains.append(chain)
         _check_exclusive(source, chains, bound.concepts)
         total = _add(total, plain, bound.denoiser)
@@ -124,36 +140,27 @@ def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
     return tokenizer
 
 
-def named(source: str) -> tuple[str, pathlib.Path]:
-    """("<v2>", FOLDER) of "<v2>=FOLDER", ("", FOLDER) of "FOLDER".
+class _Reading(NamedTuple):
+    """How sources are read, and for which base."""
 
-    A folder that exists may have a "=" in its name.
-    """
-    name, equals, folder = source.partition("=")
-    if not equals or pathlib.Path(source).exists():
-        return "", pathlib.Path(source)
-    return name, pathlib.Path(folder)
+    base: Base
+    any_base: bool
+    allow_pickle: bool
 
 
-def _bind(model: Model, base: Base, source: str) -> tuple[Model, list[Artifact]]:
-    """The model with the concept in a folder and those it was trained on top of.
+def _bind(
+    model: Model, source: Source, reading: _Reading
+) -> tuple[Model, list[Artifact]]:
+    """The model with a concept and those it was trained on top of.
 
     Also returns what was loaded, in the order in which it is bound.
     """
-    name, path = named(source)
-    loaded = artifact.load(path, model.denoiser.params, base.fingerprint)
+    path = source.path
+    loaded = _load(model, source, reading)
     concepts = loaded.concepts
-    if name:
-        if len(concepts) != 1:
-            raise ValueError(
-                f"{path} holds {len(concepts)} concepts; only one can be renamed."
-            )
-        phrase = concepts[0].phrase.replace(concepts[0].handle, name)
-        concepts = (concepts[0]._replace(placeholder=name, phrase=phrase),)
-        loaded = loaded._replace(concepts=concepts)
     chain = []
     for earlier in artifact.earlier(path):
-        model, loaded_earlier = _bind(model, base, str(earlier))
+        model, loaded_earlier = _bind(model, earlier, reading)
         chain += loaded_earlier
     try:
         tokenizer = with_words(model.tokenizer, concepts)
@@ -166,9 +173,35 @@ def _bind(model: Model, base: Base, source: str) -> tuple[Model, list[Artifact]]
         denoiser = put_prepared(denoiser, entry, arrays)
     denoiser = methods.prepare(loaded.method, denoiser)
     bound = methods.bind(loaded.method, denoiser, loaded.theta)
+    bound = at_strength(denoiser, bound, source.strength, str(source))
     all_concepts = (*model.concepts, *concepts)
     bound = dataclasses.replace(bound, concept_offset=len(all_concepts))
+    if "summary" in loaded.about:
+        notice(f"{path} is {loaded.about['method']}: {loaded.about['summary']}.")
     return Model(bound, tokenizer, all_concepts), [*chain, loaded]
+
+
+def _load(model: Model, source: Source, reading: _Reading) -> Artifact:
+    """What a source holds, its word renamed."""
+    path, name = source.path, source.placeholder
+    params = model.denoiser.params
+    if path.is_file() or formats.find(path):
+        size = reading.base.tokenizer.size
+        loaded = formats.read(
+            path, params, size=size, allow_pickle=reading.allow_pickle
+        )
+    else:
+        loaded = artifact.load(path, params, reading.base.fingerprint)
+    if not name:
+        return loaded
+    concepts = loaded.concepts
+    if len(concepts) != 1:
+        raise ValueError(
+            f"{path} holds {len(concepts)} concepts; only one can be renamed."
+        )
+    phrase = concepts[0].phrase.replace(concepts[0].handle, name)
+    concepts = (concepts[0]._replace(placeholder=name, phrase=phrase),)
+    return loaded._replace(concepts=concepts)
 
 
 def _check_exclusive(

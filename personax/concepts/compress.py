@@ -62,7 +62,7 @@ def compress(
     about = {
         name: value
         for name, value in loaded.about.items()
-        if name not in ("format", "personax", "concepts", "compression")
+        if name not in ("format", "personax", "concepts", "compression", "before")
     }
     artifact.save(
         out,

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from personax.concepts import artifact
-from personax.concepts.bind import Model, from_base, named, with_concepts, with_control
+from personax.concepts import artifact, formats
+from personax.concepts.bind import Model, from_base, with_concepts, with_control
+from personax.concepts.source import Source, parse_source
 from personax.diffusion.schedule import alphas_cumprod
 from personax.diffusion.spec import Spec
-from personax.loading import Base, load_base
+from personax.loading import EMBEDDED, Base, load_base
 from personax.networks.compute import Compute
 
 _CONTROL_OPTIONS = ("param_dtype", "sharding", "variant", "allow_pickle")
@@ -25,49 +26,57 @@ class Loaded(NamedTuple):
 
 
 class _LoadedModel(NamedTuple):
-    """A model, its base, and the folders of the concepts bound to it."""
+    """A model, its base, and the sources of the concepts bound to it."""
 
     model: Model
     base: Base
-    folders: Sequence[pathlib.Path] = ()
+    sources: Sequence[Source] = ()
 
     def digest(self) -> str:
-        concepts = map(artifact.digest, self.folders)
-        return " ".join([self.base.fingerprint[:16], *concepts])
+        concepts = [artifact.digest(source.path) for source in self.sources]
+        strengths = [f"@{s.strength:g}" for s in self.sources if s.strength != 1]
+        return " ".join([self.base.fingerprint[:16], *concepts, *strengths])
 
 
 def load_models(
-    base: str,
+    base: str | None,
     concepts: Sequence[str] = (),
     others: Mapping[str, str] = {},
     controls: Mapping[str, str] = {},
     *,
     compute: Compute = Compute(),
+    any_base: bool = False,
     **options: Any,
 ) -> Loaded:
     """The base with its concepts bound, and the models of {name: source}.
 
     A source is what `load_base` reads, or a concept's folder, for which its own base is
-    loaded. Equal weights are on the device once, and two names of one base share a
-    model. `controls` are {name: ControlNet}, see `with_control`. `options` are
-    arguments of `load_base`.
+    loaded, or an adapter's file, which is bound to `base`. A `base` of None is the one
+    that the first of the concepts names, by default the embedded one. Equal weights are
+    on the device once, and two names of one base share a model. `controls` are {name:
+    ControlNet}, see `with_control`; `any_base` is explained at `with_concepts`.
+    `options` are arguments of `load_base`.
 
     Raises FileNotFoundError or ValueError for a source that cannot be read, and
     ValueError for a model whose latents or schedule differ from the base's.
     """
     options = {"param_dtype": compute.dtype, **options}
-    first = load_base(base, **options)
+    first = _load_first(base, concepts, options)
     plain = [_LoadedModel(from_base(first, compute), first)]
-    model = with_concepts(plain[0].model, first, concepts)
-    folders = [named(concept)[1] for concept in concepts]
-    loaded = {"base": _LoadedModel(model, first, folders)}
+    reading = {
+        "any_base": any_base,
+        "allow_pickle": options.get("allow_pickle", False),
+    }
+    model = with_concepts(plain[0].model, first, concepts, **reading)
+    sources = [parse_source(concept) for concept in concepts]
+    loaded = {"base": _LoadedModel(model, first, sources)}
     for name, source in others.items():
         if name == "base" or any(mark in name for mark in "@:"):
             raise ValueError(
                 f"--model {name}={source}: a NAME must not be base and must not "
                 "contain @ or a colon."
             )
-        loaded[name] = _load(plain, source, compute, options)
+        loaded[name] = _load(plain, source, compute, options, reading)
         check_agreement(name, loaded[name].model.denoiser.spec, first.spec)
     for name, source in controls.items():
         if name not in loaded:
@@ -109,28 +118,55 @@ def check_agreement(name: str, spec: Spec, base: Spec) -> None:
         )
 
 
+def base_of(concepts: Sequence[str]) -> str | None:
+    """The base that the first concept trained here names; None without one."""
+    for concept in concepts:
+        path = parse_source(concept).path
+        if (path / "concept.json").is_file():
+            return artifact.origin(path)[0]
+    return None
+
+
+def _load_first(
+    base: str | None, concepts: Sequence[str], options: Mapping[str, Any]
+) -> Base:
+    name = base_of(concepts) if base is None else None
+    if name is None:
+        return load_base(base or EMBEDDED, **options)
+    try:
+        return load_base(name, **options)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"{concepts[0]} names the base {name!r}: {error} Pass one with --base."
+        )
+
+
 def _load(
     plain: list[_LoadedModel],
     source: str,
     compute: Compute,
     options: Mapping[str, Any],
+    reading: Mapping[str, bool],
 ) -> _LoadedModel:
     """The model at `source`; its base is one of `plain` or is appended to it."""
-    folder = pathlib.Path(source)
+    parsed = parse_source(source)
+    folder = parsed.path
     if not (folder / "concept.json").is_file():
         if (folder / "concept" / "concept.json").is_file():
             artifact.origin(folder)  # raises, with a hint
-        return _load_plain(plain, source, compute, options)
-    base_name, fingerprint = artifact.origin(folder)
-    same = [each for each in plain if each.base.fingerprint == fingerprint]
-    if same:
-        model, base, _ = same[0]
+        if not formats.is_adapter(folder, allow_pickle=reading["allow_pickle"]):
+            return _load_plain(plain, source, compute, options)
+        same = plain[:1]
     else:
-        try:
-            model, base, _ = _load_plain(plain, base_name, compute, options)
-        except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"{source} has the base {base_name!r}: {error}")
-    return _LoadedModel(with_concepts(model, base, [source]), base, [folder])
+        base_name, fingerprint = artifact.origin(folder)
+        same = [each for each in plain if each.base.fingerprint == fingerprint]
+        if not same:
+            try:
+                same = [_load_plain(plain, base_name, compute, options)]
+            except (FileNotFoundError, ValueError) as error:
+                raise ValueError(f"{source} has the base {base_name!r}: {error}")
+    model, base, _ = same[0]
+    return _LoadedModel(with_concepts(model, base, [source], **reading), base, [parsed])
 
 
 def _load_plain(
@@ -154,5 +190,5 @@ def _with_control(
     options = {name: x for name, x in options.items() if name in _CONTROL_OPTIONS}
     model = with_control(loaded.model, loaded.base, source, **options)
     folder = pathlib.Path(source)
-    trained = [folder] if (folder / "concept.json").is_file() else []
-    return loaded._replace(model=model, folders=[*loaded.folders, *trained])
+    trained = [Source(folder)] if (folder / "concept.json").is_file() else []
+    return loaded._replace(model=model, sources=[*loaded.sources, *trained])

@@ -1,6 +1,7 @@
 """Errors that a command reports in one line: invalid input, and a run that failed."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 
@@ -31,3 +32,8 @@ def one_line(error: BaseException) -> str:
     # str(KeyError) is the repr of its argument.
     message = str(error.args[0] if isinstance(error, KeyError) else error)
     return " ".join(message.split())
+
+
+def notice(text: str) -> None:
+    """One line on stderr that a command or a library call says and goes on."""
+    print(f"personax: {' '.join(text.split())}", file=sys.stderr)

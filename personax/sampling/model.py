@@ -27,19 +27,24 @@ class LoadedModel:
     loaded: Loaded
     mesh: Mesh
     concepts: tuple[str, ...] = ()
+    allow_pickle: bool = False
 
     def with_concepts(self, *sources: Source) -> "LoadedModel":
-        """A model that also knows the concepts in these folders; this one is unchanged.
+        """A model that also knows these concepts; this one is unchanged.
 
-        "<v2>=FOLDER" gives a concept another placeholder. Concepts are summed, as with
-        several `--concept` flags of `personax.sample`. Raises FileNotFoundError or
-        ValueError for a folder without a concept, one of another base, or concepts that
-        exclude each other.
+        A source is the folder of a concept, or an adapter that another program wrote,
+        such as a LoRA's file. "<v2>=FOLDER" gives a concept another placeholder,
+        "FOLDER@0.7" a strength. Concepts are summed, as with several `--concept` flags
+        of `personax.sample`. Raises FileNotFoundError or ValueError for a folder
+        without a concept, a file that cannot be read as a whole, one of another base,
+        or concepts that exclude each other.
         """
         concepts = (*self.concepts, *(os.fspath(source) for source in sources))
         base = self.loaded.base
         compute = self.loaded.models["base"].denoiser.spec.compute
-        model = with_concepts(from_base(base, compute), base, concepts)
+        model = with_concepts(
+            from_base(base, compute), base, concepts, allow_pickle=self.allow_pickle
+        )
         models = {**self.loaded.models, "base": model}
         loaded = self.loaded._replace(models=models)
         return dataclasses.replace(self, loaded=loaded, concepts=concepts)
@@ -128,4 +133,5 @@ def load(
         allow_pickle=allow_pickle,
         config=None if config is None else os.fspath(config),
     )
-    return LoadedModel(load_models(options, mesh), mesh)
+    loaded = load_models(options, mesh)
+    return LoadedModel(loaded, mesh, allow_pickle=allow_pickle)

@@ -183,7 +183,8 @@ def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Mode
         base = like.base
     compute = Compute(config.dtype, config.remat, mesh=mesh)  # type: ignore[arg-type]
     plain = from_base(base, compute)
-    return base, with_concepts(plain, base, config.before)
+    allowed = config.loading.allow_pickle
+    return base, with_concepts(plain, base, config.before, allow_pickle=allowed)
 
 
 def _prior(config: TrainConfig, spec: ConceptSpec) -> Prior:

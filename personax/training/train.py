@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from personax import methods
 from personax.concepts import artifact
+from personax.concepts.source import parse_source
 from personax.core.errors import invalid_input
 from personax.core.progress import Progress
 from personax.core.stopwatch import Stopwatch
@@ -116,7 +117,7 @@ def save_concept(run: Run, folder: pathlib.Path, state: TrainState) -> None:
         method_args=run.config.method_args,
         base=run.base.name,
         fingerprint=run.base.fingerprint,
-        before=[pathlib.Path(path) for path in run.config.before],
+        before=run.config.before,
         prepared=prepared,
         step=int(state.step),
         prompts=[list(spec.captions) for spec in run.specs],
@@ -126,8 +127,8 @@ def save_concept(run: Run, folder: pathlib.Path, state: TrainState) -> None:
 
 def _claim(run: Run, folder: pathlib.Path) -> None:
     data = {"base": run.base.fingerprint, **run.dataset.fingerprint()}
-    for i, path in enumerate(run.config.before):
-        data[f"before {i}"] = artifact.digest(pathlib.Path(path))
+    for i, source in enumerate(run.config.before):
+        data[f"before {i}"] = artifact.digest(parse_source(source).path)
     broadcast_from_host0(lambda: workdir.claim(folder, run.config, data))
 
 

@@ -92,9 +92,9 @@ def test_earlier_concepts_are_copied_in_order(folder, tiny, tmp_path):
     before = [folder] * 11
     write(tmp_path / "late", tiny, before=before)
     copies = artifact.earlier(tmp_path / "late")
-    assert [copy.name for copy in copies] == [str(i) for i in range(11)]
+    assert [copy.path.name for copy in copies] == [str(i) for i in range(11)]
     for copy in copies:
-        assert artifact.load(copy, tiny.params, "f").about["step"] == 3
+        assert artifact.load(copy.path, tiny.params, "f").about["step"] == 3
 
 
 def test_a_concept_saved_with_an_argument_s_former_name_is_loaded(tiny, tmp_path):

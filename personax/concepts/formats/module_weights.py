@@ -1,0 +1,158 @@
+"""Files that name a module and its factors in each key: LoRA in every dialect."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from personax.concepts.formats import numbered
+from personax.concepts.formats.adapter import Adapter, Change, Family, File
+from personax.concepts.formats.lora import Leaves, lora
+from personax.concepts.formats.names import Index, make_index
+from personax.core.typing import Params
+
+# Endings of keys, {canonical leaf: pattern}. The dialects write the module first.
+_LEAVES = {
+    "lora_down": r"\.lora_down\.weight|\.lora_A(\.default)?\.weight"
+    r"|\.lora_linear_layer\.down\.weight|[._]lora\.down\.weight",
+    "lora_up": r"\.lora_up\.weight|\.lora_B(\.default)?\.weight"
+    r"|\.lora_linear_layer\.up\.weight|[._]lora\.up\.weight",
+    "lora_mid": r"\.lora_mid\.weight",
+    "alpha": r"\.alpha",
+}
+_KEY = re.compile(
+    "(?P<module>.+?)(?:"
+    + "|".join(f"(?P<{leaf}>{pattern})" for leaf, pattern in _LEAVES.items())
+    + ")"
+)
+# What decides that a file is of this family, as alpha alone does not.
+_MARK = re.compile(
+    r"[._]lora[._](down|up|mid|A|B|linear_layer)\b|^(lora|oft)_(unet|te)"
+)
+
+# Asked in order; each takes the leaves of its algorithm and returns how W changes.
+ALGORITHMS: tuple[Callable[[Leaves, float | None], Change | None], ...] = (lora,)
+
+
+def kind(file: File) -> str | None:
+    """What a file of this family looks like; None for others."""
+    names = [name for name in file.tensors if _MARK.search(name)]
+    if numbered.is_numbered(file):
+        return "a LoRA by cloneofsimo's lora"
+    if not names:
+        return None
+    joined = "\n".join(names)
+    if re.search(r"^(lora|oft)_(unet|te)", joined, re.MULTILINE):
+        return "a LoRA in kohya's names"
+    if ".lora_A" in joined:
+        return "a LoRA in PEFT's names"
+    if ".processor." in joined:
+        return "a LoRA in diffusers' names of 2023"
+    return "a LoRA in diffusers' names"
+
+
+def read(file: File, params: Params) -> Adapter:
+    """Every tensor of the file as a change of the base's parameters.
+
+    Raises ValueError for a tensor without a place in this base, and for factors that
+    are incomplete.
+    """
+    index = make_index(params)
+    if numbered.is_numbered(file):
+        return numbered.read(file, params)
+    scale_of = _metadata_scale(file)
+    changes: dict[str, Change] = {}
+    for (name, module), leaves in _group(file, index).items():
+        try:
+            own = _module_changes(index, module, leaves, scale_of(name))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}")
+        changes |= own
+    return Adapter(changes)
+
+
+def _group(file: File, index: Index) -> dict[tuple[str, str], dict[str, Any]]:
+    """{(a module's name in the file, its path): {leaf: tensor}} of the whole file."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    seen: dict[str, str] = {}
+    for key, tensor in file.tensors.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ValueError(
+                f"{key} is not a key of it: expected MODULE.lora_down.weight, "
+                "MODULE.lora_up.weight and MODULE.alpha, or another program's names of "
+                "these; nothing was applied."
+            )
+        leaf = next(name for name in _LEAVES if match[name] is not None)
+        name = match["module"]
+        module = index.module(name)
+        if module is None:
+            raise ValueError(f"{index.missing(name)} Nothing was applied.")
+        if seen.setdefault(module, name) != name:
+            raise ValueError(f"{name} and {seen[module]} are one module.")
+        groups.setdefault((name, module), {})[leaf] = tensor
+    return groups
+
+
+def _module_changes(
+    index: Index, module: str, leaves: Leaves, scale: float | None
+) -> dict[str, Change]:
+    changes: dict[str, Change] = {}
+    kernel = index.kernel(module)
+    for algorithm in ALGORITHMS:
+        change = algorithm(leaves, scale)
+        if change is not None and kernel is not None:
+            changes[kernel] = change
+            break
+    if leaves or not changes:
+        raise ValueError(f"it has {', '.join(leaves)} without factors.")
+    return changes
+
+
+def _metadata_scale(file: File) -> Callable[[str], float | None]:
+    """The alpha / r of a module that PEFT's metadata in the file gives, if any."""
+    text = file.metadata.get("lora_adapter_metadata")
+    if text is None:
+        return lambda name: None
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        raise ValueError("its lora_adapter_metadata is not valid JSON.")
+
+    def scale_of(name: str) -> float | None:
+        component, _, rest = name.partition(".")
+        prefix = f"{component}."
+        own = {
+            key.removeprefix(prefix): value
+            for key, value in values.items()
+            if key.startswith(prefix)
+        }
+        return config_scale(own, rest)
+
+    return scale_of
+
+
+def config_scale(config: Mapping[str, Any], name: str) -> float | None:
+    """alpha / r of a module by PEFT's config, with its patterns; None without one.
+
+    alpha / sqrt(r) with `use_rslora`.
+    """
+    alpha = config.get("lora_alpha", config.get("alpha"))
+    rank = config.get("r", config.get("rank"))
+    alpha = _by_pattern(config.get("alpha_pattern") or {}, name, alpha)
+    rank = _by_pattern(config.get("rank_pattern") or {}, name, rank)
+    if not alpha or not rank:
+        return None
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any], name: str, value: Any) -> Any:
+    """The value of the first pattern that ends the name, as PEFT matches them."""
+    for pattern, own in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            return own
+    return value
+
+
+FAMILY = Family(kind, read, ("pytorch_lora_weights.safetensors",))

@@ -1,0 +1,48 @@
+"""What a user writes to name a concept: "[<NAME>=]PATH[@STRENGTH]"."""
+
+import math
+import pathlib
+import re
+from typing import NamedTuple
+
+_STRENGTH = re.compile(r"(.+)@([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
+
+
+class Source(NamedTuple):
+    """A concept's folder or an adapter's file, another placeholder, a strength."""
+
+    path: pathlib.Path
+    placeholder: str = ""  # replaces the concept's own
+    strength: float = 1.0
+
+    def __str__(self) -> str:
+        name = f"{self.placeholder}=" if self.placeholder else ""
+        at = "" if self.strength == 1 else f"@{self.strength:g}"
+        return f"{name}{self.path}{at}"
+
+
+def parse_source(text: str) -> Source:
+    """The source that "<v2>=PATH@0.7" names; the name and the strength are optional.
+
+    A path that exists is taken as it is, with any "=" and "@" in it. Raises ValueError
+    for a strength that is not a number.
+    """
+    if pathlib.Path(text).exists():
+        return Source(pathlib.Path(text))
+    match = _STRENGTH.fullmatch(text)
+    rest, strength = (match[1], float(match[2])) if match else (text, 1.0)
+    if pathlib.Path(rest).exists():
+        return Source(pathlib.Path(rest), "", strength)
+    name, equals, path = text.partition("=")
+    if equals and pathlib.Path(path).exists():
+        return Source(pathlib.Path(path), name)
+    name, equals, path = rest.partition("=")
+    found = pathlib.Path(path if equals else rest)
+    unread = None if found.exists() else re.fullmatch(r"(.+)@([^/@]*)", str(found))
+    if unread and pathlib.Path(unread[1]).exists():
+        raise ValueError(
+            f"{text!r}: the strength {unread[2]!r} is not a number such as 0.7."
+        )
+    if not math.isfinite(strength):
+        raise ValueError(f"{text!r}: the strength must be finite.")
+    return Source(found, name if equals else "", strength)
