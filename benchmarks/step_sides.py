@@ -98,6 +98,7 @@ def personax_side(settings: StepSettings) -> Side:
     from personax.methods.losses import Batch, draws
     from personax.networks.compute import Compute
     from personax.networks.vae import Posterior
+    from personax.training.config import OptimizerConfig
     from personax.training.optimizer import make_optimizer
     from personax.training.state import create
     from personax.training.step import make_step
@@ -137,9 +138,7 @@ def personax_side(settings: StepSettings) -> Side:
     tx = make_optimizer(
         optax.constant_schedule(LEARNING_RATE),
         theta,
-        name=settings.optimizer,
-        clip=CLIP,
-        **options,
+        OptimizerConfig(settings.optimizer, clip=CLIP, **options),
     )
     state = create(theta, tx.init(theta), key)
     del theta  # the step donates it

@@ -30,6 +30,7 @@ from personax.networks.unet import cross_sites, init_unet
 from personax.networks.vae import Posterior, init_vae
 from personax.sampling.sampler import draw_latents
 from personax.training import sharding
+from personax.training.config import OptimizerConfig
 from personax.training.optimizer import make_optimizer
 from personax.training.state import create
 from personax.training.step import make_step
@@ -110,7 +111,7 @@ def lower_step(case: Case, mesh: Mesh, spec: Spec) -> Program:
         lambda params: methods.init(method, key, params, [concept]), base.params
     )
     rate = optax.constant_schedule(_RATE)
-    tx = make_optimizer(rate, theta, name=case.optimizer, clip=_CLIP)
+    tx = make_optimizer(rate, theta, OptimizerConfig(case.optimizer, clip=_CLIP))
     state = jax.eval_shape(
         lambda theta: create(theta, tx.init(theta), key, ema=case.ema), theta
     )

@@ -51,8 +51,7 @@ def build(name: str, source: str, data_dir: str | None = None) -> Any:
     try:
         import tensorflow_datasets as tfds
 
-        from personax.data.tfds.afhqv2 import Afhqv2
-        from personax.data.tfds.ffhq import Ffhq
+        from personax.data.tfds.faces import Afhqv2, Ffhq
     except ImportError as error:
         raise ValueError(f"{name} needs pip install 'personax[data]': {error}.")
     builder = {"ffhq": Ffhq, "afhqv2": Afhqv2}[name](

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from personax.training.writer import read_metrics
+from personax.core.files import read_journal
 from tests.commands.test_resume import assert_same, lines, stop_when
 from tests.fast import FAST, WITHOUT_TORCH
 from tests.loading.make import write_pipeline
@@ -135,7 +135,10 @@ def test_two_processes_equal_one_and_resume_on_another_mesh(start, tmp_path_fact
         status, out, err = host.finish()
         assert status == 0, err
         assert "concept in" in out
-    ours, expected = read_metrics(workdir), read_metrics(whole)
+    ours, expected = (
+        read_journal(workdir / "metrics.jsonl"),
+        read_journal(whole / "metrics.jsonl"),
+    )
     assert [line["step"] for line in ours] == [*range(1, STEPS + 1)]
     np.testing.assert_allclose(
         [line["loss"] for line in ours], [line["loss"] for line in expected], rtol=1e-5

@@ -5,7 +5,6 @@ dataclass has None there. `parse` reads a mapping, `plain` writes it again.
 """
 
 import dataclasses
-import difflib
 import functools
 import numbers
 import operator
@@ -14,9 +13,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from personax.core.tree import nearest
+
 T = TypeVar("T")
 
 _UNSET = {str: "", int: 0, float: 0.0, tuple: ()}
+_ACCEPTED = {int: numbers.Integral, float: numbers.Real}
 _EXPECTED = {
     bool: "True or False",
     int: "an integer",
@@ -63,8 +65,7 @@ def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     prefix = f"{path}." if path else ""
     for key in values:
         if key not in fields:
-            close = difflib.get_close_matches(str(key), fields, 3, 0.3) or [*fields]
-            near = ", ".join(f"{prefix}{name}" for name in close)
+            near = nearest(str(key), fields, prefix=prefix)
             raise ValueError(f"Unknown config key '{prefix}{key}'; nearest: {near}.")
     parsed = {}
     for name, field in fields.items():
@@ -100,7 +101,7 @@ def _split(kind: Any) -> tuple[Any, bool]:
 def _convert(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     """`value` as the type `kind`; ValueError, see `parse`."""
     kind, optional = _split(kind)
-    if optional and (value is None or _is_unset(value)):
+    if optional and value is not False and value in (None, "", 0, (), []):
         return None
     origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Any:
@@ -121,34 +122,21 @@ def _convert(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
         if isinstance(value, Mapping):
             inner = args[1]
             return {k: _convert(inner, x, f"{key}.{k}", {}) for k, x in value.items()}
-    elif _is_instance(value, origin):
+    elif isinstance(value, _ACCEPTED.get(origin, origin)) and (
+        origin is bool or not isinstance(value, bool)
+    ):
         value = origin(value)
-        _check(value, key, metadata)
+        choices, bounds = metadata.get("choices"), metadata.get("bounds") or {}
+        if choices is not None and value not in choices:
+            raise ValueError(f"{key}={value!r}: expected one of {', '.join(choices)}.")
+        if not all(_HOLDS[sign](value, bound) for sign, bound in bounds.items()):
+            span = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items())
+            raise ValueError(f"{key}={value}: expected a value {span}.")
         return value
     expected = _EXPECTED.get(origin, "a mapping")
     if origin is tuple and args[-1] is not Ellipsis:
         expected = f"a tuple of {len(args)}"
     raise ValueError(f"{key}={value!r}: expected {expected}.")
-
-
-def _is_unset(value: Any) -> bool:
-    return value is not False and value in ("", 0, (), [])
-
-
-def _is_instance(value: Any, kind: type) -> bool:
-    if kind in (int, float):
-        number = numbers.Integral if kind is int else numbers.Real
-        return isinstance(value, number) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
-    choices, bounds = metadata.get("choices"), metadata.get("bounds") or {}
-    if choices is not None and value not in choices:
-        raise ValueError(f"{key}={value!r}: expected one of {', '.join(choices)}.")
-    if not all(_HOLDS[sign](value, bound) for sign, bound in bounds.items()):
-        span = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items())
-        raise ValueError(f"{key}={value}: expected a value {span}.")
 
 
 def _plain(kind: Any, value: Any) -> Any:

@@ -17,6 +17,13 @@ Mask = UInt8[np.ndarray, "_ _"]  # 255 where a pixel counts fully
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file's name is a picture's."""
+    # A leading dot marks what a file system left behind, such as ._photo.jpg.
+    path = pathlib.PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
     """Read a picture: rotated as its EXIF data say, RGB, transparency over white.
 
@@ -56,12 +63,7 @@ def read_images(
     """
     if isinstance(source, (str, pathlib.Path)) and pathlib.Path(source).is_dir():
         folder = pathlib.Path(source)
-        # A leading dot marks a file system's own files, such as ._photo.jpg.
-        files = sorted(
-            file
-            for file in folder.iterdir()
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-        )
+        files = sorted(file for file in folder.iterdir() if is_picture(file.name))
         if not files:
             raise ValueError(f"{folder} holds no picture ({', '.join(SUFFIXES)}).")
     else:
@@ -144,7 +146,13 @@ def grid(
     """
     if not any(image is not None for image in images):
         raise ValueError("A sheet needs at least one picture.")
-    columns = columns or len(column_labels) or _columns(len(images), len(row_labels))
+    columns = (
+        columns
+        or len(column_labels)
+        or math.ceil(
+            len(images) / len(row_labels) if row_labels else math.sqrt(len(images))
+        )
+    )
     rows = math.ceil(len(images) / columns)
     for labels, count, what in (
         (row_labels, rows, "rows"),
@@ -195,10 +203,6 @@ def _quoted(value: str) -> str:
     # As the web UI does it: its parser splits at commas and colons outside quotes.
     plain = not any(mark in value for mark in ",:\n")
     return value if plain else json.dumps(value, ensure_ascii=False)
-
-
-def _columns(images: int, rows: int) -> int:
-    return math.ceil(images / rows) if rows else math.ceil(math.sqrt(images))
 
 
 def _enlarge(image: Pixels, scale: int | None) -> Pixels:

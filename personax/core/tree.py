@@ -91,8 +91,8 @@ def count(tree: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3) -> str:
-    """The names closest to a mistyped one, for an error message."""
+def nearest(name: str, names: Iterable[str], n: int = 3, prefix: str = "") -> str:
+    """The names closest to a mistyped one, for an error message, after a prefix."""
     names = list(names)
     close = difflib.get_close_matches(name, names, n, cutoff=0.3) or names[:n]
-    return ", ".join(close) if close else "none exist"
+    return ", ".join(prefix + each for each in close) or "none exist"

@@ -1,5 +1,6 @@
 """Custom Diffusion's size augmentation: smaller or larger, with a caption of it."""
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -7,11 +8,30 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from personax.core.config import option
 from personax.core.images import Mask, Pixels, to_float
 
 AUGMENT = ("none", "paper", "compvis", "huggingface")
 CROP = ("centre", "random", "squash")
 WORDS = ("append", "prefix")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How few pictures and their captions vary, a config's `data`; see `view`."""
+
+    augment: str = option("none", choices=AUGMENT)
+    crop: str | None = option(None, choices=CROP)  # None: the augmentation's own
+    flip: bool = False
+    words: str | None = option(None, choices=WORDS)
+    shrink: tuple[float, float] | None = None
+    caption_dropout: float = option(0.0, least=0, most=1)  # to the empty caption
+    cut_mix: float = option(0.0, least=0, most=1)  # another concept beside this one
+    cut_mix_prompt: str = "a photo of a {} and a {}"
+
+    def off(self) -> "Augmentation":
+        """The deterministic part: pictures are only cropped and resized."""
+        return Augmentation(crop=None if self.crop == "random" else self.crop)
 
 
 class View(NamedTuple):
@@ -49,18 +69,14 @@ def view(
     rng: np.random.Generator,
     pixels: Pixels,
     caption: str,
-    *,
     size: tuple[int, int],
     factor: int,
-    augment: str = "none",
-    crop: str | None = None,
-    shrink: tuple[float, float] | None = None,
-    words: str | None = None,
+    options: Augmentation = Augmentation(),
     mask: Mask | None = None,
 ) -> View:
     """A picture on a canvas of `size` (height, width), its loss mask and its caption.
 
-    `augment` names a preset for S x S canvases; "none" only crops and resizes.
+    `options.augment` names a preset for S x S canvases; "none" only crops and resizes.
 
     - "paper" (Kumari et al. 2023, appendix E): with probability 2/3 the picture is
       resized to 0.4 S to S and pasted at a random position; only latent cells inside
@@ -84,62 +100,52 @@ def view(
     one. A picture's soft `mask`, of its size, is transformed with it; a cell has the
     mean weight of its pixels.
 
-    Raises ValueError for an unknown name, a canvas that does not fit the preset or the
-    latent cells, and a range whose pastes may contain no cell.
+    Raises ValueError for a canvas that does not fit the preset, and for a range whose
+    pastes may contain no cell.
     """
-    _known("augmentation", augment, AUGMENT)
-    _known("crop", crop or CROP[0], CROP)
-    _known("words", words or WORDS[0], WORDS)
     height, width = size
-    if height % factor or width % factor:
-        raise ValueError(
-            f"A canvas of {width}x{height} pixels does not divide into latent cells "
-            f"of {factor} pixels."
-        )
-    if mask is not None and mask.shape != pixels.shape[:2]:
-        raise ValueError(
-            f"A mask of {mask.shape[1]}x{mask.shape[0]} pixels does not fit its "
-            f"picture of {pixels.shape[1]}x{pixels.shape[0]}."
-        )
     everywhere = np.ones((height // factor, width // factor), np.float32)
-    if augment == "none":
-        canvas, soft = _resize(rng, pixels, mask, size, crop or "centre", _BICUBIC)
+    if options.augment == "none":
+        crop = options.crop or "centre"
+        canvas, soft = _resize(rng, pixels, mask, size, crop, _BICUBIC)
         return View(canvas, everywhere * _cells(soft, factor), caption)
     if height != width:
         raise ValueError(
-            f"augment={augment!r} needs a square canvas, not {width}x{height} pixels; "
-            '"none" takes any.'
+            f"augment={options.augment!r} needs a square canvas, not {width}x{height} "
+            'pixels; "none" takes any.'
         )
 
-    preset, whole = _PRESETS[augment], height
-    side = _side(rng, preset, _range(shrink or preset.shrink, whole, factor), whole)
+    preset, whole = _PRESETS[options.augment], height
+    within = _range(options.shrink or preset.shrink, whole, factor)
+    if rng.random() < preset.shrinks:
+        side = int(rng.integers(*within, endpoint=True))
+    else:
+        side = int(rng.integers(int(1.2 * whole), int(1.4 * whole)))
+    side += side % 2 if preset.even else 0
     small, large = side < _SMALL * whole, side > whole
     if small or large:
         distance = (_FAR if small else _NEAR)[rng.integers(2)]
-        caption = _add_words(caption, distance, words or preset.words)
+        if (options.words or preset.words) == "prefix":
+            caption = f"{distance} {caption}"
+        else:  # Only in front of the caption does the article have a noun.
+            caption = f"{caption}, {distance.removeprefix('a ')}"
     fills = preset.fills and not small and not large
     side = whole if fills else side
-    picture, soft = _resize(
-        rng, pixels, mask, (side, side), crop or preset.crop, preset.resample
-    )
+    crop = options.crop or preset.crop
+    picture, soft = _resize(rng, pixels, mask, (side, side), crop, preset.resample)
     y, x = (int(i) for i in rng.integers(abs(whole - side), size=2, endpoint=True))
     if large or fills:
         cut = slice(y, y + whole), slice(x, x + whole)
         return View(picture[cut], everywhere * _cells(soft[cut], factor), caption)
+    at = slice(y, y + side), slice(x, x + side)
     canvas, valid = np.zeros((whole, whole, 3), np.float32), np.zeros_like(everywhere)
-    canvas[y : y + side, x : x + side] = picture
+    canvas[at] = picture
     valid[_inside(y, side, factor), _inside(x, side, factor)] = 1
     if mask is not None:
         pasted = np.zeros((whole, whole), np.float32)
-        pasted[y : y + side, x : x + side] = soft
+        pasted[at] = soft
         valid = valid * _cells(pasted, factor)
     return View(canvas, valid, caption)
-
-
-def _known(what: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
-        expected = ", ".join(names)
-        raise ValueError(f"Unknown {what} {name!r}; expected one of {expected}.")
 
 
 def _range(
@@ -163,16 +169,6 @@ def _range(
             f"{math.ceil(1000 * least / whole) / 1000:g}."
         )
     return low, high
-
-
-def _side(
-    rng: np.random.Generator, preset: _Preset, within: tuple[int, int], whole: int
-) -> int:
-    if rng.random() < preset.shrinks:
-        side = rng.integers(*within, endpoint=True)
-    else:
-        side = rng.integers(int(1.2 * whole), int(1.4 * whole))
-    return int(side + side % 2 if preset.even else side)
 
 
 def _resize(
@@ -231,10 +227,3 @@ def _inside(start: int, side: int, factor: int) -> slice:
     if start // factor + 1 < stop - 1:
         return slice(start // factor + 1, stop - 1)
     return slice(math.ceil(start / factor), stop)
-
-
-def _add_words(caption: str, words: str, where: str) -> str:
-    if where == "prefix":
-        return f"{words} {caption}"
-    # Only in front of the caption does the article have a noun.
-    return f"{caption}, {words.removeprefix('a ')}"

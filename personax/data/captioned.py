@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from personax.core.files import numbered_lines, read_text, write_text
-from personax.core.images import SUFFIXES
+from personax.core.images import SUFFIXES, is_picture
 
 
 class Captioned(NamedTuple):
@@ -41,7 +41,15 @@ def read_captioned(
         raise ValueError(f"There is no folder or list of pictures {source}.")
     if not pairs:
         raise ValueError(f"{source} holds no picture ({', '.join(SUFFIXES)}).")
-    return [_captioned(path, text, caption) for path, text in pairs]
+    result = []
+    for path, text in pairs:
+        own = text.strip() or caption
+        if own is None:
+            raise ValueError(
+                f"The picture {path} has no caption, and there is no default."
+            )
+        result.append(Captioned(path, own))
+    return result
 
 
 def write_captioned(folder: str | pathlib.Path, captions: Mapping[str, str]) -> None:
@@ -66,20 +74,6 @@ def parse_metadata(text: str, source: object) -> Iterator[tuple[str, str]]:
                 '{"file_name": "dog.png", "text": "a photo of a dog"}.'
             )
         yield pair
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file's name is a picture's."""
-    # A leading dot marks what a file system left behind, such as ._photo.jpg.
-    path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _captioned(path: pathlib.Path, text: str, default: str | None) -> Captioned:
-    caption = text.strip() or default
-    if caption is None:
-        raise ValueError(f"The picture {path} has no caption, and there is no default.")
-    return Captioned(path, caption)
 
 
 # Paths and captions, "" where there is none. A list, not a dict: a picture may be

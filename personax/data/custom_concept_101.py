@@ -16,7 +16,6 @@ from personax.data.subjects import (
     Pair,
     Readers,
     Subject,
-    check_places,
     pictures_in,
     read_list,
     read_prompts,
@@ -54,9 +53,8 @@ def read_custom_concept_101_pairs(folder: pathlib.Path) -> tuple[Pair, ...]:
             )
         first, second = (_name(_concept(each, place)) for each in entry[:2])
         compose = _value(entry[2], "prompt_filename_compose", place)
-        lines = read_prompts(folder / compose)
-        prompts = (check_places(x, ("{0}", "{1}"), folder / compose) for x in lines)
-        pairs.append(Pair((first, second), tuple(prompts)))
+        prompts = read_prompts(folder / compose, ("{0}", "{1}"))
+        pairs.append(Pair((first, second), prompts))
     return tuple(pairs)
 
 
@@ -87,7 +85,6 @@ def _name(concept: Mapping[str, str]) -> str:
 
 def _subject(folder: pathlib.Path, concept: Mapping[str, str], place: str) -> Subject:
     name = _name(concept)
-    prompts = folder / concept["prompt_filename"]
     # "photo of a <new1> dice plushie" has the class prompt "dice": the former is the
     # class word.
     match = re.search(r"<[^<>\s]+>\s+(.+)$", concept["instance_prompt"])
@@ -103,7 +100,7 @@ def _subject(folder: pathlib.Path, concept: Mapping[str, str], place: str) -> Su
         pictures_in(folder / concept["instance_data_dir"]),
         match[1].strip(),
         kind,
-        tuple(check_places(x, ("{}",), prompts) for x in read_prompts(prompts)),
+        read_prompts(folder / concept["prompt_filename"]),
         prior_prompt=concept["class_prompt"],
         prior_images=str(prior) if prior.is_dir() else "",
     )

@@ -8,6 +8,7 @@ are published elsewhere (FastGAN-pytorch) and go to data/moongate.
 import functools
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from personax.data.subjects import (
@@ -15,7 +16,6 @@ from personax.data.subjects import (
     Pair,
     Readers,
     Subject,
-    check_places,
     pictures_in,
     read_prompts,
 )
@@ -67,34 +67,38 @@ def read_custom_diffusion_pairs(folder: pathlib.Path) -> tuple[Pair, ...]:
     pairs = []
     for names in _PAIRS:
         file = folder / "prompts" / f"{'_'.join(names)}.txt"
-        prompts = read_prompts(file)
-        for i, name in enumerate(names):
-            prompts = [_open(each, name, f"{{{i}}}", file) for each in prompts]
-        checked = (check_places(each, ("{0}", "{1}"), file) for each in prompts)
-        pairs.append(Pair(names, tuple(checked)))
+        places = {name: f"{{{i}}}" for i, name in enumerate(names)}
+        pairs.append(Pair(names, _prompts(file, places)))
     return tuple(pairs)
 
 
 def _subject(folder: pathlib.Path, name: str) -> Subject:
     own = _SETS[name]
-    file = folder / "prompts" / f"{own.prompts}.txt"
-    lines = (_open(each, name, "{}", file) for each in read_prompts(file))
+    prompts = _prompts(folder / "prompts" / f"{own.prompts}.txt", {name: "{}"})
     prior = folder / "real_reg" / f"samples_{name}"
     return Subject(
         name,
         pictures_in(folder / "data" / name),
         own.class_word,
         own.kind,
-        tuple(check_places(each, ("{}",), file) for each in lines),
+        prompts,
         prior_images=str(prior) if prior.is_dir() else "",
     )
 
 
-def _open(prompt: str, name: str, place: str, file: pathlib.Path) -> str:
-    """The prompt with `place` instead of "<new1> cat", or of "cat" alone."""
-    class_word = re.escape(_SETS[name].class_word)
-    for pattern in (rf"<[^<>\s]+>\s+{class_word}\b", rf"\b{class_word}\b"):
-        opened, count = re.subn(pattern, place, prompt, count=1, flags=re.IGNORECASE)
-        if count:
-            return opened
-    raise ValueError(f"{prompt!r} in {file} does not name the {name}.")
+def _prompts(file: pathlib.Path, places: Mapping[str, str]) -> tuple[str, ...]:
+    """The file's prompts with {name: place} for "<new1> cat", or for "cat" alone."""
+
+    def open_places(prompt: str) -> str:
+        for name, place in places.items():
+            word = re.escape(_SETS[name].class_word)
+            for pattern in (rf"<[^<>\s]+>\s+{word}\b", rf"\b{word}\b"):
+                opened, count = re.subn(pattern, place, prompt, count=1, flags=re.I)
+                if count:
+                    break
+            else:
+                raise ValueError(f"{prompt!r} in {file} does not name the {name}.")
+            prompt = opened
+        return prompt
+
+    return read_prompts(file, tuple(places.values()), open_places)

@@ -87,9 +87,3 @@ def iterate(
 
     rows = prefetch(dataset.step, range(first, _ENDLESS), dataset.workers)
     return StepIterator(iter(by_thread(rows.map(then), 2)), first)
-
-
-def check_probability(name: str, value: float) -> None:
-    """Raise ValueError for a value outside [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}; it must be in [0, 1].")

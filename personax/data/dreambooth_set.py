@@ -45,8 +45,11 @@ def read_listing(file: pathlib.Path) -> Listing:
         if line in ("Classes", "Prompts", *_LISTS):
             header, parts[line] = line, []
         elif line not in _DECORATION:
-            read = _READ.get(header, _refuse)
-            parts.setdefault(header, []).append(read(line, f"Line {number} of {file}"))
+            place = f"Line {number} of {file}"
+            if header not in _READ:
+                headers = ", ".join(_READ)
+                raise ValueError(f"{place} is under none of {headers}: {line!r}.")
+            parts[header].append(_READ[header](line, place))
     for header in _READ:
         if not parts.get(header):
             headers = ", ".join(parts) or "no header"
@@ -75,10 +78,6 @@ def _read_prompt(line: str, place: str) -> str:
     if not subject or re.search("[{}]", before + after):
         raise ValueError(f"{place} does not hold {{0}} {{1}} once: {line!r}.")
     return f"{before}{{}}{after}"
-
-
-def _refuse(line: str, place: str) -> str:
-    raise ValueError(f"{place} is under none of {', '.join(_READ)}: {line!r}.")
 
 
 _LISTS: dict[str, Kind] = {"Object Prompts": "object", "Live Subject Prompts": "live"}

@@ -1,4 +1,7 @@
-"""Few pictures as a dataset: concepts and regularisation sets, augmented per step."""
+"""Few pictures as a dataset: concepts and regularisation sets, augmented per step.
+
+Cut-Mix puts pictures of two concepts side by side (SVDiff, Han et al. 2023).
+"""
 
 import dataclasses
 import functools
@@ -12,9 +15,8 @@ from jaxtyping import Float
 from personax.core import images
 from personax.core.files import digest
 from personax.core.images import Mask, Pixels
-from personax.data.augment import View, view
-from personax.data.cut_mix import PROMPT, check_cut_mix, concatenate, fill_prompt
-from personax.data.dataset import Dataset, Rows, check_probability
+from personax.data.augment import Augmentation, View, view
+from personax.data.dataset import Dataset, Rows
 from personax.data.order import permuted
 from personax.data.templates import without
 
@@ -27,23 +29,6 @@ class Example(NamedTuple):
     phrase: str = ""  # the concept's words in the captions, "<v1> dog"
     class_word: str = ""  # what replaces them in plain captions, "dog"
     mask: Mask | None = None  # weight of each pixel in the loss
-
-
-class Augmentation(NamedTuple):
-    """How a concept's pictures and captions vary; see `data.augment.view`."""
-
-    augment: str = "none"
-    crop: str | None = None
-    flip: bool = False
-    words: str | None = None
-    shrink: tuple[float, float] | None = None
-    caption_dropout: float = 0.0  # probability of the empty caption
-    cut_mix: float = 0.0  # probability of another concept beside this one
-    cut_mix_prompt: str = PROMPT
-
-    def off(self) -> "Augmentation":
-        """The deterministic part: pictures are only cropped and resized."""
-        return Augmentation(crop=None if self.crop == "random" else self.crop)
 
 
 class Row(NamedTuple):
@@ -78,16 +63,24 @@ class FewShot(Dataset):
     caption_chunk = 1  # the size of a chunk decides the last bits
 
     def __post_init__(self):
-        options, example = self.options, self.concepts[0][0]
-        check_probability("caption_dropout", options.caption_dropout)
-        check_cut_mix(
-            options.cut_mix,
-            options.cut_mix_prompt,
-            concepts=len(self.concepts),
-            size=self.size,
-            factor=self.factor,
-        )
-        self._view(example, np.random.default_rng(0), example.captions[0], options)
+        options, width = self.options, self.size[1]
+        if options.cut_mix:
+            prompt = options.cut_mix_prompt
+            if len(self.concepts) < 2:
+                raise ValueError(
+                    "cut_mix puts two concepts side by side; there is only one."
+                )
+            if prompt.count("{}") != 2:
+                raise ValueError(
+                    f"cut_mix_prompt={prompt!r} must have a {{}} for each of two "
+                    f"concepts, as {Augmentation.cut_mix_prompt!r} has."
+                )
+            if width % (2 * self.factor):
+                raise ValueError(
+                    f"cut_mix needs half a canvas of whole latent cells: {width} "
+                    f"pixels do not divide by 2 * {self.factor}."
+                )
+        self._view(self.concepts[0][0], np.random.default_rng(0), "", options)
 
     @property
     def rows_per_step(self) -> int:
@@ -103,7 +96,7 @@ class FewShot(Dataset):
         if options.cut_mix:
             phrases = [examples[0].phrase for examples in self.concepts]
             captions += [
-                fill_prompt(options.cut_mix_prompt, *pair)
+                _fill(options.cut_mix_prompt, *pair)
                 for pair in itertools.permutations(phrases, 2)
             ]
         if options.caption_dropout:
@@ -194,11 +187,15 @@ class FewShot(Dataset):
             pair.reverse()
         (height, width), options = self.size, self.options.off()
         half = height, width // 2
-        left, right = (self._view(each, rng, "", options, half) for each in pair)
+        views = [self._view(each, rng, "", options, half) for each in pair]
+        pixels, mask = (
+            np.concatenate(halves, axis=1)
+            for halves in ([x.pixels for x in views], [x.mask for x in views])
+        )
         prompt = self.options.cut_mix_prompt
-        caption = fill_prompt(prompt, *(each.phrase for each in pair))
-        plain = fill_prompt(prompt, *(each.class_word for each in pair))
-        return Row(None, concatenate(left, right, caption), caption, plain)
+        caption = _fill(prompt, *(each.phrase for each in pair))
+        plain = _fill(prompt, *(each.class_word for each in pair))
+        return Row(None, View(pixels, mask, caption), caption, plain)
 
     def _varies(self, which: int) -> bool:
         """Whether a set's pictures differ from visit to visit."""
@@ -215,18 +212,8 @@ class FewShot(Dataset):
         options: Augmentation,
         size: tuple[int, int] | None = None,
     ) -> View:
-        return view(
-            rng,
-            example.pixels,
-            caption,
-            size=size or self.size,
-            factor=self.factor,
-            augment=options.augment,
-            crop=options.crop,
-            words=options.words,
-            shrink=options.shrink,
-            mask=example.mask,
-        )
+        size, mask = size or self.size, example.mask
+        return view(rng, example.pixels, caption, size, self.factor, options, mask)
 
     def _unvaried(self, which: int, number: int, mirrored: bool) -> View:
         example = (*self.concepts, *self.priors)[which][number]
@@ -255,6 +242,12 @@ class FewShot(Dataset):
     def _masked(self) -> bool:
         """Whether any picture has a mask; the others then count everywhere."""
         return any(each.mask is not None for own in self.concepts for each in own)
+
+
+def _fill(prompt: str, left: str, right: str) -> str:
+    """The caption of a pair, the left one first."""
+    before, between, after = prompt.split("{}")
+    return f"{before}{left}{between}{right}{after}"
 
 
 def _mirror(example: Example) -> Example:

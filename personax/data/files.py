@@ -5,15 +5,15 @@ import io
 import os
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Int
 
 from personax.core.files import digest
-from personax.core.images import SUFFIXES, decode
-from personax.data.captioned import is_picture, parse_metadata, read_captioned
+from personax.core.images import SUFFIXES, decode, is_picture
+from personax.data.captioned import parse_metadata, read_captioned
 from personax.data.headers import Header, read_headers
 from personax.data.picture import Picture
 
@@ -29,18 +29,22 @@ class Entry(NamedTuple):
 class Files:
     """The pictures of a folder or a zip that have a readable header, in name order."""
 
-    def __init__(self, root: pathlib.Path, entries: Sequence[Entry]):
+    def __init__(
+        self,
+        root: pathlib.Path,
+        entries: Sequence[Entry],
+        headers: Mapping[str, Header] | None = None,
+    ):
         self.root = root
-        headers = read_headers(
+        self._headers = headers or read_headers(
             [entry.name for entry in entries],
             [entry.stamp for entry in entries],
             self._open,
             key=str(root.absolute()),
         )
-        errors = {name: x for name, x in headers.items() if isinstance(x, str)}
+        errors = {name: x for name, x in self._headers.items() if isinstance(x, str)}
         self.skipped = tuple(errors.values())
         self.entries = tuple(entry for entry in entries if entry.name not in errors)
-        self._headers = headers
         if not self.entries:
             raise ValueError(
                 f"None of the {len(entries)} pictures in {root} can be read; the "
@@ -49,7 +53,7 @@ class Files:
 
     def __reduce__(self):
         # Each process opens a zip for itself.
-        return _restored, (self.root, self.entries, self._headers)
+        return type(self), (self.root, self.entries, self._headers)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -88,13 +92,6 @@ class Files:
     @functools.cached_property
     def _zip(self) -> zipfile.ZipFile | None:
         return None if self.root.is_dir() else zipfile.ZipFile(self.root)
-
-
-def _restored(root, entries, headers: dict[str, Header]) -> Files:
-    files = Files.__new__(Files)
-    files.root, files.entries, files._headers = root, entries, headers
-    files.skipped = ()
-    return files
 
 
 def open_files(source: str) -> Files:

@@ -4,9 +4,9 @@ import io
 import json
 import pathlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from PIL import Image
 
@@ -36,7 +36,10 @@ def read_headers(
     """
     folder = pathlib.Path(cache).expanduser()
     file = folder / f"{digest(key)}.json"
-    cached = _read(file)
+    try:
+        cached = json.loads(zlib.decompress(file.read_bytes()))
+    except (OSError, ValueError, zlib.error):  # missing or damaged
+        cached = {}
     headers: dict[str, Header] = {}
     unread = []
     for name, stamp in zip(names, stamps, strict=True):
@@ -50,8 +53,9 @@ def read_headers(
             read = pool.map(lambda name: _header(name, open_file), unread)
             bar = Progress(read, "headers", len(unread), unit="image", leave=False)
             headers |= dict(zip(unread, bar, strict=True))
-        rows = zip(names, stamps, strict=True)
-        _write(file, {name: [stamp, headers[name]] for name, stamp in rows})
+        rows = {n: [stamp, headers[n]] for n, stamp in zip(names, stamps, strict=True)}
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(zlib.compress(json.dumps(rows).encode(), 1))
     return {name: headers[name] for name in names}
 
 
@@ -67,15 +71,3 @@ def _header(name: str, open_file: Callable[[str], io.IOBase]) -> Header:
         return f"{name} is {width}x{height} pixels; both sides must have {_SMALLEST}."
     rotated = exif.get(_ORIENTATION, 1) >= 5
     return (width, height) if rotated else (height, width)
-
-
-def _read(file: pathlib.Path) -> Mapping[str, Any]:
-    try:
-        return json.loads(zlib.decompress(file.read_bytes()))
-    except (OSError, ValueError, zlib.error):  # missing or damaged
-        return {}
-
-
-def _write(file: pathlib.Path, rows: Mapping[str, list]) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_bytes(zlib.compress(json.dumps(rows).encode(), 1))

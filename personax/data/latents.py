@@ -7,14 +7,13 @@ import math
 import pathlib
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from personax.core.files import atomic_write, digest, write_json, write_text
 from personax.data.dataset import Rows
-from personax.data.stream import Reader
 
 FORMAT = 1
 _WRITER = "group_size:1,uncompressed"  # records are read one by one
@@ -48,8 +47,10 @@ class About:
     def shards(self) -> int:
         return math.ceil(self.count / self.shard)
 
-    def name(self, shard: int) -> str:
-        return f"{shard:05d}-of-{self.shards:05d}"
+    @property
+    def names(self) -> list[str]:
+        """The names of the shards' files, without suffix."""
+        return [f"{i:05d}-of-{self.shards:05d}" for i in range(self.shards)]
 
     def latent(self, bucket: int) -> tuple[int, int, int]:
         height, width = self.sizes[bucket]
@@ -108,11 +109,11 @@ def claim(folder: pathlib.Path, about: About) -> None:
     """
     file = folder / "cache.json"
     if file.is_file():
-        before, after = (dataclasses.asdict(each) for each in (_read(file), about))
+        before = dataclasses.asdict(_read(file))
         changed = [
-            f"{key} was {before[key]!r} and is {after[key]!r}"
-            for key in after
-            if before[key] != after[key]
+            f"{key} was {before[key]!r} and is {value!r}"
+            for key, value in dataclasses.asdict(about).items()
+            if before[key] != value
         ]
         if changed:
             raise ValueError(
@@ -126,8 +127,8 @@ def claim(folder: pathlib.Path, about: About) -> None:
 def missing(folder: pathlib.Path, about: About) -> list[int]:
     """The shards that are not written yet."""
     written = {path.name for path in folder.glob("*.array_record")}
-    shards = range(about.shards)
-    return [i for i in shards if f"{about.name(i)}.array_record" not in written]
+    names = enumerate(about.names)
+    return [i for i, name in names if f"{name}.array_record" not in written]
 
 
 def write_shard(
@@ -140,7 +141,7 @@ def write_shard(
     """Write a shard atomically, after its index."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    name, buckets = about.name(shard), []
+    name, buckets = about.names[shard], []
     with atomic_write(folder / f"{name}.array_record") as temporary:
         writer = ArrayRecordWriter(str(temporary), _WRITER)
         for record in records:
@@ -172,12 +173,14 @@ class Latents:
                 f"{folder} is unfinished: {shards - len(unwritten)} of {shards} shards "
                 "are written. Rerun the command that began it."
             )
-        names = [self.about.name(i) for i in range(self.about.shards)]
-        files = [self.folder / f"{name}.json" for name in names]
-        shards = [Shard(**json.loads(file.read_text())) for file in files]
+        paths = [self.folder / name for name in self.about.names]
+        texts = [path.with_suffix(".json").read_text() for path in paths]
+        shards = [Shard(**json.loads(text)) for text in texts]
         self.buckets = np.array([b for shard in shards for b in shard.buckets], int)
         self.skipped = tuple(s for shard in shards for s in shard.skipped)
-        self._files = [str(self.folder / f"{name}.array_record") for name in names]
+        self._files = [
+            str(self.folder / f"{name}.array_record") for name in self.about.names
+        ]
 
     def __reduce__(self):
         return type(self), (self.folder,)
@@ -200,7 +203,7 @@ class Latents:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LatentReader(Reader):
+class LatentReader:
     """Reads "mean" and "logvar", and with `has_text` also "text" and "ids"."""
 
     latents: Latents
@@ -213,29 +216,25 @@ class LatentReader(Reader):
 
     def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
         records = self.latents.records(numbers)
-        posteriors = np.stack(
-            [
-                record.posteriors[int(self.flip and rng.random() < 0.5)]
-                for record, rng in zip(records, rngs, strict=True)
-            ]
-        )
+        mirrored = [int(self.flip and rng.random() < 0.5) for rng in rngs]
+        pairs = zip(records, mirrored, strict=True)
+        posteriors = np.stack([record.posteriors[i] for record, i in pairs])
         rows: Rows = {
             "mean": posteriors[:, 0],
             "logvar": posteriors[:, 1],
             "caption": [record.caption for record in records],
             "skipped": [],
         }
-        if self.has_text:
-            rows["text"] = np.stack(
-                [cast(np.ndarray, record.text) for record in records]
-            )
-            rows["ids"] = np.stack([cast(np.ndarray, record.ids) for record in records])
+        for name in ("text", "ids") if self.has_text else ():
+            rows[name] = np.stack([getattr(record, name) for record in records])
         return rows
 
     def deterministic(self) -> "LatentReader":
+        """The reader without random flips."""
         return dataclasses.replace(self, flip=False)
 
     def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """The means of the latents, float16."""
         return [record.posteriors[0, 0] for record in self.latents.records(numbers)]
 
 

@@ -15,8 +15,7 @@ from personax.data.custom_diffusion_sets import (
     read_custom_diffusion_pairs,
 )
 from personax.data.dreambooth_set import open_dreambooth
-from personax.data.subject_folders import open_folders
-from personax.data.subjects import Pair, Readers, Subject
+from personax.data.subjects import Pair, Readers, Subject, open_folders
 
 __all__ = ["Pair", "Subject", "read_pairs", "read_subjects"]
 
@@ -44,7 +43,9 @@ def read_pairs(source: str, pairs: Sequence[Sequence[str]] = ()) -> tuple[Pair, 
     A published pair, in its order, has the set's prompts, any other has none. Raises
     what `read_subjects` raises, and ValueError for a pair of other than two subjects.
     """
-    own = {pair.names: pair for pair in _published_pairs(source)}
+    kind, folder = _parsed(source)
+    published = _PAIRS[kind](folder) if kind in _PAIRS else ()
+    own = {pair.names: pair for pair in published}
     if not pairs:
         return tuple(own.values())
     readers, result = _open(source), []
@@ -75,11 +76,6 @@ def _open(source: str) -> Readers:
     if kind == "emoji":
         return {name: functools.partial(_bundled, name) for name in emoji.subjects()}
     return _SETS[kind](folder)
-
-
-def _published_pairs(source: str) -> tuple[Pair, ...]:
-    kind, folder = _parsed(source)
-    return _PAIRS[kind](folder) if kind in _PAIRS else ()
 
 
 def _parsed(source: str) -> tuple[str, pathlib.Path]:

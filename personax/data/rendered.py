@@ -76,22 +76,17 @@ def open_portraits(which: str, options: Mapping[str, str]) -> Rendered:
     if which not in emoji.PORTRAITS:
         sets = ", ".join(f"portraits:{name}" for name in emoji.PORTRAITS)
         raise ValueError(f"Unknown set 'portraits:{which}'; expected one of {sets}.")
-    return _open(which, options, count=PORTRAITS, styles=tuple(emoji.STYLES))
+    return _open(which, options, PORTRAITS, tuple(emoji.STYLES))
 
 
 def open_scenes(options: Mapping[str, str]) -> Rendered:
     """Scenes, by default in the styles of the base's first version."""
-    return _open("scenes", options, count=SCENES, styles=emoji.BASE_STYLES)
+    return _open("scenes", options, SCENES, emoji.BASE_STYLES)
 
 
-def _open(which, options, *, count, styles) -> Rendered:
+def _open(which, options, count, styles) -> Rendered:
     named = options.get("styles")
     if named is not None:
         styles = tuple(emoji.STYLES) if named == "all" else tuple(named.split("+"))
-    return Rendered(
-        which,
-        int(options.get("count", count)),
-        styles,
-        held_out="held_out" in options,
-        seed=int(options.get("seed", 0)),
-    )
+    count, seed = (int(options.get(*each)) for each in (("count", count), ("seed", 0)))
+    return Rendered(which, count, styles, "held_out" in options, seed)

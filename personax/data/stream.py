@@ -10,31 +10,11 @@ from PIL import Image
 
 from personax.core.images import Pixels
 from personax.data.augment import crop_box
-from personax.data.dataset import Dataset, Rows, check_probability
+from personax.data.dataset import Dataset, Rows
+from personax.data.latents import LatentReader
 from personax.data.order import Order
 from personax.data.picture import Picture, PictureSet
 from personax.data.templates import without
-
-
-class Reader:
-    """Reads the pictures of a step's rows, each with a random generator of its own."""
-
-    has_text: bool = False  # whether it reads encoded captions, too
-
-    @property
-    def skipped(self) -> Sequence[str]:
-        raise NotImplementedError
-
-    def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
-        raise NotImplementedError
-
-    def deterministic(self) -> "Reader":
-        """The reader without random flips and crops."""
-        raise NotImplementedError
-
-    def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
-        """The pictures as they are trained on, uint8, or their latent means."""
-        raise NotImplementedError
 
 
 class CaptionPolicy(NamedTuple):
@@ -53,6 +33,66 @@ class CaptionPolicy(NamedTuple):
         return "" if dropped else prompt
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureReader:
+    """A reader of pictures: uint8 "pixels" of one size, randomly mirrored and cropped.
+
+    A picture that cannot be read is replaced by the next one in the set that can, with
+    a message in "skipped". With buckets (`bucket_of` each picture, of several `sizes`)
+    a batch has the size of its first picture's bucket. With `hint` "canny" there are
+    "hint" edges, uint8 in {0, 255}.
+    """
+
+    pictures: PictureSet
+    sizes: Sequence[tuple[int, int]]  # (height, width)
+    _: dataclasses.KW_ONLY
+    bucket_of: np.ndarray | None = None
+    crop: str = "centre"
+    flip: bool = False
+    hint: str = ""
+
+    has_text = False
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        return self.pictures.skipped
+
+    def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
+        first = 0 if self.bucket_of is None else self.bucket_of[numbers[0]]
+        size = self.sizes[first]
+        skipped: list[str] = []
+        pixels, captions = [], []
+        for number, rng in zip(numbers, rngs, strict=True):
+            picture = _read_or_next(self.pictures, number, skipped)
+            mirrored = self.flip and rng.random() < 0.5
+            part = _crop_and_resize(rng, picture.pixels, size, self.crop)
+            pixels.append(part[:, ::-1] if mirrored else part)
+            captions.append(picture.caption)
+        rows: Rows = {
+            "pixels": np.stack(pixels),
+            "caption": captions,
+            "skipped": skipped,
+        }
+        if self.hint:
+            from personax.data.edges import canny
+
+            edges = [canny(np.ascontiguousarray(each)) for each in pixels]
+            rows["hint"] = np.stack(edges)[..., None]
+        return rows
+
+    def deterministic(self) -> "PictureReader":
+        """The reader without random flips and crops."""
+        crop = "centre" if self.crop == "random" else self.crop
+        return dataclasses.replace(self, crop=crop, flip=False)
+
+    def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """The pictures as they are trained on, uint8."""
+        # All of the first size, in the same random order of crops for any buckets.
+        reader = dataclasses.replace(self, bucket_of=None, flip=False, hint="")
+        rngs = [np.random.default_rng(0)] * len(numbers)
+        return list(reader.read(numbers, rngs)["pixels"])
+
+
 class Stream(Dataset):
     """The pictures of a reader in an order, endlessly.
 
@@ -61,7 +101,7 @@ class Stream(Dataset):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: PictureReader | LatentReader,
         order: Order,
         policy: CaptionPolicy = CaptionPolicy(),
         *,
@@ -69,7 +109,6 @@ class Stream(Dataset):
         workers: int = 0,
         digest: str = "",
     ):
-        check_probability("caption_dropout", policy.dropout)
         self.reader, self.order, self.policy, self.local = reader, order, policy, local
         self.workers, self.digest = workers, digest
         self.rows_per_step, self.has_text = order.rows, reader.has_text
@@ -120,64 +159,6 @@ class HeldOut(Stream):
 
     def step(self, step: int) -> Rows:
         return self._read(self._batches[step], [self.order.seed, 0, 3])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PictureReader(Reader):
-    """A reader of pictures: uint8 "pixels" of one size, randomly mirrored and cropped.
-
-    A picture that cannot be read is replaced by the next one in the set that can, with
-    a message in "skipped". With buckets (`bucket_of` each picture, of several `sizes`)
-    a batch has the size of its first picture's bucket. With `hint` "canny" there are
-    "hint" edges, uint8 in {0, 255}.
-    """
-
-    pictures: PictureSet
-    sizes: Sequence[tuple[int, int]]  # (height, width)
-    _: dataclasses.KW_ONLY
-    bucket_of: np.ndarray | None = None
-    crop: str = "centre"
-    flip: bool = False
-    hint: str = ""
-
-    @property
-    def skipped(self) -> Sequence[str]:
-        return self.pictures.skipped
-
-    def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
-        first = 0 if self.bucket_of is None else self.bucket_of[numbers[0]]
-        size = self.sizes[first]
-        skipped: list[str] = []
-        pixels, captions = [], []
-        for number, rng in zip(numbers, rngs, strict=True):
-            picture = _read_or_next(self.pictures, number, skipped)
-            mirrored = self.flip and rng.random() < 0.5
-            part = _crop_and_resize(rng, picture.pixels, size, self.crop)
-            pixels.append(part[:, ::-1] if mirrored else part)
-            captions.append(picture.caption)
-        rows: Rows = {
-            "pixels": np.stack(pixels),
-            "caption": captions,
-            "skipped": skipped,
-        }
-        if self.hint:
-            from personax.data.edges import canny
-
-            edges = [canny(np.ascontiguousarray(each)) for each in pixels]
-            rows["hint"] = np.stack(edges)[..., None]
-        return rows
-
-    def deterministic(self) -> "PictureReader":
-        crop = "centre" if self.crop == "random" else self.crop
-        return dataclasses.replace(self, crop=crop, flip=False)
-
-    def preview(self, numbers: Sequence[int]) -> list[np.ndarray]:
-        rng = np.random.default_rng(0)
-        pictures = (_read_or_next(self.pictures, number, []) for number in numbers)
-        return [
-            _crop_and_resize(rng, each.pixels, self.sizes[0], self.crop)
-            for each in pictures
-        ]
 
 
 def read_chunks(

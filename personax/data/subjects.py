@@ -1,17 +1,17 @@
-"""Subjects and pairs to personalise, and helpers that read published sets of them.
+"""Subjects and pairs: published ones, and those in the folders of a user.
 
 `published.py` reads whole sets.
 """
 
+import functools
 import json
 import pathlib
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
-from personax.core.files import read_lines, read_text
-from personax.core.images import SUFFIXES
-from personax.data.captioned import is_picture
+from personax.core.files import numbered_lines, read_lines, read_text
+from personax.core.images import SUFFIXES, is_picture
 
 Kind = Literal["live", "object"]
 
@@ -63,34 +63,34 @@ def folders_in(folder: pathlib.Path) -> list[str]:
     return [path.name for path in inside if not path.name.startswith(".")]
 
 
-def read_prompts(file: pathlib.Path) -> list[str]:
-    """The stripped lines of a file of prompts that are not blank.
+def read_prompts(
+    file: pathlib.Path,
+    places: tuple[str, ...] = ("{}",),
+    prepare: Callable[[str], str] = str,
+) -> tuple[str, ...]:
+    """The stripped lines of a file of prompts that are not blank, after `prepare`.
 
-    Raises what `read_text` raises, and ValueError for a file without a prompt.
+    Each must have one of the places and no others in braces: "{}" for a subject, or
+    "{0}" and "{1}" for a pair, of which a prompt may have one alone, as one of
+    CustomConcept101's does.
+
+    Raises what `read_text` raises, and ValueError for a file without a prompt and for
+    other places.
     """
-    lines = read_lines(file)
-    if not lines:
+    prompts = tuple(prepare(line) for line in read_lines(file))
+    if not prompts:
         raise ValueError(f"The file {file} holds no prompt.")
-    return lines
-
-
-def check_places(prompt: str, places: Collection[str], source: object) -> str:
-    """The prompt, after a check that it has one of the places and no others in braces.
-
-    `places` are "{}" for a subject, or "{0}" and "{1}" for a pair: a prompt may have
-    one of the two alone, as one of CustomConcept101's does. `source` is what errors
-    name. Raises ValueError.
-    """
-    fields = re.findall(r"{[^{}]*}|[{}]", prompt)
     expected = " or ".join(places)
-    if not fields:
-        raise ValueError(f"{prompt!r} in {source} has no {expected} for a subject.")
-    for field in fields:
-        if field not in places:
-            raise ValueError(
-                f"{prompt!r} in {source} has {field}; expected {expected}."
-            )
-    return prompt
+    for prompt in prompts:
+        fields = re.findall(r"{[^{}]*}|[{}]", prompt)
+        if not fields:
+            raise ValueError(f"{prompt!r} in {file} has no {expected} for a subject.")
+        for field in fields:
+            if field not in places:
+                raise ValueError(
+                    f"{prompt!r} in {file} has {field}; expected {expected}."
+                )
+    return prompts
 
 
 def read_list(file: pathlib.Path) -> list[Any]:
@@ -105,3 +105,56 @@ def read_list(file: pathlib.Path) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise ValueError(f"{file} holds no list of concepts.")
     return values
+
+
+def open_folders(folder: pathlib.Path) -> Readers:
+    """{name: reader of that subject} of a folder with a folder of pictures for each.
+
+    An optional classes.csv names their classes, in lines "rex,dog,live" or "mug,coffee
+    cup"; without it, rex_2 and other_dog are a "rex" and an "other dog". The default
+    kind is object. Raises FileNotFoundError where there is no folder, ValueError for a
+    line of another form.
+    """
+    names = folders_in(folder)
+    if not names:
+        raise FileNotFoundError(
+            f"{folder} has no folder in it; expected one for each subject."
+        )
+    classes = _read_classes(folder / "classes.csv", names)
+    return {
+        name: functools.partial(_subject, folder / name, *classes.get(name, ()))
+        for name in names
+    }
+
+
+def _read_classes(file: pathlib.Path, names: list[str]) -> dict[str, tuple[str, Kind]]:
+    if not file.is_file():
+        return {}
+    classes = {}
+    for number, line in numbered_lines(read_text(file)):
+        name, *values = (part.strip() for part in line.split(","))
+        if name not in names:
+            raise ValueError(
+                f"Line {number} of {file} names {name!r}, which is no folder; expected "
+                f"one of {', '.join(names)}."
+            )
+        class_word, kind = (*values, "object")[:2] if values else ("", "object")
+        if not class_word or len(values) > 2 or kind not in get_args(Kind):
+            raise ValueError(
+                f"Line {number} of {file} is not of the form rex,dog,live or mug,cup: "
+                f"{line!r}."
+            )
+        classes[name] = class_word, kind
+    return classes
+
+
+def _subject(
+    folder: pathlib.Path, class_word: str = "", kind: Kind = "object"
+) -> Subject:
+    class_word = class_word or re.sub(r"[\W\d_]+", " ", folder.name).strip()
+    if not class_word:
+        raise ValueError(
+            f"{folder} is not named after a class; write {folder.name},dog to "
+            "classes.csv beside it."
+        )
+    return Subject(folder.name, pictures_in(folder), class_word, kind)

@@ -90,9 +90,8 @@ class Batcher:
             self.row_of = {caption: i for i, caption in enumerate(dataset.captions)}
             self.texts = self._encode_captions(dataset, frozen_text)
         elif frozen_text is not None and dataset.has_text:
-            self.empty = encode_prompts(
-                frozen_text, tokenize(captions.tokenizer, [""])
-            ).text
+            ids = tokenize(captions.tokenizer, [""])
+            self.empty = encode_prompts(frozen_text, ids).text
 
     def __call__(self, rows: Rows) -> Batch:
         return self.encode(self.place(rows))
@@ -114,8 +113,7 @@ class Batcher:
         if "marked" in rows:
             arrays["concept_mask"] &= rows["marked"][:, None, None]
         if self.texts is not None:
-            rows_of = [self.row_of[caption] for caption in captions]
-            arrays["row"] = np.array(rows_of, np.int32)
+            arrays["row"] = np.array([self.row_of[x] for x in captions], np.int32)
         elif self.empty is not None:
             arrays["text"] = rows["text"]
             arrays["dropped"] = np.array([not caption for caption in captions])
@@ -123,8 +121,17 @@ class Batcher:
             if name in rows:
                 arrays[name] = rows[name]
         # A process has all rows of a step, or those of its own devices.
-        whole = len(captions) == self.count
-        return {name: self._place(array, whole) for name, array in arrays.items()}
+        whole, placed = len(captions) == self.count, {}
+        for name, array in arrays.items():
+            shape = array.shape if whole else (self.count, *array.shape[1:])
+            # A part of the rows, such as the augmented ones, may not divide by the
+            # devices.
+            uneven = shape[0] % self.mesh.size
+            sharding = (everywhere if uneven else over_batch)(self.mesh)
+            placed[name] = jax.make_array_from_process_local_data(
+                sharding, array, shape
+            )
+        return placed
 
     def encode(self, placed: Mapping[str, Array]) -> Batch:
         """The batch of placed rows: posteriors, and the text where it is frozen."""
@@ -142,25 +149,11 @@ class Batcher:
             text = _take(self.texts, placed["row"], sharding=spread)
         elif self.empty is not None:
             text = _with_empty(placed["text"], self.empty, placed["dropped"])
-        hint = placed.get("hint")
-        return Batch(
-            posterior,
-            placed["ids"],
-            text=text,
-            weight=placed.get("weight"),
-            mask=placed.get("mask"),
-            plain=placed["plain"],
-            concept_mask=placed["concept_mask"],
-            pairs=self.pairs,
-            hint=None if hint is None else _scale_hint(hint),
-        )
-
-    def _place(self, array: np.ndarray, whole: bool) -> Array:
-        shape = array.shape if whole else (self.count, *array.shape[1:])
-        # A part of the rows, such as the augmented ones, may not divide by the devices.
-        uneven = shape[0] % self.mesh.size
-        sharding = (everywhere if uneven else over_batch)(self.mesh)
-        return jax.make_array_from_process_local_data(sharding, array, shape)
+        own = ("ids", "plain", "concept_mask", "weight", "mask", "hint")
+        fields = {name: placed[name] for name in own if name in placed}
+        if "hint" in fields:
+            fields["hint"] = _scale_hint(fields["hint"])
+        return Batch(posterior, text=text, pairs=self.pairs, **fields)
 
     def _encode_items(self, dataset: Dataset) -> Posterior | None:
         """The posteriors of the dataset's items, one at a time to bound the memory."""
@@ -180,11 +173,10 @@ class Batcher:
     def _encode_captions(self, dataset: Dataset, denoiser: Denoiser) -> Text:
         captions = dataset.captions
         chunk = dataset.caption_chunk or len(captions)
+        ids = tokenize(self.captions.tokenizer, captions)
         texts = [
-            encode_prompts(
-                denoiser, tokenize(self.captions.tokenizer, captions[i : i + chunk])
-            ).text
-            for i in range(0, len(captions), chunk)
+            encode_prompts(denoiser, ids[i : i + chunk]).text
+            for i in range(0, len(ids), chunk)
         ]
         return jnp.concatenate(texts) if len(texts) > 1 else texts[0]
 

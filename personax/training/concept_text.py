@@ -156,8 +156,7 @@ def _make_spec(
     captions = fill(config.prompt, phrase)
     if placeholder and placeholder not in phrase:
         raise ValueError(f"The phrase {phrase!r} does not contain {placeholder!r}.")
-    ids: tuple[int, ...] = ()
-    initial: tuple[int | None, ...] = ()
+    ids, initial = (), ()
     if placeholder:
         initial = _initial(config, tokenizer, taken)
         rows = tuple(row for row in initial if row is not None)

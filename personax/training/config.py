@@ -16,8 +16,7 @@ from ml_collections import ConfigDict
 
 from personax.core.config import option, parse
 from personax.core.tree import nearest
-from personax.data.augment import AUGMENT, CROP, WORDS
-from personax.data.cut_mix import PROMPT
+from personax.data.augment import CROP, Augmentation
 from personax.loading import EMBEDDED
 
 CAPTIONS = ("prompt", "own", "none")
@@ -58,20 +57,6 @@ class ConceptConfig:
     vectors: int = option(1, least=1)
     prior_prompt: str | None = None  # None: the prompt with the class word alone
     prior_images: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Augmentation of few pictures and their captions; see `data.augment.view`."""
-
-    augment: str = option("none", choices=AUGMENT)
-    crop: str | None = option(None, choices=CROP)  # None: the augmentation's own
-    flip: bool = False
-    words: str | None = option(None, choices=WORDS)
-    shrink: tuple[float, float] | None = None
-    caption_dropout: float = option(0.0, least=0, most=1)
-    cut_mix: float = option(0.0, least=0, most=1)
-    cut_mix_prompt: str = PROMPT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +169,7 @@ class TrainConfig:
     concept: ConceptConfig = ConceptConfig()
     corpus: str | None = None
     concepts_list: str | None = None
-    data: DataConfig = DataConfig()
+    data: Augmentation = Augmentation()
     stream: StreamConfig = StreamConfig()
     prior: PriorConfig = PriorConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

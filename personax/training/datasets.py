@@ -9,23 +9,18 @@ from jax.sharding import Mesh
 
 from personax.core import images
 from personax.data import concepts
+from personax.data.augment import Augmentation
 from personax.data.buckets import bucket_of, bucket_sizes
 from personax.data.captioned import Captioned
 from personax.data.dataset import Dataset
-from personax.data.few_shot import Augmentation, Example, FewShot
+from personax.data.few_shot import Example, FewShot
 from personax.data.latents import LatentReader, Latents
 from personax.data.order import Order
 from personax.data.sets import open_set
-from personax.data.stream import (
-    CaptionPolicy,
-    HeldOut,
-    PictureReader,
-    Reader,
-    Stream,
-)
+from personax.data.stream import CaptionPolicy, HeldOut, PictureReader, Stream
 from personax.loading import Base
 from personax.training.concept_text import ConceptSpec
-from personax.training.config import DataConfig, StreamConfig, TrainConfig
+from personax.training.config import StreamConfig, TrainConfig
 from personax.training.sharding import over_batch
 
 # Options of few pictures; a large set has its own, or none.
@@ -46,18 +41,21 @@ def make_dataset(
     fit.
     """
     if not config.stream.source:
-        return _few_shot(config, base, size, specs)
-    default = DataConfig()
-    few = [
-        name
-        for name in _FEW_SHOT
-        if getattr(config.data, name) != getattr(default, name)
-    ]
-    if few:
-        raise ValueError(
-            f"data.{few[0]} applies to few pictures; a stream has stream.crop and "
-            "stream.flip, and no augmentation."
+        return FewShot(
+            tuple(_examples(spec) for spec in specs),
+            size=size,
+            factor=base.spec.vae.factor,
+            batch=config.batch * config.accumulate,
+            seed=config.seed,
+            prior_weight=config.prior.weight,
+            options=config.data,
         )
+    for name in _FEW_SHOT:
+        if getattr(config.data, name) != getattr(Augmentation, name):
+            raise ValueError(
+                f"data.{name} applies to few pictures; a stream has stream.crop and "
+                "stream.flip, and no augmentation."
+            )
     if config.prior.source:
         raise ValueError(
             "stream.source and prior.source are mutually exclusive; set "
@@ -71,12 +69,8 @@ def make_dataset(
             "validation.images empty."
         )
     concept = specs[0].concept
-    policy = CaptionPolicy(
-        specs[0].captions,
-        config.data.caption_dropout,
-        concept.phrase,
-        concept.class_word,
-    )
+    dropout, words = config.data.caption_dropout, (concept.phrase, concept.class_word)
+    policy = CaptionPolicy(specs[0].captions, dropout, *words)
     encoders = Encoders(
         base.name, base.vae_fingerprint, base.text_fingerprint, base.spec.vae.factor
     )
@@ -124,23 +118,6 @@ def with_priors(dataset: Dataset, priors: Sequence[Sequence[Captioned]]) -> Data
     return dataclasses.replace(dataset, priors=sets)
 
 
-def _few_shot(
-    config: TrainConfig,
-    base: Base,
-    size: tuple[int, int],
-    specs: Sequence[ConceptSpec],
-) -> FewShot:
-    return FewShot(
-        tuple(_examples(spec) for spec in specs),
-        size=size,
-        factor=base.spec.vae.factor,
-        batch=config.batch * config.accumulate,
-        seed=config.seed,
-        prior_weight=config.prior.weight,
-        options=Augmentation(**dataclasses.asdict(config.data)),
-    )
-
-
 def _examples(spec: ConceptSpec) -> tuple[Example, ...]:
     pictures, concept = concepts.pictures(spec.images), spec.concept
     masks: Sequence[images.Mask | None] = [None] * len(pictures)
@@ -179,14 +156,12 @@ def open_stream(
     source = settings.source or ""
     kind, _, folder = source.partition(":")
     if kind == "cache":
-        latents = Latents(folder)
-        check_cache(latents, settings, encoders, size)
-        about = latents.about
-        captioned, buckets = about.captioned, latents.buckets
-        same_encoder = about.text_encoder == encoders.text_encoder
-        text = captions == "own" and same_encoder
-        reader: Reader = LatentReader(latents, settings.flip, text)
-        sizes, pictures = about.sizes, latents
+        pictures = Latents(folder)
+        check_cache(pictures, settings, encoders, size)
+        about, buckets = pictures.about, pictures.buckets
+        captioned, sizes = about.captioned, about.sizes
+        text = captions == "own" and about.text_encoder == encoders.text_encoder
+        reader = LatentReader(pictures, settings.flip, text)
     else:
         reader = open_pictures(settings, size)
         sizes, pictures, buckets = reader.sizes, reader.pictures, reader.bucket_of
@@ -198,13 +173,9 @@ def open_stream(
         )
     prompts = {"prompt": policy.prompts, "own": (), "none": ("",)}[captions]
     held_out = config.validation.count if config.validation.every else 0
-    order = Order(
-        len(pictures),
-        config.batch * config.accumulate,
-        config.seed,
-        held_out=held_out,
-        buckets=buckets if len(sizes) > 1 else None,
-    )
+    rows, seed = config.batch * config.accumulate, config.seed
+    buckets = buckets if len(sizes) > 1 else None
+    order = Order(len(pictures), rows, seed, held_out=held_out, buckets=buckets)
     return Stream(
         reader,
         order,
@@ -282,9 +253,7 @@ def local_rows(mesh: Mesh, rows: int) -> range:
     Raises ValueError where they are not contiguous.
     """
     spans = over_batch(mesh).addressable_devices_indices_map((rows,)).values()
-    edges = sorted(
-        (span.start or 0, span.stop or rows) for (span,) in filter(None, spans)
-    )
+    edges = sorted((x.start or 0, x.stop or rows) for (x,) in filter(None, spans))
     rows_here = range(edges[0][0], edges[-1][1])
     if sum(stop - start for start, stop in edges) != len(rows_here):
         raise ValueError(

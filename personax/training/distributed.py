@@ -155,22 +155,22 @@ def _arguments(
 
 def _in_cluster(environment: Mapping[str, str]) -> bool:
     """Whether jax detects other processes, judged without asking a server."""
-    slurm = "SLURM_STEP_NODELIST" in environment
-    if slurm and int(environment.get("SLURM_NTASKS", "1")) > 1:
-        return True
-    if int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
-        return True
+
+    def count(name: str) -> int:
+        return int(environment.get(name, "1"))
+
     # GKE sets the hosts of a TPU slice, and the number of slices, in each pod.
     hosts = environment.get("TPU_WORKER_HOSTNAMES", "")
-    if "," in hosts or int(environment.get("MEGASCALE_NUM_SLICES", "1")) > 1:
-        return True
     pods = "JOB_COMPLETION_INDEX" in environment
-    if pods and importlib.util.find_spec("kubernetes") is not None:
-        return True
-    return _on_tpu_vm(environment)
-
-
-def _on_tpu_vm(environment: Mapping[str, str]) -> bool:
-    platforms = environment.get("JAX_PLATFORMS", "tpu")
-    # jax sets the variable where there is no TPU chip.
-    return "tpu" in platforms and "TPU_SKIP_MDS_QUERY" not in environment
+    return (
+        ("SLURM_STEP_NODELIST" in environment and count("SLURM_NTASKS") > 1)
+        or count("OMPI_COMM_WORLD_SIZE") > 1
+        or "," in hosts
+        or count("MEGASCALE_NUM_SLICES") > 1
+        or (pods and importlib.util.find_spec("kubernetes") is not None)
+        # On a TPU VM; jax sets the variable where there is no TPU chip.
+        or (
+            "tpu" in environment.get("JAX_PLATFORMS", "tpu")
+            and "TPU_SKIP_MDS_QUERY" not in environment
+        )
+    )

@@ -45,10 +45,8 @@ def make_gallery(run: Run) -> Gallery | None:
         run.base,
         run.plain.denoiser.spec,
         run.size,
-        count=config.images,
-        steps=config.steps,
-        guidance=config.guidance,
-        seed=run.config.seed,
+        config,
+        run.config.seed,
         unconditional=run.plain if config.unconditional == "base" else None,
     )
     rows = preview.captions(config.prompts, run.concepts)

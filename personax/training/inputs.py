@@ -48,10 +48,13 @@ def make_batcher(run: Run, dataset: Dataset) -> Batcher:
 
 def training_tiles(run: Run) -> list[images.Pixels]:
     """Training pictures as the network sees them, without augmentation."""
-    return [
-        tile if tile.dtype == np.uint8 else _decode(run, tile)
-        for tile in run.dataset.preview(8)
-    ]
+    spec, params = run.plain.denoiser.spec, run.base.params["vae"]
+    tiles = run.dataset.preview(8)
+    for i, tile in enumerate(tiles):
+        if tile.dtype != np.uint8:  # the mean of a picture's latents
+            latents = vae.scale(spec.vae, jnp.asarray(tile, jnp.float32)[None])
+            tiles[i] = np.asarray(decode_latents(spec, params, latents))[0]
+    return tiles
 
 
 def _frozen_text(run: Run) -> Denoiser | None:
@@ -65,9 +68,3 @@ def _frozen_text(run: Run) -> Denoiser | None:
     )
     fixed = all(jax.tree.leaves(same)) and not bound.token_conditioners
     return denoiser if fixed else None
-
-
-def _decode(run: Run, mean: np.ndarray) -> images.Pixels:
-    spec = run.plain.denoiser.spec
-    latents = vae.scale(spec.vae, jnp.asarray(mean, jnp.float32)[None])
-    return np.asarray(decode_latents(spec, run.base.params["vae"], latents))[0]

@@ -1,9 +1,10 @@
 """Writing a cache of a large set's latents, and of its encoded captions."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,100 +93,82 @@ def prepare(
 
 def write(plan: Plan) -> list[str]:
     """Write the missing shards of this process; messages about skipped pictures."""
-    about, (first, parts) = plan.about, plan.part
-    own = [i for i in missing(plan.folder, about) if i % parts == first]
-    chunks: list[tuple[int, list[int]]] = []
-    for shard in own:
-        end = min((shard + 1) * about.shard, about.count)
-        numbers = range(shard * about.shard, end)
-        chunks += [
-            (shard, list(numbers[i : i + plan.batch]))
-            for i in range(0, len(numbers), plan.batch)
-        ]
-    skipped = list(plan.reader.pictures.skipped)
-    encoder, open_shard = _Encoder(plan), None
-    total = sum(len(numbers) for _, numbers in chunks)
+    about, batch, (first, parts) = plan.about, plan.batch, plan.part
+    shards = {
+        i: range(i * about.shard, min((i + 1) * about.shard, about.count))
+        for i in missing(plan.folder, about)
+        if i % parts == first
+    }
+    chunks = [
+        numbers[i : i + batch]
+        for numbers in shards.values()
+        for i in range(0, len(numbers), batch)
+    ]
+    read = read_chunks(plan.reader, chunks, plan.workers)
+    encode, skipped = _make_encoder(plan), list(plan.reader.pictures.skipped)
+    total = sum(len(numbers) for numbers in shards.values())
     with Progress(total=total, desc="encoding", unit="image") as bar:
-        read = read_chunks(plan.reader, [n for _, n in chunks], plan.workers)
-        for (shard, numbers), pictures in zip(chunks, read, strict=True):
-            if shard != open_shard:
-                skipped += encoder.finish(open_shard)
-                open_shard = shard
-            encoder.add(pictures)
-            bar.update(len(numbers))
-        skipped += encoder.finish(open_shard)
+        for shard, numbers in shards.items():
+            records: dict[int, Record] = {}
+            waiting: dict[int, list[_Row]] = {}  # by bucket: a batch has one size
+            unreadable: list[str] = []
+            for first in range(0, len(numbers), batch):
+                chunk = numbers[first : first + batch]
+                for number, picture in zip(chunk, next(read), strict=True):
+                    if "skipped" in picture:
+                        unreadable.append(picture["skipped"])
+                        continue
+                    bucket = picture["bucket"]
+                    rows = waiting.setdefault(bucket, [])
+                    rows.append((number, picture["pixels"], picture["caption"]))
+                    if len(rows) == batch:
+                        records |= encode(bucket, waiting.pop(bucket))
+                bar.update(len(chunk))
+            for bucket, rows in waiting.items():
+                records |= encode(bucket, rows)
+            ordered = [records[number] for number in sorted(records)]
+            write_shard(plan.folder, about, shard, ordered, unreadable)
+            skipped += unreadable
     return skipped
 
 
-class _Encoder:
-    """The records of one shard after the other; pictures of a size form batches."""
+_Row = tuple[int, np.ndarray, str]  # number, pixels, caption
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
-        mesh = local_mesh()  # a process writes its shards independently
-        even = plan.batch % mesh.size == 0
-        self.sharding = NamedSharding(mesh, PartitionSpec("data" if even else None))
-        self.compute = Compute(plan.about.dtype)
-        self.denoiser = from_base(plan.base, self.compute).denoiser
-        self._start()
 
-    def _start(self) -> None:
-        self.records: dict[int, Record] = {}
-        self.waiting: dict[int, list[tuple[int, Any, str]]] = {}
-        self.skipped: list[str] = []
-        self.count = 0
+def _make_encoder(plan: Plan) -> Callable[[int, list[_Row]], dict[int, Record]]:
+    """`(bucket, rows) -> {number: record}` of at most a batch of one size."""
+    base, about = plan.base, plan.about
+    mesh = local_mesh()  # a process writes its shards independently
+    even = plan.batch % mesh.size == 0
+    place = functools.partial(
+        jax.device_put,
+        device=NamedSharding(mesh, PartitionSpec("data" if even else None)),
+    )
+    compute = Compute(about.dtype)
+    denoiser = from_base(base, compute).denoiser
 
-    def add(self, pictures: Sequence[Mapping[str, Any]]) -> None:
-        """Take the next pictures of the shard, and encode the full batches."""
-        for picture in pictures:
-            if "skipped" in picture:
-                self.skipped.append(picture["skipped"])
-                continue
-            waiting = self.waiting.setdefault(picture["bucket"], [])
-            waiting.append((self.count, picture["pixels"], picture["caption"]))
-            self.count += 1
-            if len(waiting) == self.plan.batch:
-                self._flush(picture["bucket"])
-
-    def finish(self, shard: int | None) -> list[str]:
-        """Write the shard, and return the messages about its skipped pictures."""
-        if shard is None:
-            return []
-        for bucket in list(self.waiting):
-            self._flush(bucket)
-        records = [self.records[i] for i in range(self.count)]
-        write_shard(self.plan.folder, self.plan.about, shard, records, self.skipped)
-        skipped = self.skipped
-        self._start()
-        return skipped
-
-    def _flush(self, bucket: int) -> None:
-        rows = self.waiting.pop(bucket, [])
-        if not rows:
-            return
-        # Padded, so that each size compiles one program.
-        padding = [rows[-1]] * (self.plan.batch - len(rows))
-        pixels = np.stack([pixels for _, pixels, _ in (*rows, *padding)])
-        captions = [caption for _, _, caption in (*rows, *padding)]
-        views = [pixels, pixels[:, :, ::-1]] if self.plan.about.flip else [pixels]
-        posteriors = np.stack([self._encode(view) for view in views], axis=1)
-        text = ids = [None] * len(rows)
-        if self.plan.about.text_encoder:
-            ids = tokenize(self.plan.base.tokenizer, captions)
-            prompts = encode_prompts(self.denoiser, jax.device_put(ids, self.sharding))
-            text = np.asarray(prompts.text.astype(jnp.float16))
-        for i, (number, _, caption) in enumerate(rows):
-            self.records[number] = Record(
-                bucket, posteriors[i], caption, text[i], ids[i]
-            )
-
-    def _encode(self, pixels: np.ndarray) -> np.ndarray:
+    def posteriors(pixels: np.ndarray) -> np.ndarray:
         """Mean and log variance, float16, "b 2 h w c"."""
         posterior = encode_pictures(
-            self.plan.base.params["vae"],
-            jax.device_put(pixels, self.sharding),
-            config=self.plan.base.spec.vae,
-            compute=self.compute,
+            base.params["vae"], place(pixels), config=base.spec.vae, compute=compute
         )
         stacked = jnp.stack([posterior.mean, posterior.logvar], axis=1)
         return np.asarray(stacked.astype(jnp.float16))
+
+    def encode(bucket: int, rows: list[_Row]) -> dict[int, Record]:
+        # Padded, so that each size compiles one program.
+        padded = [*rows, *[rows[-1]] * (plan.batch - len(rows))]
+        pixels = np.stack([pixels for _, pixels, _ in padded])
+        views = [pixels, pixels[:, :, ::-1]] if about.flip else [pixels]
+        both = np.stack([posteriors(view) for view in views], axis=1)
+        text = ids = [None] * len(rows)
+        if about.text_encoder:
+            ids = tokenize(base.tokenizer, [caption for _, _, caption in padded])
+            prompts = encode_prompts(denoiser, place(ids))
+            text = np.asarray(prompts.text.astype(jnp.float16))
+        return {
+            number: Record(bucket, both[i], caption, text[i], ids[i])
+            for i, (number, _, caption) in enumerate(rows)
+        }
+
+    return encode

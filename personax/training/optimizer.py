@@ -8,80 +8,70 @@ import optax
 from personax.core.tree import nearest
 from personax.core.typing import Theta
 from personax.training.adam_8bit import scale_by_adam_8bit
-from personax.training.config import OPTIMIZERS, SCHEDULES
+from personax.training.config import OptimizerConfig
 
 
 def make_schedule(
-    learning_rate: float, *, schedule: str = "constant", warmup: int = 0, steps: int
+    config: OptimizerConfig, steps: int, examples: int = 1
 ) -> optax.Schedule:
     """`step -> learning rate`: linear warmup over `warmup` steps, then `schedule`.
 
-    "constant" keeps the rate, "linear" and "cosine" decay it to 0 at `steps`. Raises
-    ValueError for an unknown schedule, and for a warmup of `steps` or more.
+    "constant" keeps the rate, "linear" and "cosine" decay it to 0 at `steps`. With
+    `scale_by_batch` the rate is multiplied by the `examples` of a step, priors
+    included, as by the released scripts' --scale_lr. Raises ValueError for a warmup of
+    `steps` or more.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(
-            f"Unknown schedule {schedule!r}; expected one of {', '.join(SCHEDULES)}."
-        )
+    rate, warmup = config.learning_rate, config.warmup
+    if config.scale_by_batch:
+        rate *= examples
     if warmup >= max(steps, 1):
         raise ValueError(f"warmup={warmup}: expected less than the {steps} steps.")
     rest = steps - warmup
     after = {
-        "constant": lambda: optax.constant_schedule(learning_rate),
-        "linear": lambda: optax.linear_schedule(learning_rate, 0.0, rest),
-        "cosine": lambda: optax.cosine_decay_schedule(learning_rate, rest),
-    }[schedule]()
+        "constant": lambda: optax.constant_schedule(rate),
+        "linear": lambda: optax.linear_schedule(rate, 0.0, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(rate, rest),
+    }[config.schedule]()
     if not warmup:
         return after
-    ramp = optax.linear_schedule(0.0, learning_rate, warmup)
+    ramp = optax.linear_schedule(0.0, rate, warmup)
     return optax.join_schedules([ramp, after], [warmup])
 
 
 def make_optimizer(
-    schedule: optax.Schedule,
-    theta: Theta,
-    *,
-    name: str = "adamw",
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-    clip: float | None = None,
-    factors: Mapping[str, float] | None = None,
+    schedule: optax.Schedule, theta: Theta, config: OptimizerConfig = OptimizerConfig()
 ) -> optax.GradientTransformation:
     """Clip the global gradient norm, then the optimiser, decoupled decay and the rate.
 
     "adamw_8bit" keeps AdamW's moments in 8 bits; "adafactor" is factored, without
     momentum. "adamw" and "lion" use `b1` and `b2`, "adamw" also `eps`, "sgd" uses `b1`
     as its momentum, "adafactor" none of them. Weight decay is decoupled (Loshchilov &
-    Hutter 2019) for every optimiser, and so multiplied by the rate. `factors` are
-    multiples of the rate for parts of theta, by name.
+    Hutter 2019) for every optimiser, and so multiplied by the rate. `learning_rates`
+    are those of parts of theta, by name; the schedule is multiplied by their ratio to
+    `learning_rate`.
 
-    Raises ValueError for an unknown optimiser or part.
+    Raises ValueError for an unknown part.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"Unknown optimiser {name!r}; expected one of {', '.join(OPTIMIZERS)}."
-        )
-    factors = {} if factors is None else factors
-    for part in factors:
+    own = {part: rate for part, rate in config.learning_rates.items() if rate}
+    for part in own:
         if part not in theta:
             raise ValueError(
                 f"The method trains no part {part!r}; nearest: {nearest(part, theta)}."
             )
+    b1, b2, eps, clip = config.b1, config.b2, config.eps, config.clip
     direction = {
         "adamw": lambda: optax.scale_by_adam(b1, b2, eps),
         "adamw_8bit": lambda: scale_by_adam_8bit(b1, b2, eps),
         "lion": lambda: optax.scale_by_lion(b1, b2),
         "sgd": lambda: optax.trace(b1),
         "adafactor": optax.scale_by_factored_rms,
-    }[name]()
+    }[config.name]()
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         direction,
-        optax.add_decayed_weights(weight_decay),
+        optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(schedule),
-        _scale_parts(factors),
+        _scale_parts({part: rate / config.learning_rate for part, rate in own.items()}),
     )
 
 

@@ -16,6 +16,7 @@ from personax.methods import Concept
 from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
+from personax.training.config import PreviewConfig
 from personax.training.sharding import fetch
 
 _MAX_PICTURES = 8  # training pictures of a sheet
@@ -55,29 +56,26 @@ def make_draw(
     base: Base,
     spec: Spec,
     size: tuple[int, int],
-    *,
-    count: int,
-    steps: int,
-    guidance: float,
+    config: PreviewConfig,
     seed: int,
     unconditional: Model | None = None,
 ) -> Draw:
-    """A function that draws `count` pictures of each prompt by DDIM.
+    """A function that draws `images` pictures of each prompt by DDIM.
 
     Every call uses the same seeds, and one compiled program serves all prompts. The
     unconditional term is that of `unconditional`, by default of the drawn model.
     """
-    sampler = make_sampler(spec, base.params["vae"], SOLVERS["ddim"], steps, size)
-    key, indices = jax.random.key(seed), jnp.arange(count)
+    solver, vae = SOLVERS["ddim"], base.params["vae"]
+    sampler = make_sampler(spec, vae, solver, config.steps, size)
+    key, indices = jax.random.key(seed), jnp.arange(config.images)
 
     def draw(model: Model, prompts: Sequence[str]) -> list[list[images.Pixels]]:
-        rows = []
+        models, rows = {"base": model}, []
+        if unconditional is not None:
+            models["unconditional"] = unconditional
         for prompt in prompts:
-            models = {"base": model}
-            if unconditional is not None:
-                models["unconditional"] = unconditional
             terms = prompt_terms.to_terms(
-                models, [TermSpec(prompt, guidance)], unconditional=[*models][-1]
+                models, [TermSpec(prompt, config.guidance)], unconditional=[*models][-1]
             )
             rows.append(list(fetch(sampler.draw(models, terms, key, indices))))
         return rows
@@ -95,10 +93,7 @@ class Gallery(NamedTuple):
 
 
 def make_gallery(
-    draw: Draw,
-    rows: list[Caption],
-    pictures: Sequence[images.Pixels],
-    before: Model,
+    draw: Draw, rows: list[Caption], pictures: Sequence[images.Pixels], before: Model
 ) -> Gallery:
     """A gallery whose rows of the class are drawn by the model `before`."""
     texts = [row.text for row in rows if not row.trained]
@@ -113,14 +108,10 @@ def sheet(gallery: Gallery, model: Model, title: str) -> images.Pixels:
     """
     texts = [row.text for row in gallery.captions if row.trained]
     after = dict(zip(texts, gallery.draw(model, texts), strict=True))
-    rows: list[tuple[str, Sequence[images.Pixels]]] = [
-        ("training pictures", gallery.pictures[:_MAX_PICTURES])
-    ]
+    labels = ["training pictures", *(row.text for row in gallery.captions)]
+    rows: list[Sequence[images.Pixels]] = [gallery.pictures[:_MAX_PICTURES]]
     for text, trained in gallery.captions:
-        rows.append((text, (after if trained else gallery.before)[text]))
-    columns = max(len(row) for _, row in rows)
-    tiles: list[images.Pixels | None] = []
-    for _, row in rows:
-        tiles += [*row, *[None] * (columns - len(row))]
-    labels = [label for label, _ in rows]
+        rows.append((after if trained else gallery.before)[text])
+    columns = max(len(row) for row in rows)
+    tiles = [x for row in rows for x in (*row, *[None] * (columns - len(row)))]
     return images.grid(tiles, columns=columns, row_labels=labels, title=title)

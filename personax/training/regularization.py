@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
 from jaxtyping import Float
 
 import personax
@@ -31,7 +30,7 @@ from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from personax.training import distributed
-from personax.training.config import PRIOR_SOURCES, PriorConfig
+from personax.training.config import PriorConfig
 from personax.training.sharding import fetch
 
 
@@ -50,30 +49,24 @@ class Prior(PriorConfig):
 
 
 def prior_set(
-    prior: Prior,
-    base: Base,
-    model: Model,
-    class_word: str,
-    size: tuple[int, int],
-    *,
-    sharding: Sharding | None = None,
+    prior: Prior, base: Base, model: Model, class_word: str, size: tuple[int, int]
 ) -> list[Captioned]:
     """The set's pictures on disk with their captions, after creating missing ones.
 
-    `model` is the frozen base; `size` is (height, width) of generated pictures, and
-    `sharding` places a batch of them on the devices. Raises what `check` raises, before
-    any computation, and ValueError where no caption reaches the threshold.
+    `model` is the frozen base; `size` is (height, width) of generated pictures. Raises
+    what `check` raises, before any computation, and ValueError where no caption reaches
+    the threshold.
     """
     check(prior, class_word)
     match prior.source:
         case "generated":
-            return generated(prior, base, model, size, sharding)
+            return _generated(prior, base, model, size)
         case "world":
             return world(prior, class_word)
         case "folder":
-            return folder(prior)
+            return _folder(prior)
         case "retrieved":
-            return retrieved(prior)
+            return _retrieved(prior)
     return []
 
 
@@ -81,36 +74,26 @@ def check(prior: Prior, class_word: str) -> None:
     """Raise ValueError or FileNotFoundError for a set that cannot be made."""
     if prior.source is None:
         return
-    if prior.source not in PRIOR_SOURCES:
-        raise ValueError(
-            f"Unknown prior.source {prior.source!r}; expected one of "
-            f"{', '.join(PRIOR_SOURCES)}."
-        )
     if prior.source in ("generated", "retrieved") and not prior.prompt:
         raise ValueError(f"A {prior.source} regularisation set needs a prompt.")
     if prior.source in ("folder", "retrieved") and not prior.images:
         raise ValueError(
             f"A {prior.source} regularisation set needs concept.prior_images."
         )
-    drawn = prior.source in ("generated", "world")
-    if drawn and prior.count < 1:
+    if prior.source in ("generated", "world") and prior.count < 1:
         raise ValueError(
             f"prior.count={prior.count}: a {prior.source} set needs at least 1."
         )
     if prior.source == "world":
         embedded_world.classes_called(class_word)
     elif prior.source == "folder":
-        folder(prior)
+        _folder(prior)
     elif prior.source == "retrieved":
         _candidates(prior)
 
 
-def generated(
-    prior: Prior,
-    base: Base,
-    model: Model,
-    size: tuple[int, int],
-    sharding: Sharding | None = None,
+def _generated(
+    prior: Prior, base: Base, model: Model, size: tuple[int, int]
 ) -> list[Captioned]:
     """Samples of the frozen base for the prompt.
 
@@ -132,12 +115,24 @@ def generated(
         "size": list(size),
         "seed": prior.seed,
     }
-    return _kept(
-        prior,
-        record,
-        draw=lambda indices: _sampled(prior, base, model, size, sharding, indices),
-        caption=lambda index: prior.prompt,
-    )
+
+    def draw(missing: list[int]) -> Iterator[tuple[int, Pixels]]:
+        solver = ddim(prior.eta)
+        sampler = make_sampler(spec, base.params["vae"], solver, prior.steps, size)
+        models = {"base": model}
+        terms = prompt_terms.to_terms(models, [TermSpec(prior.prompt, prior.guidance)])
+        key = jax.random.key(prior.seed)
+        # A picture is always in the same batch, so that drawing it again gives the same
+        # bits.
+        for first in sorted({index - index % prior.batch for index in missing}):
+            indices = np.arange(first, first + prior.batch)
+            placed = jax.device_put(indices)
+            pictures = fetch(sampler.draw(models, terms, key, placed))
+            for index in missing:
+                if index in indices:
+                    yield index, pictures[index - first]
+
+    return _kept(prior, record, draw, lambda index: prior.prompt)
 
 
 def world(prior: Prior, class_word: str) -> list[Captioned]:
@@ -153,21 +148,18 @@ def world(prior: Prior, class_word: str) -> list[Captioned]:
         # Another version may render other scenes for the same captions.
         "version": personax.__version__,
     }
-
-    def draw(indices: Iterable[int]) -> Iterator[tuple[int, Pixels]]:
-        for index in indices:
-            yield index, render(index)
-
-    return _kept(prior, record, draw=draw, caption=caption)
+    return _kept(
+        prior, record, lambda indices: ((i, render(i)) for i in indices), caption
+    )
 
 
-def folder(prior: Prior) -> list[Captioned]:
+def _folder(prior: Prior) -> list[Captioned]:
     """The first pictures of a captioned folder or list, in its order."""
-    pictures = read_captioned(_images(prior), caption=prior.prompt or None)
+    pictures = read_captioned(prior.images or "", caption=prior.prompt or None)
     return pictures[: prior.count or None]
 
 
-def retrieved(prior: Prior) -> list[Captioned]:
+def _retrieved(prior: Prior) -> list[Captioned]:
     """The pictures whose captions are the most similar to the prompt, in that order.
 
     By cosine similarity in CLIP's text space, of 0.85 and more in Kumari et al. 2023
@@ -193,18 +185,12 @@ def retrieved(prior: Prior) -> list[Captioned]:
 
 def _candidates(prior: Prior) -> list[Captioned]:
     # The prompt is not a default caption here: it would be the best match.
-    return read_captioned(_images(prior))
-
-
-def _images(prior: Prior) -> str:
-    assert prior.images is not None  # see `check`
-    return prior.images
+    return read_captioned(prior.images or "")
 
 
 def _kept(
     prior: Prior,
     record: dict[str, Any],
-    *,
     draw: Callable[[list[int]], Iterable[tuple[int, Pixels]]],
     caption: Callable[[int], str],
 ) -> list[Captioned]:
@@ -247,33 +233,6 @@ def _kept(
 def _is_whole(path: pathlib.Path) -> bool:
     """Whether a PNG exists and is complete, without decoding it."""
     return path.is_file() and path.read_bytes().endswith(b"IEND\xaeB`\x82")
-
-
-def _sampled(
-    prior: Prior,
-    base: Base,
-    model: Model,
-    size: tuple[int, int],
-    sharding: Sharding | None,
-    missing: Sequence[int],
-) -> Iterator[tuple[int, Pixels]]:
-    """(index, picture) of the missing indices.
-
-    A picture is always in the same batch, so that drawing it again gives the same bits.
-    """
-    sampler = make_sampler(
-        *(model.denoiser.spec, base.params["vae"]), ddim(prior.eta), prior.steps, size
-    )
-    models = {"base": model}
-    terms = prompt_terms.to_terms(models, [TermSpec(prior.prompt, prior.guidance)])
-    key = jax.random.key(prior.seed)
-    for first in sorted({index - index % prior.batch for index in missing}):
-        indices = np.arange(first, first + prior.batch)
-        placed = jax.device_put(indices, sharding)
-        pictures = fetch(sampler.draw(models, terms, key, placed))
-        for index in missing:
-            if index in indices:
-                yield index, pictures[index - first]
 
 
 _TEXTS = 64  # texts per batch

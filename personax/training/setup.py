@@ -107,18 +107,29 @@ def prepare(
         adds_words=method.adds_tokens,
     )
     concepts = [spec.concept for spec in specs]
-    rows = captions(config.preview.prompts, concepts)
-    check_prompts(tokenizer, [row.text for row in rows])
-    priors = [_prior(config, spec) for spec in specs]
+    previews = captions(config.preview.prompts, concepts)
+    check_prompts(tokenizer, [row.text for row in previews])
+    settings = dataclasses.asdict(config.prior)
+    priors = [
+        Prior(**settings, prompt=spec.prior_prompt, images=spec.prior_images)
+        for spec in specs
+    ]
+    for prior, concept in zip(priors, concepts, strict=True):
+        check(prior, concept.class_word)
     key = jax.random.key(config.seed)
     theta = methods.init(method, key, plain.denoiser.params, concepts)
     if not theta:
         raise ValueError(f"The method {config.method} trains no parameters here.")
     corpus = _corpus(config, method, tokenizer)
-    schedule, tx = _optimizer(config, theta)
-    _check_rows(config, mesh)
+    rows = config.batch * (2 if config.prior.source else 1)
+    schedule = make_schedule(config.optimizer, config.steps, rows * config.accumulate)
+    tx = make_optimizer(schedule, theta, config.optimizer)
+    if rows % mesh.size:
+        raise ValueError(
+            f"A batch of {rows} examples is not divisible by the {mesh.size} devices."
+        )
     sharding.of_tree(theta, mesh, config.mesh.theta_rules)  # raises for a missing rule
-    sharding.check_rules(config.mesh.theta_rules, sharding.paths_of(theta))
+    sharding.check_rules(config.mesh.theta_rules, theta)
     dataset = make_dataset(config, base, size, mesh, specs)
     if like is None:
         ready = methods.prepare(method, plain.denoiser, corpus)
@@ -178,23 +189,13 @@ def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Mode
             sharding=sharding.by_rules(mesh, config.mesh.base_rules),
             **config.loading.options(),
         )
-        sharding.check_rules(config.mesh.base_rules, sharding.paths_of(base.params))
+        sharding.check_rules(config.mesh.base_rules, base.params)
     else:
         base = like.base
     compute = Compute(config.dtype, config.remat, mesh=mesh)  # type: ignore[arg-type]
     plain = from_base(base, compute)
     allowed = config.loading.allow_pickle
     return base, with_concepts(plain, base, config.before, allow_pickle=allowed)
-
-
-def _prior(config: TrainConfig, spec: ConceptSpec) -> Prior:
-    prior = Prior(
-        **dataclasses.asdict(config.prior),
-        prompt=spec.prior_prompt,
-        images=spec.prior_images,
-    )
-    check(prior, spec.concept.class_word)
-    return prior
 
 
 def _corpus(config: TrainConfig, method: Method, tokenizer: Tokenizer) -> Ids | None:
@@ -208,45 +209,3 @@ def _corpus(config: TrainConfig, method: Method, tokenizer: Tokenizer) -> Ids | 
             "world, world:N or FILE.txt."
         )
     return jnp.asarray(tokenize(tokenizer, read_corpus(config.corpus)))
-
-
-def _optimizer(
-    config: TrainConfig, theta: Theta
-) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    settings = config.optimizer
-    rate = settings.learning_rate
-    if settings.scale_by_batch:
-        # The released scripts' --scale_lr: by the examples of a step, priors included.
-        rate *= config.batch * config.accumulate * _shares(config)
-    schedule = make_schedule(
-        rate, schedule=settings.schedule, warmup=settings.warmup, steps=config.steps
-    )
-    tx = make_optimizer(
-        schedule,
-        theta,
-        name=settings.name,
-        b1=settings.b1,
-        b2=settings.b2,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        clip=settings.clip,
-        factors={
-            part: own / settings.learning_rate
-            for part, own in settings.learning_rates.items()
-            if own
-        },
-    )
-    return schedule, tx
-
-
-def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
-    rows = config.batch * _shares(config)
-    if rows % mesh.size:
-        raise ValueError(
-            f"A batch of {rows} examples is not divisible by the {mesh.size} devices."
-        )
-
-
-def _shares(config: TrainConfig) -> int:
-    """Examples of a step per example of `batch`: 2 with a regularisation set."""
-    return 2 if config.prior.source else 1

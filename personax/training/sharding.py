@@ -1,7 +1,7 @@
 """The ("data", "fsdp") mesh, and shardings of parameters by rules on their paths."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -116,9 +116,9 @@ def by_rules(
     return sharding
 
 
-def check_rules(rules: Rules, paths: Iterable[str]) -> None:
-    """Raise ValueError for a rule that matches no path, such as a mistyped one."""
-    paths = list(paths)
+def check_rules(rules: Rules, tree: Any) -> None:
+    """Raise ValueError for a rule that matches no path of the tree, as a typo does."""
+    paths = [_path(path) for path, _ in jax.tree.leaves_with_path(tree)]
     for regex, _ in rules:
         if not any(re.fullmatch(regex, path) for path in paths):
             raise ValueError(
@@ -133,11 +133,6 @@ def of_tree(tree: Any, mesh: Mesh, rules: Rules) -> Any:
     return jax.tree.map_with_path(
         lambda path, leaf: sharding(_path(path), leaf.shape), tree
     )
-
-
-def paths_of(tree: Any) -> list[str]:
-    """The paths that rules match, such as "unet/conv_in/kernel"."""
-    return [_path(path) for path, _ in jax.tree.leaves_with_path(tree)]
 
 
 def of_state(

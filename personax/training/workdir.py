@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import yaml
+from flax import traverse_util
 
 import personax
 from personax.core.config import plain
@@ -32,7 +33,7 @@ def claim(workdir: pathlib.Path, config: TrainConfig, data: Mapping[str, str]) -
     path = workdir / "run.json"
     # A run without logs has nothing to lose: its config may still be corrected.
     if path.is_file() and (workdir / "metrics.jsonl").is_file():
-        _compare(workdir, _read(path), _leaves(values) | _leaves({"data": dict(data)}))
+        _compare(workdir, values, data)
     run = {
         "personax": personax.__version__,
         "python": platform.python_version(),
@@ -56,24 +57,24 @@ def record(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps(plain(config), sort_keys=True))
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    """The recorded config and data digests, by dotted key."""
+def _compare(
+    workdir: pathlib.Path, values: Mapping[str, Any], data: Mapping[str, str]
+) -> None:
+    """Raise ValueError for a recorded config or data that differ."""
+    path = workdir / "run.json"
     try:
         run = json.loads(path.read_text())
-        return _leaves(dict(run["config"])) | _leaves({"data": dict(run["data"])})
-    except (ValueError, KeyError, TypeError):
+        before = _leaves(run["config"], run["data"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; choose another --workdir.")
-
-
-def _compare(
-    workdir: pathlib.Path, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> None:
+    after = _leaves(values, data)
+    constant = after["optimizer.schedule"] == "constant"
+    prolonged = constant and after["steps"] >= before.get("steps", 0)
+    free = (*_FREE, "steps") if prolonged else _FREE
     changed = [
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
         for key in dict.fromkeys((*before, *after))
-        if before.get(key) != after.get(key)
-        and key.split(".")[0] not in _FREE
-        and not _is_prolonged(key, before, after)
+        if before.get(key) != after.get(key) and key.split(".")[0] not in free
     ]
     if changed:
         raise ValueError(
@@ -82,19 +83,7 @@ def _compare(
         )
 
 
-def _is_prolonged(
-    key: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> bool:
-    constant = after.get("optimizer.schedule") == "constant"
-    return key == "steps" and constant and after[key] >= before[key]
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """{dotted key: value}."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {
-        name: value
-        for key, inner in tree.items()
-        for name, value in _leaves(inner, f"{prefix}.{key}" if prefix else key).items()
-    }
+def _leaves(values: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    """{dotted key: value} of a config, and of the digests of its data."""
+    digests = {f"data.{name}": digest for name, digest in data.items()}
+    return traverse_util.flatten_dict(values, sep=".") | digests

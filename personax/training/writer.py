@@ -54,14 +54,6 @@ class Writer:
         self._events.flush()
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
-    """The lines of a work directory's metrics.jsonl, in order."""
-    return [
-        json.loads(line)
-        for line in (workdir / "metrics.jsonl").read_text().splitlines()
-    ]
-
-
 def _keep_before(path: pathlib.Path, step: int) -> None:
     if not path.is_file():
         return

@@ -67,7 +67,7 @@ def shards(folder):
 def test_a_rerun_writes_the_missing_shards_alone(emoji, whole, tmp_path):
     plan, _ = whole
     before = shards(plan.folder)
-    lost = plan.folder / f"{plan.about.name(1)}.array_record"
+    lost = plan.folder / f"{plan.about.names[1]}.array_record"
     lost.unlink()
     kept = {path: path.stat().st_mtime_ns for path in plan.folder.glob("*.array_re*")}
     write(emoji, plan.folder, text=True, flip=True)

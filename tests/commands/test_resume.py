@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from personax.training.writer import read_metrics
+from personax.core.files import read_journal
 from tests.fast import FAST, WITHOUT_TORCH
 from tests.loading.make import write_pipeline
 
@@ -104,9 +104,9 @@ def newest(names):
 
 def assert_same(workdir, other, steps=STEPS):
     """Compare the metrics and the trained theta, bitwise."""
-    logged = read_metrics(workdir)
+    logged = read_journal(workdir / "metrics.jsonl")
     assert [line["step"] for line in logged if "loss" in line] == [*range(1, steps + 1)]
-    assert logged == read_metrics(other)
+    assert logged == read_journal(other / "metrics.jsonl")
     one, two = (
         load_file(folder / "concept" / "theta.safetensors")
         for folder in (workdir, other)

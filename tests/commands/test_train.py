@@ -12,11 +12,11 @@ from PIL import Image
 
 from personax.cli import command
 from personax.cli.config_from_yaml import get_config
+from personax.core.files import read_journal
 from personax.loading import load_base
 from personax.training.config import train_config
 from personax.training.setup import prepare
 from personax.training.workdir import record
-from personax.training.writer import read_metrics
 from tests.commands.test_commands import check_refusal, run
 from tests.refusing import refused
 
@@ -80,7 +80,7 @@ def test_a_run_records_its_config_data_and_versions(quickstart):
 
 
 def test_a_run_writes_a_line_of_metrics_for_each_step(quickstart):
-    lines = read_metrics(quickstart[0])
+    lines = read_journal(quickstart[0] / "metrics.jsonl")
     losses = [line for line in lines if "loss" in line]
     assert [line["step"] for line in losses] == [1, 2, 3]
     config = yaml.safe_load((quickstart[0] / "config.yaml").read_text())

@@ -32,6 +32,7 @@ from personax.methods.losses import Batch, draws
 from personax.networks.clip_text import init_clip_text
 from personax.networks.unet import init_unet
 from personax.networks.vae import Posterior
+from personax.training.config import OptimizerConfig
 from personax.training.optimizer import make_optimizer
 from personax.training.state import create
 from personax.training.step import make_step
@@ -346,7 +347,9 @@ def test_one_step_equals_diffusers_script(name, pair):
 
     batch = make_batch(case)
     tx = make_optimizer(
-        optax.constant_schedule(RATE), theta, clip=case.clip, weight_decay=DECAY
+        optax.constant_schedule(RATE),
+        theta,
+        OptimizerConfig(clip=case.clip, weight_decay=DECAY),
     )
     state = create(theta, tx.init(theta), jax.random.key(2))
     state = state.replace(step=jnp.asarray(STEP, jnp.int32))

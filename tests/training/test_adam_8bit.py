@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from personax.training.adam_8bit import decode, encode, scale_by_adam_8bit
+from personax.training.config import OptimizerConfig
 from personax.training.optimizer import make_optimizer
 from personax.training.sharding import make_mesh, of_state
 from personax.training.state import create
@@ -94,7 +95,9 @@ def test_small_leaves_have_the_updates_of_adam():
 
 def test_moments_take_two_bytes_per_parameter_and_are_sharded_like_it():
     theta = {"weights": {"kernel": normal(3, 3, 64, 64), "bias": normal(64)}}
-    tx = make_optimizer(optax.constant_schedule(1e-3), theta, name="adamw_8bit")
+    tx = make_optimizer(
+        optax.constant_schedule(1e-3), theta, OptimizerConfig("adamw_8bit")
+    )
     opt = tx.init(theta)
     size = sum(x.nbytes for x in jax.tree.leaves(opt) if x.ndim == 4)
     assert size <= 2.2 * theta["weights"]["kernel"].size

@@ -7,6 +7,7 @@ from personax.concepts.bind import Model, from_base
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import Concept
 from personax.training import preview
+from personax.training.config import PreviewConfig
 from personax.training.preview import Caption, captions
 
 DOG = Concept("<v1>", "dog", (), (), "<v1> dog")
@@ -107,15 +108,8 @@ def test_a_sheet_shows_eight_pictures_at_most():
 
 def test_a_prompt_is_drawn_with_the_same_seeds_every_time(emoji):
     model = from_base(emoji)
-    draw = preview.make_draw(
-        emoji,
-        emoji.spec,
-        (32, 32),
-        count=2,
-        steps=2,
-        guidance=3.0,
-        seed=1,
-    )
+    config = PreviewConfig(images=2, steps=2, guidance=3.0)
+    draw = preview.make_draw(emoji, emoji.spec, (32, 32), config, seed=1)
     dog, cat = draw(model, ["a dog", "a cat"])
     (again,) = draw(model, ["a cat"])
     assert [pixels.shape for pixels in cat] == [(32, 32, 3)] * 2

@@ -165,9 +165,12 @@ def test_a_picture_does_not_depend_on_its_batch(get, drawn, tmp_path):
 def test_other_settings_have_a_folder_of_their_own(get, drawn, change, monkeypatch):
     settings, pictures, _ = drawn
     black = np.zeros((32, 32, 3), np.uint8)
-    monkeypatch.setattr(
-        regularization, "_sampled", lambda *args: ((index, black) for index in args[-1])
-    )
+    kept = regularization._kept
+
+    def without_drawing(prior, record, draw, caption):
+        return kept(prior, record, lambda own: ((i, black) for i in own), caption)
+
+    monkeypatch.setattr(regularization, "_kept", without_drawing)
     other = get(dataclasses.replace(settings, **change))
     assert other[0].path.parent != pictures[0].path.parent
 
@@ -285,7 +288,6 @@ def test_no_source_is_no_set(get):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Prior("web"), "generated, world, folder, retrieved"),
         (Prior("generated", prompt="a dog", count=0), "count=0: .* at least 1"),
         (Prior("world", count=-1), "count=-1: .* at least 1"),
         (Prior("generated"), "needs a prompt"),

@@ -17,7 +17,6 @@ from personax.training.sharding import (
     of_state,
     of_tree,
     over_batch,
-    paths_of,
 )
 from personax.training.state import create
 
@@ -120,12 +119,12 @@ def test_an_unknown_rule_is_an_error():
 
 
 def test_a_rule_that_matches_no_path_is_an_error():
-    paths = paths_of({"unet": {"attn2": {"kernel": 0}, "conv_in": {"kernel": 1}}})
-    check_rules((("unet/.*attn2.*", "shard"), (".*", "replicate")), paths)
+    tree = {"unet": {"attn2": {"kernel": 0}, "conv_in": {"kernel": 1}}}
+    check_rules((("unet/.*attn2.*", "shard"), (".*", "replicate")), tree)
     with pytest.raises(
         ValueError, match=r"'unet/.\*atn2.\*' matches no path; nearest: u"
     ):
-        check_rules((("unet/.*atn2.*", "shard"), (".*", "replicate")), paths)
+        check_rules((("unet/.*atn2.*", "shard"), (".*", "replicate")), tree)
 
 
 def test_the_paths_of_theta_begin_with_the_part():

@@ -3,9 +3,9 @@
 import pytest
 
 from configs import emoji_custom_diffusion
+from personax.core.files import read_journal
 from personax.training.checkpoint import Checkpoints
 from personax.training.train import train
-from personax.training.writer import read_metrics
 from tests.small_models import write_smaller
 
 
@@ -22,7 +22,7 @@ def test_no_checkpoint_is_ahead_of_the_logs(config, tmp_path, monkeypatch):
     logged, save = {}, Checkpoints.save
 
     def recorded(self, state, step, source=None):
-        logged.setdefault(step, read_metrics(tmp_path / "run"))
+        logged.setdefault(step, read_journal(tmp_path / "run" / "metrics.jsonl"))
         save(self, state, step, source)
 
     monkeypatch.setattr(Checkpoints, "save", recorded)

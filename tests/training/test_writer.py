@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from personax.training.writer import Writer, read_metrics
+from personax.core.files import read_journal
+from personax.training.writer import Writer
 
 pytestmark = pytest.mark.quick
 
@@ -14,6 +15,10 @@ def write(folder, start, steps, value=1.0):
     with Writer(folder, start) as writer:
         for step in steps:
             writer.scalars(step, {"loss": value * step})
+
+
+def read(folder):
+    return read_journal(folder / "metrics.jsonl")
 
 
 def events(folder):
@@ -40,8 +45,8 @@ def test_a_line_holds_the_step_and_its_values(tmp_path):
         writer.scalars(2, {"loss": 1 / 3})
         writer.flush()
         # Flushed lines are on disk before the process ends.
-        assert len(read_metrics(tmp_path)) == 2
-    assert read_metrics(tmp_path) == [
+        assert len(read(tmp_path)) == 2
+    assert read(tmp_path) == [
         {"step": 1, "loss": 0.1, "learning_rate": 1e-5},
         {"step": 2, "loss": 1 / 3},
     ]
@@ -50,13 +55,20 @@ def test_a_line_holds_the_step_and_its_values(tmp_path):
 def test_lines_after_the_resumed_step_are_removed(tmp_path):
     write(tmp_path, 0, [1, 2, 3, 4, 5])
     write(tmp_path, 3, [4, 5, 6])
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in read(tmp_path)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_from_step_0_every_line_is_removed(tmp_path):
     write(tmp_path, 0, [0, 1])
     write(tmp_path, 0, [0, 1], value=2.0)
-    assert read_metrics(tmp_path) == [
+    assert read(tmp_path) == [
         {"step": 0, "loss": 0.0},
         {"step": 1, "loss": 2.0},
     ]
@@ -70,7 +82,11 @@ def test_an_incomplete_line_is_removed(cut, tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(cut)
     write(tmp_path, 2, [3])
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert [line["step"] for line in read(tmp_path)] == [
+        1,
+        2,
+        3,
+    ]
     text = (tmp_path / "metrics.jsonl").read_text()
     assert all(json.loads(line) for line in text.splitlines())
 
@@ -80,7 +96,11 @@ def test_a_complete_line_without_its_newline_gets_one(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text(file.read_text().rstrip("\n"))
     write(tmp_path, 2, [3])
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert [line["step"] for line in read(tmp_path)] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_tensorboard_gets_curves_and_pictures(tmp_path):

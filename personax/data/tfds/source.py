@@ -48,7 +48,8 @@ class Tfds:
             caption = example[self._caption_key].decode()
         elif self._labels:
             caption = self._labels[int(example["label"])].replace("_", " ")
-        return Picture(decode(example[self._image], self._describe(index)), caption)
+        name = f"picture {index} of tfds:{self.name}, {self.split},"
+        return Picture(decode(example[self._image], name), caption)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
         headers = read_headers(
@@ -66,9 +67,6 @@ class Tfds:
         parts = [info.full_name, self.split, len(self)]
         parts += [info.splits[name].num_bytes for name in info.splits]
         return digest(repr(parts))
-
-    def _describe(self, index: int) -> str:
-        return f"picture {index} of tfds:{self.name}, {self.split},"
 
     @functools.cached_property
     def _builder(self) -> Any:
