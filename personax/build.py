@@ -8,7 +8,6 @@ from typing import Any
 from absl import flags
 
 from personax.cli import command
-from personax.core.stopwatch import Stopwatch
 
 FLAGS = flags.FLAGS
 NAMES = ("ffhq", "afhqv2")
@@ -22,7 +21,7 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    watch = Stopwatch()
+    watch = command.Stopwatch()
     with watch("build"), command.exit_on_user_error():
         if len(argv) != 2:
             raise ValueError(f"Give one data set: {' or '.join(NAMES)}.")
@@ -73,5 +72,4 @@ def build(name: str, source: str, data_dir: str | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from absl import flags
@@ -11,7 +10,6 @@ from ml_collections import config_flags
 
 from personax.cli import command, distributed_flags
 from personax.core.config import parse, plain
-from personax.core.stopwatch import Stopwatch
 from personax.data.latents import missing
 from personax.loading import load_base
 from personax.sampling.setup import local_mesh
@@ -49,10 +47,9 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     with command.exit_on_user_error():
         processes = distributed_flags.join()
-    watch = Stopwatch()
+    watch = command.Stopwatch()
     with processes:
         with watch("load"), command.exit_on_user_error():
             plan = _prepare()
@@ -74,10 +71,11 @@ def _prepare() -> Plan:
     config = TrainConfig() if FLAGS.config is None else train_config(FLAGS.config)
     overrides = {key: getattr(FLAGS, key) for key in _STREAM if _overrides(key)}
     stream = parse(StreamConfig, plain(config.stream) | overrides, "stream")
-    part = _part(FLAGS.part)
-    base = load_base(
-        **_base(config), sharding=NamedSharding(local_mesh(), PartitionSpec())
-    )
+    part, sharding = _part(FLAGS.part), NamedSharding(local_mesh(), PartitionSpec())
+    source, options = config.base, config.loading.options()
+    if _overrides("base"):
+        source, options = FLAGS.base, command.base_options(FLAGS)
+    base = load_base(source, sharding=sharding, **options)
     return prepare(
         base,
         stream,
@@ -95,13 +93,6 @@ def _overrides(flag: str) -> bool:
     return FLAGS.config is None or bool(FLAGS[flag].present)
 
 
-def _base(config: TrainConfig) -> dict[str, Any]:
-    """The arguments of `load_base`."""
-    if _overrides("base"):
-        return {"source": FLAGS.base, **command.base_options(FLAGS)}
-    return {"source": config.base, **config.loading.options()}
-
-
 def _part(text: str) -> tuple[int, int]:
     if not text:
         return jax.process_index(), jax.process_count()
@@ -112,5 +103,4 @@ def _part(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

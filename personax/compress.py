@@ -1,7 +1,7 @@
 """Command to compress a concept: `python -m personax.compress DIR --out DIR2`."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -37,7 +37,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
     with watch("load"), command.exit_on_user_error():
         folder = _folder(argv, out)
@@ -53,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
             keep_crossing=FLAGS.keep_crossing,
             dtype=FLAGS.dtype,
         )
-    print(_table(_cells(result, share, FLAGS.dtype, folder, out)))
+    print(_table(result, share, FLAGS.dtype, folder, out))
     print(f"concept in {out}: {watch}")
 
 
@@ -66,13 +65,13 @@ def _folder(argv: Sequence[str], out: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(argv[1])
 
 
-def _cells(
+def _table(
     result: Compression,
     share: float | None,
     dtype: str | None,
     *folders: pathlib.Path,
-) -> dict[str, str]:
-    """{column: value} of the printed table; `folders` are before and after."""
+) -> str:
+    """Two lines, the columns' names and values; `folders` are before and after."""
     cells = {}
     if result.low_rank:
         ranks = result.low_rank.ranks.values()
@@ -87,19 +86,10 @@ def _cells(
     old, new = ((path / "theta.safetensors").stat().st_size for path in folders)
     cells["parameters"] = f"{result.num_params:,} of {result.num_params_before:,}"
     cells["size"] = f"{new:,} of {old:,} bytes"
-    return cells
-
-
-def _table(cells: Mapping[str, str]) -> str:
-    """Two lines, the columns' names and their values."""
-    widths = [max(len(name), len(cell)) for name, cell in cells.items()]
-    rows = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        for row in (cells.keys(), cells.values())
-    ]
-    return "\n".join(row.rstrip() for row in rows)
+    widths = [max(map(len, pair)) for pair in cells.items()]
+    rows = (map(str.ljust, row, widths) for row in (cells.keys(), cells.values()))
+    return "\n".join("  ".join(row).rstrip() for row in rows)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

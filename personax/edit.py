@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from personax.cli import command, edit_flags
-from personax.sampling.edit_files import write_edit
-from personax.sampling.editing import draw_edit, make_edit
+from personax.sampling.editing import draw_edit, make_edit, write_edit
 
 FLAGS = flags.FLAGS
 
@@ -19,21 +18,19 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     watch = command.Stopwatch()
     with watch("load"), command.exit_on_user_error():
         command.refuse_arguments(argv)
         options = edit_flags.edit_options(FLAGS)
         edit = make_edit(edit_flags.model_options(FLAGS), options)
-    edited = draw_edit(edit, watch)
+    rows, inverted = draw_edit(edit, watch)
     out = pathlib.Path(FLAGS.out)
     with watch("write"):
-        psnr = write_edit(out, edit, edited, tuple(FLAGS.concept))
+        psnr = write_edit(out, edit, rows, inverted, FLAGS.concept)
     for method, value in psnr.items():
         print(f"{method}: {value:.2f} dB")
-    print(f"{len(edited.rows)} x {len(options.edits)} edits in {out}: {watch}.")
+    print(f"{len(rows)} x {len(options.edits)} edits in {out}: {watch}.")
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -7,7 +7,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from personax.cli import command
-from personax.core.stopwatch import Stopwatch
 from personax.evaluation.config import read_config
 from personax.evaluation.outputs import write_outputs
 from personax.evaluation.runner import evaluate, open_runner
@@ -32,8 +31,7 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
-    watch = Stopwatch()
+    watch = command.Stopwatch()
     name = command.config_name(config_flags.get_config_filename(FLAGS["config"]))
     out = pathlib.Path(FLAGS.workdir or f"runs/evaluate/{name}")
     with watch("load"), command.exit_on_user_error():
@@ -47,5 +45,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -26,7 +26,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
     with watch("load"), command.exit_on_user_error():
         if len(argv) != 2:
@@ -43,5 +42,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -35,7 +35,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
     folders = [pathlib.Path(name) for name in argv[1:]]
     with watch("load"), command.exit_on_user_error():
@@ -65,5 +64,4 @@ def _summary(result: MergeResult) -> str:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

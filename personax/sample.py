@@ -6,11 +6,10 @@ from typing import Any
 
 from absl import flags
 
-from personax.cli import command, controlnet_flags, sampling_flags, sheet_flags
+from personax.cli import command, sampling_flags, sheet_flags
 from personax.sampling.metadata import picture_metadata
 from personax.sampling.setup import SamplingSetup, set_up
-from personax.sampling.sheet_files import write_sheet
-from personax.sampling.sheets import SheetOptions, draw_sheet, make_sheet
+from personax.sampling.sheets import SheetOptions, draw_sheet, make_sheet, write_sheet
 
 FLAGS = flags.FLAGS
 
@@ -23,7 +22,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     watch = command.Stopwatch()
     with watch("load"), command.exit_on_user_error():
         command.refuse_arguments(argv)
@@ -31,19 +29,19 @@ def main(argv: Sequence[str]) -> None:
         setup = set_up(
             sampling_flags.model_options(FLAGS),
             sampling_flags.sampling_options(FLAGS),
-            controlnet_flags.hint_options(FLAGS),
+            sampling_flags.hint_options(FLAGS),
         )
         sheet = make_sheet(setup, options)
-    drawn = draw_sheet(sheet, watch)
+    pictures, maps = draw_sheet(sheet, watch)
     out = pathlib.Path(FLAGS.out)
     with watch("write"):
-        write_sheet(out, sheet, drawn, _metadata(setup, options))
-    total = sum(map(len, drawn.pictures))
-    print(f"{total} pictures in {out}: {watch}.")
+        write_sheet(out, sheet, pictures, maps, _metadata(setup, options))
+    print(f"{sum(map(len, pictures))} pictures in {out}: {watch}.")
 
 
 def _metadata(setup: SamplingSetup, options: SheetOptions) -> dict[str, Any]:
-    named = {
+    picture = {} if options.picture is None else options.picture.metadata
+    more = {
         "Schedule type": FLAGS.spacing,
         "Eta": FLAGS.eta,
         "Models": " ".join(FLAGS.model),
@@ -52,21 +50,17 @@ def _metadata(setup: SamplingSetup, options: SheetOptions) -> dict[str, Any]:
         "Control strengths": " ".join(FLAGS.control_strength),
         "Preprocess": FLAGS.preprocess if FLAGS.hint else None,
     }
-    more: dict[str, Any] = {name: value for name, value in named.items() if value}
-    if options.picture is not None:
-        more |= options.picture.metadata
     return picture_metadata(
         setup.loaded.base,
-        steps=FLAGS.steps,
+        setup.options,
         sampler=setup.solver,
         guidance=FLAGS.guidance,
-        seed=FLAGS.seed,
         size=setup.size,
         concepts=FLAGS.concept,
-        **more,
+        **{name: value for name, value in more.items() if value},
+        **picture,
     )
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -5,21 +5,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from personax.cli import command, controlnet_flags, sampling_flags
+from personax.cli import command, sampling_flags
 from personax.data import concepts
 from personax.loading import EMBEDDED, load_clip
 from personax.metrics.scores import Score, make_scores
 from personax.sampling import guidance_search
 from personax.sampling.grammar import parse_axis, parse_term
-from personax.sampling.guidance_search import Axis
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.score_plot import check_matplotlib
-from personax.sampling.search_grid import (
-    make_draw,
-    search_record,
-    term_texts,
-    write_search,
-)
 from personax.sampling.setup import set_up
 
 FLAGS = flags.FLAGS
@@ -46,41 +39,38 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     watch = command.Stopwatch()
     out = pathlib.Path(FLAGS.out)
     with watch("load"), command.exit_on_user_error():
         command.refuse_arguments(argv)
         check_matplotlib()
-        axes, others = _axes_and_terms()
+        if not FLAGS.axis:
+            raise ValueError('Nothing to search; add an --axis, such as "0..5:a dog".')
+        axes, others = [*map(parse_axis, FLAGS.axis)], [*map(parse_term, FLAGS.term)]
         models = sampling_flags.model_options(FLAGS)
-        hints = controlnet_flags.hint_options(FLAGS)
+        hints = sampling_flags.hint_options(FLAGS)
         setup = set_up(models, sampling_flags.sampling_options(FLAGS), hints)
         term_specs = [*(axis.term_spec(axis.values[0]) for axis in axes), *others]
         setup.check(term_specs)
         scores, described = _scores(term_specs)
-        record = search_record(setup, models, hints, axes, others, described)
+        record = guidance_search.search_record(
+            setup, models, hints, axes, others, described
+        )
         known = guidance_search.resume(out, record)
         terms = setup.terms(term_specs)
     with watch("compile"):
-        draw = make_draw(setup, terms, len(axes))
+        draw = guidance_search.make_draw(setup, terms, len(axes))
     with watch("search"):
         results = list(guidance_search.search(out, axes, draw, scores, known))
     with watch("write"):
         best = guidance_search.find_best(results)
-        write_search(out, axes, others, results, best, FLAGS.num_images)
+        guidance_search.write_search(out, axes, others, results, best, FLAGS.num_images)
     for name, result in best.items():
         values = ", ".join(f"{key} {value:.3f}" for key, value in result.scores.items())
-        texts = term_texts(axes, result.weights)
+        texts = guidance_search.term_texts(axes, result.weights)
         flags_text = " ".join(f'--term "{text}"' for text in texts)
         print(f"best by {name}: {flags_text} ({values})")
     print(f"{len(results)} cells in {out}: {watch}.")
-
-
-def _axes_and_terms() -> tuple[list[Axis], list[TermSpec]]:
-    if not FLAGS.axis:
-        raise ValueError('Nothing to search; add an --axis, such as "0..5:a dog".')
-    return list(map(parse_axis, FLAGS.axis)), list(map(parse_term, FLAGS.term))
 
 
 def _scores(term_specs: Sequence[TermSpec]) -> tuple[dict[str, Score], dict[str, str]]:
@@ -98,5 +88,4 @@ def _scores(term_specs: Sequence[TermSpec]) -> tuple[dict[str, Score], dict[str,
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

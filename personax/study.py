@@ -25,7 +25,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     with command.exit_on_user_error():
         match argv[1:]:
             case ["build", run]:
@@ -67,5 +66,4 @@ def _score(paths: Sequence[pathlib.Path]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

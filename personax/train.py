@@ -56,7 +56,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     config = flags.FLAGS.config
     name = command.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     folder = pathlib.Path(flags.FLAGS.workdir or f"runs/{name}")
@@ -68,5 +67,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -50,7 +50,6 @@ def run(measure: Measure, draw: Draw) -> None:
     flags.mark_flags_as_required(["config", "out"])
 
     def main(_) -> None:
-        command.start()
         out = pathlib.Path(folder.value)
         out.mkdir(parents=True, exist_ok=True)
         points = measure(config.value, SavedPoints(out))

@@ -25,7 +25,6 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    command.start()
     config, out = FLAGS.config, pathlib.Path(FLAGS.out)
     watch = command.Stopwatch()
     with command.exit_on_user_error():
@@ -112,5 +111,4 @@ def _table(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    define_flags()
-    command.run(main)
+    command.run(main, define_flags)

@@ -1,35 +1,41 @@
 """Common to all commands: start-up, flags of the base, one-line errors."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from absl import app, flags, logging
 
-from personax.core.errors import (
-    InputError,
-    RunFailedError,
-    invalid_input,
-    one_line,
-)
+from personax.core.errors import InputError, RunFailedError, invalid_input, one_line
 from personax.core.stopwatch import Stopwatch as Stopwatch
 from personax.loading import EMBEDDED
+
+Options = TypeVar("Options")
 
 _YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
 _CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """absl's `app.run`, with one-line errors for InputError and RunFailedError."""
+def run(
+    main: Callable[[Sequence[str]], None],
+    define_flags: Callable[[], None] = lambda: None,
+) -> None:
+    """absl's `app.run`, with one-line errors for InputError and RunFailedError.
+
+    Defines the flags, and calls `start` before `main`.
+    """
 
     def guarded(argv: Sequence[str]) -> None:
+        start()
         with exit_on_failure():
             main(argv)
 
+    define_flags()
     app.run(guarded, flags_parser=_parse)
 
 
@@ -58,8 +64,15 @@ def define_base_flags() -> None:
 
 def base_options(given: Any) -> dict[str, Any]:
     """The keyword arguments of `load_base` from parsed flags, without the source."""
-    config = {"config": given.base_config} if given.base_config else {}
-    return {"variant": given.variant, "allow_pickle": given.allow_pickle, **config}
+    config, variant = given.base_config, given.variant
+    return {"config": config, "variant": variant, "allow_pickle": given.allow_pickle}
+
+
+def options_from(kind: type[Options], given: Any, **parsed: Any) -> Options:
+    """A record of options: the flags with the names of its fields, or `parsed`."""
+    fields = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
+    names = {field.name for field in fields} - parsed.keys()
+    return kind(**{name: getattr(given, name) for name in names}, **parsed)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:
@@ -68,17 +81,6 @@ def refuse_arguments(argv: Sequence[str]) -> None:
         raise ValueError(
             f"Unexpected positional argument {argv[1]!r}; quote prompts with spaces."
         )
-
-
-def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
-    """{NAME: VALUE} of a flag's "NAME=VALUE" texts. Raises ValueError."""
-    values: dict[str, str] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if not (name and value) or name in values:
-            raise ValueError(f"--{flag} {text!r} is not NAME=VALUE with a unique NAME.")
-        values[name] = value
-    return values
 
 
 def listed(text: str) -> tuple[str, ...]:

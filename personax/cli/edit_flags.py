@@ -69,12 +69,8 @@ def define_flags() -> None:
 
 def model_options(given: Any) -> ModelOptions:
     """The base and its concepts."""
-    return ModelOptions(
-        given.base,
-        tuple(given.concept),
-        dtype=given.dtype,
-        **command.base_options(given),
-    )
+    concepts, reading = tuple(given.concept), command.base_options(given)
+    return ModelOptions(given.base, concepts, dtype=given.dtype, reading=reading)
 
 
 def edit_options(given: Any) -> EditOptions:
@@ -82,27 +78,16 @@ def edit_options(given: Any) -> EditOptions:
     if not given.edit and not given.reweight:
         raise ValueError("Nothing to edit; add --edit or --reweight.")
     threshold = _parse("blend_threshold", parse_numbers, given.blend_threshold)
-    return EditOptions(
-        prompt=given.prompt,
+    return command.options_from(
+        EditOptions,
+        given,
         edits=tuple(given.edit) or (given.prompt,),
-        kind=given.kind,
         factors=dict(_parse("reweight", parse_factor, x) for x in given.reweight),
         cross=_parse("cross_replace", parse_windows, given.cross_replace),
         within=_parse("self_replace", parse_window, given.self_replace),
-        self_limit=given.self_limit,
         blend=command.listed(given.blend),
         subtract=command.listed(given.subtract),
         threshold=(threshold[0], threshold[-1]),
-        subtract_threshold=given.subtract_threshold,
-        blend_start=given.blend_start,
-        compat=given.compat,
-        image=given.image,
-        inversion=given.inversion,
-        guidance=given.guidance,
-        steps=given.steps,
-        num_images=given.num_images,
-        batch=given.batch,
-        seed=given.seed,
     )
 
 

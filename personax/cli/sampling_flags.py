@@ -1,17 +1,19 @@
 """The flags of the commands that sample from guidance terms."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from personax.cli import command, controlnet_flags
+from personax.cli import command
 from personax.diffusion.solvers import SOLVERS
+from personax.sampling.hints import HintOptions
 from personax.sampling.options import SPACINGS, ModelOptions, SamplingOptions
 
 
 def define_flags() -> None:
-    """Define the flags that `model_options` and `sampling_options` read."""
+    """Define the flags that the functions below read."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
     command.define_base_flags()
     many("concept", [], "[<NAME>=]DIR: a trained concept, with another placeholder.")
@@ -32,7 +34,24 @@ def define_flags() -> None:
         "the style of a third model: --model face=DIR --model art=DIR --term "
         "'face@1.5:' --term 'art@2:'.",
     )
-    controlnet_flags.define_flags()
+    many(
+        "control",
+        [],
+        "NAME=DIR: add the ControlNet in DIR, in diffusers' layout or trained by "
+        "personax, to the model NAME. It applies to all terms of NAME, including the "
+        "unconditional one: --model edges=emoji --control edges=DIR leaves the base "
+        "without.",
+    )
+    many("hint", [], "NAME=FILE: the picture that model NAME's ControlNet follows.")
+    flags.DEFINE_enum(
+        "preprocess", "none", ["none", "canny"], "Preprocessing of every --hint."
+    )
+    many(
+        "control_strength",
+        [],
+        "NAME=STRENGTH of a ControlNet, 1 by default; may change over the steps as a "
+        "--term's WEIGHT does.",
+    )
     text("negative", "", "Replaces the unconditional term's empty prompt.")
     text("unconditional", "base", "The model of the unconditional term.")
     flags.DEFINE_enum("solver", None, list(SOLVERS), "Default: the base's own.")
@@ -58,27 +77,26 @@ def model_options(given: Any) -> ModelOptions:
     return ModelOptions(
         given.base,
         tuple(given.concept),
-        command.named_values("model", given.model),
-        command.named_values("control", given.control),
+        _named_values("model", given.model),
+        _named_values("control", given.control),
         given.dtype,
-        **command.base_options(given),
+        command.base_options(given),
+    )
+
+
+def hint_options(given: Any) -> HintOptions:
+    """The pictures that ControlNets follow. Raises ValueError."""
+    return HintOptions(
+        _named_values("hint", given.hint),
+        _named_values("control_strength", given.control_strength),
+        None if given.preprocess == "none" else given.preprocess,
     )
 
 
 def sampling_options(given: Any) -> SamplingOptions:
     """How to sample. Raises ValueError."""
-    return SamplingOptions(
-        solver=given.solver,
-        eta=given.eta,
-        spacing=given.spacing,
-        steps=given.steps,
-        size=_parse_size(given.size),
-        negative=given.negative,
-        unconditional=given.unconditional,
-        num_images=given.num_images,
-        batch=given.batch,
-        seed=given.seed,
-    )
+    size = _parse_size(given.size)
+    return command.options_from(SamplingOptions, given, size=size)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -89,3 +107,14 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if not match:
         raise ValueError(f"--size {text!r} is not a side or WIDTHxHEIGHT.")
     return int(match[2] or match[1]), int(match[1])
+
+
+def _named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """{NAME: VALUE} of a flag's "NAME=VALUE" texts. Raises ValueError."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value) or name in values:
+            raise ValueError(f"--{flag} {text!r} is not NAME=VALUE with a unique NAME.")
+        values[name] = value
+    return values

@@ -6,9 +6,11 @@ from typing import Any
 
 from absl import flags
 
-from personax.cli import attention_flags, command, img2img_flags
+from personax.cli import command
 from personax.core.files import read_lines
+from personax.sampling.attention import AttentionOptions
 from personax.sampling.grammar import parse_term
+from personax.sampling.img2img import PictureOptions
 from personax.sampling.sheets import SheetOptions
 
 
@@ -24,7 +26,16 @@ def define_flags() -> None:
         "The columns of the sheet: seeds, or weights=1,3,5 of every prompt, with a row "
         "for each prompt and picture.",
     )
-    img2img_flags.define_flags()
+    text("image", None, "A picture to start from: it is noised and denoised again.")
+    text("mask", None, "Where to repaint --image: white is repainted, black is kept.")
+    flags.DEFINE_float(
+        "strength",
+        None,
+        "The share of the steps taken from the noised --image. Default: 0.6, and 1 "
+        "with --mask.",
+        0.0,
+        1.0,
+    )
     flags.DEFINE_enum(
         "decode",
         "whole",
@@ -37,7 +48,15 @@ def define_flags() -> None:
         ["shared_latent", "own_trajectory"],
         "Infusion's frozen stream: at the sampled latents, or on its own trajectory.",
     )
-    attention_flags.define_flags()
+    text("attention", "", "Words, as in dog,hat: write their maps to attention.png.")
+    flags.DEFINE_integer(
+        "attention_side",
+        0,
+        "Rows of the maps. Default: a quarter of the latents' side, at least 8.",
+        0,
+    )
+    flags.DEFINE_list("attention_places", "down,up", "Some of down, mid and up.")
+    flags.DEFINE_list("attention_steps", "0,1", "First and last share of the steps.")
 
 
 def sheet_options(given: Any) -> SheetOptions:
@@ -48,11 +67,32 @@ def sheet_options(given: Any) -> SheetOptions:
         rows=_read_prompts(given.prompts) if given.prompts else None,
         weights=_parse_grid(given.grid),
         terms=tuple(map(parse_term, given.term)),
-        picture=img2img_flags.picture_options(given),
-        attention=attention_flags.attention_options(given),
+        picture=_picture_options(given),
+        attention=_attention_options(given),
         decoder=given.decode,
         own_trajectory=given.f_stream == "own_trajectory",
     )
+
+
+def _picture_options(given: Any) -> PictureOptions | None:
+    if given.image is not None:
+        return PictureOptions(given.image, given.mask, given.strength)
+    for name in ("mask", "strength"):
+        if getattr(given, name) is not None:
+            raise ValueError(f"--{name} needs an --image.")
+
+
+def _attention_options(given: Any) -> AttentionOptions | None:
+    words = command.listed(given.attention)
+    if not words:
+        return None
+    try:
+        first, last = (float(share) for share in given.attention_steps)
+    except ValueError:
+        steps = ",".join(given.attention_steps)
+        raise ValueError(f"--attention_steps {steps!r} is not FIRST,LAST, such as 0,1.")
+    places = tuple(given.attention_places)
+    return AttentionOptions(words, given.attention_side or None, places, (first, last))
 
 
 def _parse_grid(text: str) -> tuple[float, ...] | None:

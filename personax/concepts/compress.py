@@ -59,11 +59,8 @@ def compress(
         theta = nest(quantized)
         rounding = relative_error(leaves, restore(quantized))
         record |= {"dtype": dtype, "rounding": rounding}
-    about = {
-        name: value
-        for name, value in loaded.about.items()
-        if name not in ("format", "personax", "concepts", "compression", "before")
-    }
+    own = {"format", "personax", "concepts", "compression", "before"}
+    about = {name: x for name, x in loaded.about.items() if name not in own}
     artifact.save(
         out,
         theta,
@@ -85,7 +82,8 @@ def _split(
     values.
     """
     leaves, base = flat(loaded.theta.get("weights", {})), flat(params)
-    matrices = [path for path, leaf in leaves.items() if _is_matrix(path, leaf)]
+    kernels = [path for path in leaves if path.endswith("/kernel")]
+    matrices = [path for path in kernels if leaves[path].ndim == 2]
     if not matrices or not leaves.keys() <= base.keys():
         raise ValueError(
             f"{folder} is a concept of {loaded.about['method']} without kernels that "
@@ -97,7 +95,3 @@ def _split(
         for path in matrices
     }
     return dense, deltas
-
-
-def _is_matrix(path: str, leaf: Any) -> bool:
-    return path.endswith("/kernel") and leaf.ndim == 2

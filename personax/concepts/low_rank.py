@@ -66,7 +66,9 @@ def expand(leaves: Mapping[str, Any], params: Params) -> dict[str, Any]:
     `params`. Other leaves are unchanged. Raises ValueError for an incomplete pair and
     for one that does not fit its kernel.
     """
-    pieces = {name: leaf for name, leaf in leaves.items() if _leaf(name) in (U, V)}
+    pieces = {
+        name: leaf for name, leaf in leaves.items() if name.endswith((f"/{U}", f"/{V}"))
+    }
     out = {name: leaf for name, leaf in leaves.items() if name not in pieces}
     kernels = flat(params) if pieces else {}
     for module in dict.fromkeys(map(_module, pieces)):
@@ -106,7 +108,3 @@ def _shape_of(u: Any, v: Any) -> tuple[int, int] | None:
 
 def _module(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _leaf(path: str) -> str:
-    return path.rpartition("/")[2]

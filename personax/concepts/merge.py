@@ -19,7 +19,6 @@ from personax.concepts.merge_kernels import (
 )
 from personax.core.files import read_lines
 from personax.core.tree import flat, select
-from personax.core.typing import Theta
 from personax.diffusion.encode import encode_prompts
 from personax.loading import EMBEDDED, Base, embedded_world
 from personax.methods import Concept
@@ -78,23 +77,25 @@ def merge(
         _kernels(select(plain.denoiser.params, "kv")),
         [_kernels(source.artifact.theta["weights"]) for source in sources],
         regularisation,
-        [_rows(source.model, _targets(source)) for source in sources],
+        [_target_rows(source) for source in sources],
         ridge=ridge,
     )
+    rows = [flat(source.artifact.theta["tokens"])["embedding"] for source in sources]
+    theta = {
+        "weights": {path: W.astype(np.float32) for path, W in merged.kernels.items()},
+        "tokens": {"embedding": np.concatenate(rows)},
+    }
     artifact.save(
         out,
-        _theta(merged, sources),
+        theta,
         concepts,
         method="custom_diffusion",
         method_args={},
         base=base.name,
         fingerprint=base.fingerprint,
         prompts=[
-            [
-                prompt.replace(source.concept.placeholder, concept.placeholder)
-                for prompt in source.prompts
-            ]
-            for source, concept in zip(before, concepts, strict=True)
+            [x.replace(old.concept.placeholder, new.placeholder) for x in old.prompts]
+            for old, new in zip(before, concepts, strict=True)
         ],
         merged_from=[str(folder) for folder in folders],
         ridge=ridge,
@@ -165,29 +166,23 @@ def _read(base: Base, plain: Model, folder: pathlib.Path) -> Source:
             f"{folder} was trained on top of another concept; only concepts that were "
             f"trained on the base can be merged."
         )
-    model = with_concepts(plain, base, [str(folder)])
-    return Source(loaded, model, _source_concepts(folder, loaded))
-
-
-def _source_concepts(folder: pathlib.Path, loaded: Artifact) -> list[SourceConcept]:
     # Older files hold one concept with one "prompt".
     old = [[loaded.about["prompt"]]] if "prompt" in loaded.about else []
     concepts = []
-    for concept, prompts in zip(
-        loaded.concepts, loaded.about.get("prompts", old), strict=True
-    ):
+    every = loaded.about.get("prompts", old)
+    for concept, prompts in zip(loaded.concepts, every, strict=True):
         phrase = concept.phrase or f"{concept.placeholder} {concept.class_word}"
         concepts.append(SourceConcept(folder, concept, phrase, prompts))
-    return concepts
+    model = with_concepts(plain, base, [str(folder)])
+    return Source(loaded, model, concepts)
 
 
-def _targets(source: Source) -> list[TargetPrompt]:
-    tokenizer = source.model.tokenizer
-    return [
-        target
-        for concept in source.concepts
-        for target in target_prompts(tokenizer, concept.phrase, concept.prompts)
-    ]
+def _target_rows(source: Source) -> Float[np.ndarray, "m d"]:
+    """The text encoder's outputs for what a merge preserves of a source."""
+    tokenizer, targets = source.model.tokenizer, []
+    for concept in source.concepts:
+        targets += target_prompts(tokenizer, concept.phrase, concept.prompts)
+    return _rows(source.model, targets)
 
 
 def _rows(model: Model, targets: Sequence[TargetPrompt]) -> Float[np.ndarray, "m d"]:
@@ -198,18 +193,9 @@ def _rows(model: Model, targets: Sequence[TargetPrompt]) -> Float[np.ndarray, "m
     padded = np.pad(ids, ((0, -len(ids) % _BATCH), (0, 0)), mode="edge")
     batches = np.split(padded, len(padded) // _BATCH)
     text = [np.asarray(encode_prompts(model.denoiser, batch).text) for batch in batches]
-    return token_rows(
-        np.concatenate(text)[: len(ids)], ids, starts, eos=model.tokenizer.eos
-    )
+    whole = np.concatenate(text)[: len(ids)]
+    return token_rows(whole, ids, starts, eos=model.tokenizer.eos)
 
 
 def _kernels(leaves: dict[str, Any]) -> dict[str, np.ndarray]:
     return {path: np.asarray(leaf) for path, leaf in flat(leaves).items()}
-
-
-def _theta(merged: MergedKernels, sources: Sequence[Source]) -> Theta:
-    rows = [flat(source.artifact.theta["tokens"])["embedding"] for source in sources]
-    return {
-        "weights": {path: W.astype(np.float32) for path, W in merged.kernels.items()},
-        "tokens": {"embedding": np.concatenate(rows)},
-    }

@@ -50,7 +50,7 @@ def load_base(
     sharding: Shardings = None,
     variant: str | None = None,
     allow_pickle: bool = False,
-    config: str | Path = _SD15,
+    config: str | Path | None = None,
     known: Sequence["Base"] = (),
 ) -> Base:
     """The model at `source`, its parameters in `param_dtype` and `sharding` on device.
@@ -59,9 +59,10 @@ def load_base(
     checkpoint of SD 1.x, or None or "emoji" for the model that comes with the package.
     `variant` picks files such as "fp16"; `allow_pickle` opens .bin and .ckpt with the
     restricted reader. A single file holds weights only: `config` is the directory or id
-    that the configs and the tokenizer come from. `sharding` may be a function of the
-    path ("unet/conv_in/kernel") and the shape. Parameters are shared with one of the
-    `known` bases, on device in that dtype and sharding, that has the same weights.
+    that the configs and the tokenizer come from, by default SD 1.5. `sharding` may be a
+    function of the path ("unet/conv_in/kernel") and the shape. Parameters are shared
+    with one of the `known` bases, on device in that dtype and sharding, that has the
+    same weights.
 
     Raises FileNotFoundError for missing files, and ValueError for a file that cannot be
     read, an unsupported option, or tensors that are missing, extra or misshapen.
@@ -69,7 +70,7 @@ def load_base(
     name = str(source or EMBEDDED)
     path = embedded("pipeline") if name == EMBEDDED else None
     path = path or files.find(name, variant=variant, allow_pickle=allow_pickle)
-    directory = path if path.is_dir() else files.find_configs(config)
+    directory = path if path.is_dir() else files.find_configs(config or _SD15)
     configs = _read_configs(directory)
     schedule = files.read_json(directory / "scheduler" / "scheduler_config.json")
     templates = {

@@ -10,15 +10,14 @@ from jaxtyping import Float
 
 from personax.concepts.bind import Model
 from personax.core import images
-from personax.diffusion import attention_maps
-from personax.diffusion.attention_maps import AttentionMapSpec
+from personax.diffusion.attention_maps import of_word
 from personax.networks.tokenizer import positions
 from personax.sampling.prompt_terms import TermSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionOptions:
-    """Whose maps, and which ones; see `attention_maps.make_map_spec`."""
+    """Whose maps, and which ones; see `diffusion.attention_maps.make_map_spec`."""
 
     words: tuple[str, ...]
     side: int | None = None
@@ -52,19 +51,6 @@ def find_words(
     return out
 
 
-def make_map_spec(
-    options: AttentionOptions, model: Model, shape: tuple[int, int, int]
-) -> AttentionMapSpec:
-    """The maps that the options select. Raises ValueError for invalid options."""
-    return attention_maps.make_map_spec(
-        model.denoiser,
-        shape,
-        side=options.side,
-        places=options.places,
-        steps=options.steps,
-    )
-
-
 def write_attention(
     out: pathlib.Path,
     pictures: Sequence[images.Pixels],
@@ -72,12 +58,8 @@ def write_attention(
     words: Sequence[Word],
 ) -> None:
     """attention.png, a row of overlays for each word, and attention.npz."""
-    arrays = {
-        word.word: attention_maps.of_word(
-            maps[word.term, : len(pictures)], word.positions
-        )
-        for word in words
-    }
+    maps = maps[:, : len(pictures)]
+    arrays = {x.word: of_word(maps[x.term], x.positions) for x in words}
     tiles = list(pictures)
     for word in words:
         tiles += map(images.overlay, pictures, arrays[word.word])

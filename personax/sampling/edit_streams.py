@@ -34,10 +34,7 @@ def edit_term_specs(
     last = list(models)[-1]
     unknown = unknown_placeholders(models["base"].tokenizer, [options.prompt])
     source = TermSpec(options.prompt, options.guidance, last if unknown else "base")
-    return [
-        source,
-        *(TermSpec(edit, options.guidance, last) for edit in options.edits),
-    ]
+    return [source, *(TermSpec(edit, options.guidance, last) for edit in options.edits)]
 
 
 def check_words(tokenizer: Tokenizer, options: EditOptions) -> None:
@@ -60,16 +57,15 @@ def make_streams(
 ) -> list[Stream]:
     """The source, and the edits that follow it."""
     model = models[term_specs[-1].model]
-    spec = model.denoiser.spec
+    spec, phrases = model.denoiser.spec, phrases_of(model)
     height, width, _ = spec.latent_shape(*spec.size)
     max_pixels = p2p.pixel_limit(spec.unet, height, width, options.self_limit)
     first, *others = [
-        tuple(prompt_terms.to_terms(models, [term_spec], unconditional=term_spec.model))
-        for term_spec in term_specs
+        tuple(prompt_terms.to_terms(models, [x], unconditional=x.model))
+        for x in term_specs
     ]
     streams = [Stream(first)]
-    for term_spec, terms in zip(term_specs[1:], others, strict=True):
-        edit = term_spec.prompt
+    for edit, terms in zip(options.edits, others, strict=True):
         follow = p2p.follow(
             model.tokenizer,
             options.prompt,
@@ -80,7 +76,7 @@ def make_streams(
             within=options.within,
             max_pixels=max_pixels,
             factors=_words_of(model.tokenizer, edit, options.factors),
-            phrases=phrases_of(model),
+            phrases=phrases,
             compat=options.compat,
         )
         streams.append(Stream(terms, (None, follow)))

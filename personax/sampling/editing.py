@@ -1,8 +1,12 @@
-"""Prompt-to-Prompt edits: prepared from options, and drawn."""
+"""Prompt-to-Prompt edits: prepared from options, drawn, and written.
+
+The files: pictures with metadata, a labelled sheet, and edit.json.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,10 +15,10 @@ import numpy as np
 
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.core import images
+from personax.core.files import write_json
 from personax.core.images import Pixels
 from personax.core.progress import Progress
 from personax.core.stopwatch import Stopwatch
-from personax.core.typing import Latents
 from personax.diffusion import alignment, p2p
 from personax.diffusion.p2p import Blend
 from personax.diffusion.paired import Stream
@@ -29,10 +33,26 @@ from personax.sampling.edit_streams import (
     make_streams,
     phrases_of,
 )
-from personax.sampling.inversion import InvertedImage, invert_picture
+from personax.sampling.inversion import (
+    InvertedImage,
+    invert_picture,
+    reconstruction_psnr,
+)
+from personax.sampling.metadata import picture_metadata
 from personax.sampling.options import EditOptions, ModelOptions
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import decode_latents, start
+
+_WORDS = [
+    "prompt",
+    "edits",
+    "factors",
+    "cross",
+    "within",
+    "blend",
+    "subtract",
+    "threshold",
+]
 
 
 class Edit(NamedTuple):
@@ -58,20 +78,19 @@ class Edit(NamedTuple):
         return spec.latent_shape(*spec.size)
 
 
-class Edited(NamedTuple):
-    """A row of pictures for each start, the source first."""
-
-    rows: list[list[Pixels]]
-    inverted: InvertedImage | None
-
-
 def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
     """Load the models and check the options against them.
 
     Raises FileNotFoundError or ValueError for invalid options.
     """
     pixels = images.read_image(options.image) if options.image else None
-    base, named = _load(models, exact=pixels is not None)
+    # An inversion needs float32.
+    exact = pixels is not None or jax.default_backend() == "cpu"
+    compute = Compute(models.dtype or ("float32" if exact else "bfloat16"))
+    base = load_base(models.base, param_dtype=compute.dtype, **models.reading)
+    named = {"base": from_base(base, compute)}
+    if models.concepts:
+        named["concept"] = with_concepts(named["base"], base, models.concepts)
     term_specs = edit_term_specs(named, options)
     prompt_terms.check(named, term_specs)
     tokenizer = named[term_specs[-1].model].tokenizer
@@ -86,13 +105,18 @@ def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
     return edit
 
 
-def draw_edit(edit: Edit, watch: Stopwatch) -> Edited:
-    """The source and its edits, from noise or from the inverted picture."""
-    options, base = edit.options, edit.base
+def draw_edit(
+    edit: Edit, watch: Stopwatch
+) -> tuple[list[list[Pixels]], InvertedImage | None]:
+    """A row of pictures for each start, the source first, and a picture's inversion."""
+    options, vae, streams = edit.options, edit.base.params["vae"], edit.streams
     denoisers = {name: model.denoiser for name, model in edit.models.items()}
-    spec, vae = edit.models["base"].denoiser.spec, base.params["vae"]
-    streams, inverted = edit.streams, None
-    starts, count = _starts(options, edit.shape), options.num_images
+    spec = denoisers["base"].spec
+    inverted, count = None, options.num_images
+    size, key = min(options.batch, count), jax.random.key(options.seed)
+    # The same noise that `personax.sample` starts from.
+    batches = (jnp.arange(i, i + size) for i in range(0, count, size))
+    starts = (start(key, batch, edit.shape) for batch in batches)
     if edit.pixels is not None:
         with watch("invert"):
             inverted = invert_picture(
@@ -103,10 +127,8 @@ def draw_edit(edit: Edit, watch: Stopwatch) -> Edited:
                 images.fit(edit.pixels, spec.size),
                 null_text=options.inversion == "null_text",
             )
-        streams = [
-            dataclasses.replace(stream, null=inverted.null) for stream in streams
-        ]
-        starts, count = iter([inverted.start]), 1
+        streams = [dataclasses.replace(x, null=inverted.null) for x in streams]
+        starts, count = [inverted.start], 1
 
     draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
     rows: list[list[Pixels]] = []
@@ -121,38 +143,64 @@ def draw_edit(edit: Edit, watch: Stopwatch) -> Edited:
             pixels = pixels.reshape(*latents.shape[:2], *pixels.shape[1:])
             rows += [list(row) for row in pixels.swapaxes(0, 1)]
             progress.update(min(len(rows), count) - progress.n)
-    return Edited(rows[:count], inverted)
+    return rows[:count], inverted
+
+
+def write_edit(
+    out: pathlib.Path,
+    edit: Edit,
+    rows: Sequence[Sequence[Pixels]],
+    inverted: InvertedImage | None,
+    concepts: Sequence[str] = (),
+) -> dict[str, float]:
+    """Write all pictures, grid.png and edit.json; {method: PSNR} of an inversion."""
+    options, weight = edit.options, edit.options.guidance
+    psnr = reconstruction_psnr(inverted, rows[0][0]) if inverted else {}
+    settings = picture_metadata(
+        edit.base, options, sampler="ddim", guidance=weight, concepts=concepts
+    )
+    streams, records = describe_streams(edit), []
+    for index, row in enumerate(rows):
+        names = [f"{index:04d}.png"]
+        names += [f"{index:04d}_edit{k}.png" for k in range(1, len(row))]
+        for name, picture, stream in zip(names, row, streams, strict=True):
+            text = images.parameters(stream["prompt"], **settings)
+            images.write_png(out / name, picture, {"parameters": text})
+        records.append({"source": names[0], "edits": names[1:], "index": index})
+    before = {}
+    if inverted:
+        before = {"the picture": inverted.pixels, **inverted.reconstructions}
+    for name, picture in before.items():
+        images.write_png(out / f"{name.replace(' ', '_')}.png", picture)
+    labels = [*before, *(stream["prompt"] for stream in streams)]
+    tiles = [tile for row in rows for tile in (*before.values(), *row)]
+    details = ", ".join(f"{x}: {settings[x]}" for x in ("Steps", "Seed", "Model"))
+    title = f"{options.prompt}\n{details}"
+    sheet = images.grid(tiles, column_labels=labels, title=title)
+    images.write_png(out / "grid.png", sheet)
+    record = {
+        "streams": streams,
+        "words": {name: getattr(options, name) for name in _WORDS},
+        "self_limit": options.self_limit,
+        "compat": options.compat,
+        "image": options.image,
+        "inversion": options.inversion if inverted else None,
+        "psnr": psnr,
+        "settings": settings,
+        "pictures": records,
+    }
+    write_json(out / "edit.json", record)
+    return psnr
 
 
 def describe_streams(edit: Edit) -> list[dict[str, str]]:
     """The prompt and model of each stream, and the kind of each edit."""
-    source, *edits = edit.term_specs
-    out = [{"prompt": source.prompt, "model": source.model}]
-    for term_spec in edits:
-        kind = edit.options.kind
-        if kind == "auto":
-            texts = source.prompt, term_spec.prompt
-            model = edit.models[term_spec.model]
-            kind = alignment.pick_kind(model.tokenizer, *texts, phrases_of(model))
-        prompt, name = term_spec.prompt, term_spec.model
-        out.append({"prompt": prompt, "model": name, "kind": kind})
-    return out
-
-
-def _load(options: ModelOptions, *, exact: bool) -> tuple[Base, dict[str, Model]]:
-    """The base and its models; an inversion needs float32."""
-    exact = exact or jax.default_backend() == "cpu"
-    compute = Compute(options.dtype or ("float32" if exact else "bfloat16"))
-    base = load_base(options.base, param_dtype=compute.dtype, **options.reading)
-    models = {"base": from_base(base, compute)}
-    if options.concepts:
-        models["concept"] = with_concepts(models["base"], base, options.concepts)
-    return base, models
-
-
-def _starts(options: EditOptions, shape: Sequence[int]) -> Iterator[Latents]:
-    """The noise of every batch, the same that `personax.sample` starts from."""
-    size = min(options.batch, options.num_images)
-    key = jax.random.key(options.seed)
-    for first in range(0, options.num_images, size):
-        yield start(key, jnp.arange(first, first + size), shape)
+    options, model = edit.options, edit.model
+    streams = [{"prompt": x.prompt, "model": x.model} for x in edit.term_specs]
+    for stream in streams[1:]:
+        texts = options.prompt, stream["prompt"]
+        stream["kind"] = options.kind
+        if options.kind == "auto":
+            phrases = phrases_of(model)
+            stream["kind"] = alignment.pick_kind(model.tokenizer, *texts, phrases)
+    return streams

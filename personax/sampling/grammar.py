@@ -11,8 +11,7 @@ import re
 
 from personax.diffusion.alignment import DEFAULT, Window, check_window
 from personax.diffusion.guidance_schedule import Piece, Schedule
-from personax.sampling.guidance_search import Axis
-from personax.sampling.prompt_terms import TermSpec
+from personax.sampling.prompt_terms import Axis, TermSpec
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PIECE = re.compile(rf"({_NUMBER})(?:>({_NUMBER}))?(?:\[({_NUMBER}),\s*({_NUMBER})\])?")
@@ -116,11 +115,8 @@ def parse_window(text: str) -> Window:
 
     Raises ValueError for another form, or bounds outside [0, 1].
     """
-    numbers = parse_numbers(text)
-    if len(numbers) == 1:
-        return check_window(numbers[0])
-    first, last = numbers
-    return check_window((first, last))
+    first, *last = parse_numbers(text)
+    return check_window((first, last[0]) if last else first)
 
 
 def parse_windows(text: str) -> dict[str, Window]:

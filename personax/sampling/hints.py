@@ -47,7 +47,20 @@ def read_hints(
     Raises FileNotFoundError for a missing file, and ValueError for a file that is not a
     picture, and for a hint or strength without a ControlNet or the converse.
     """
-    _check_names(controls, options)
+    for name in controls:
+        if name not in options.files:
+            raise ValueError(
+                f"--control {name}=…: the ControlNet needs a picture to follow; add "
+                f"--hint {name}=FILE."
+            )
+    named = {"hint": options.files, "control_strength": options.strengths}
+    for flag, names in named.items():
+        for name in names:
+            if name not in controls:
+                raise ValueError(
+                    f"--{flag} {name}=…: the model {name!r} has no ControlNet; add one "
+                    f"with --control {name}=DIR."
+                )
     hints = {}
     for name, file in options.files.items():
         pixels = images.fit(images.read_image(file), size)
@@ -73,20 +86,3 @@ def add_hints(
             term = dataclasses.replace(term, hint=hint.pixels, strength=strength)
         out.append(term)
     return out
-
-
-def _check_names(controls: Collection[str], options: HintOptions) -> None:
-    for name in controls:
-        if name not in options.files:
-            raise ValueError(
-                f"--control {name}=…: the ControlNet needs a picture to follow; add "
-                f"--hint {name}=FILE."
-            )
-    named = {"hint": options.files, "control_strength": options.strengths}
-    for flag, names in named.items():
-        for name in names:
-            if name not in controls:
-                raise ValueError(
-                    f"--{flag} {name}=…: the model {name!r} has no ControlNet; add one "
-                    f"with --control {name}=DIR."
-                )

@@ -47,14 +47,23 @@ def start_from_picture(
     Raises FileNotFoundError, or ValueError for a file that is not a picture, a mask of
     another size or without a marked cell, or a strength below one step.
     """
-    sampler = setup.sampler
+    sampler, spec = setup.sampler, setup.sampler.spec
     grid = tail(sampler.grid, setup.options.steps, options.share)
-    pixels, mask = read_picture(options.image, options.mask, setup.size)
-    spec = sampler.spec
-    repaint = None if mask is None else to_latents(mask, spec.vae.factor)
+    pixels, repaint = images.read_image(options.image), None
+    if options.mask is not None:
+        mask = images.read_image(options.mask)
+        if mask.shape != pixels.shape:
+            sides = [f"{x.shape[1]}x{x.shape[0]}" for x in (mask, pixels)]
+            raise ValueError(
+                f"The mask {options.mask} has {sides[0]} pixels and the picture "
+                f"{options.image} {sides[1]}."
+            )
+        marked = (images.fit(mask, setup.size).mean(axis=-1) + 1) / 2
+        repaint = to_latents(marked, spec.vae.factor)
     # Repainting from the schedule's first step on starts from noise alone.
     noised = repaint is None or len(grid.t) < len(sampler.grid.t)
-    picture = encode(sampler.vae, spec, pixels, repaint, noised=noised)
+    fitted = images.fit(pixels, setup.size)
+    picture = encode(sampler.vae, spec, fitted, repaint, noised=noised)
     sampler = dataclasses.replace(sampler, grid=grid)
     return dataclasses.replace(setup, sampler=sampler), picture
 
@@ -71,28 +80,6 @@ def tail(grid: Grid, steps: int, strength: float) -> Grid:
             f"be at least {1 / steps:g}."
         )
     return grid.tail(steps - taken)
-
-
-def read_picture(
-    image: str, mask: str | None, size: tuple[int, int]
-) -> tuple[
-    Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width"] | None
-]:
-    """The picture in [-1, 1] and the mask in [0, 1], cropped to (height, width).
-
-    Raises FileNotFoundError, or ValueError for files that are not pictures and a mask
-    of another size than the picture.
-    """
-    pixels = images.read_image(image)
-    if mask is None:
-        return images.fit(pixels, size), None
-    marked = images.read_image(mask)
-    if marked.shape != pixels.shape:
-        sides = [f"{x.shape[1]}x{x.shape[0]}" for x in (marked, pixels)]
-        raise ValueError(
-            f"The mask {mask} has {sides[0]} pixels and the picture {image} {sides[1]}."
-        )
-    return images.fit(pixels, size), (images.fit(marked, size).mean(axis=-1) + 1) / 2
 
 
 def to_latents(

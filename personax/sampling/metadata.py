@@ -5,31 +5,30 @@ from typing import Any
 
 import personax
 from personax.loading import Base
+from personax.sampling.options import EditOptions, SamplingOptions
 
 
 def picture_metadata(
     base: Base,
+    options: SamplingOptions | EditOptions,
     *,
-    steps: int,
     sampler: str,
     guidance: float,
-    seed: int,
     size: tuple[int, int] | None = None,
     concepts: Sequence[str] = (),
     **more: Any,
 ) -> dict[str, Any]:
-    """{name: value}; `size` is (height, width)."""
-    sides = {} if size is None else {"Size": f"{size[1]}x{size[0]}"}
-    concept = {"Concept": " ".join(concepts)} if concepts else {}
-    return {
-        "Steps": steps,
+    """{name: value} without None; `size` is (height, width)."""
+    settings = {
+        "Steps": options.steps,
         "Sampler": sampler,
         "CFG scale": guidance,
-        "Seed": seed,
-        **sides,
+        "Seed": options.seed,
+        "Size": size and f"{size[1]}x{size[0]}",
         "Model": base.name,
         "Model hash": base.fingerprint[:10],
         "Version": f"personax {personax.__version__}",
         **more,
-        **concept,
+        "Concept": " ".join(concepts) or None,
     }
+    return {name: value for name, value in settings.items() if value is not None}

@@ -125,13 +125,8 @@ def load(
       ValueError: for files that are not a model, and for models that do not fit.
     """
     mesh = local_mesh()
-    options = ModelOptions(
-        base=os.fspath(base),
-        models={name: os.fspath(source) for name, source in (models or {}).items()},
-        dtype=dtype,
-        variant=variant,
-        allow_pickle=allow_pickle,
-        config=None if config is None else os.fspath(config),
-    )
+    named = {name: os.fspath(source) for name, source in (models or {}).items()}
+    reading = {"config": config, "variant": variant, "allow_pickle": allow_pickle}
+    options = ModelOptions(os.fspath(base), (), named, dtype=dtype, reading=reading)
     loaded = load_models(options, mesh)
     return LoadedModel(loaded, mesh, allow_pickle=allow_pickle)

@@ -14,8 +14,8 @@ SPACINGS = ("leading", "trailing", "linspace", "karras")
 class ModelOptions:
     """A base with concepts, and further models by name; see `load_models`.
 
-    `dtype` None is float32 on a CPU and bfloat16 elsewhere. `config` is where a
-    single-file checkpoint finds its configs.
+    `dtype` None is float32 on a CPU and bfloat16 elsewhere. `reading` are the arguments
+    of `load_base` that say how files are read.
     """
 
     base: str = EMBEDDED
@@ -23,15 +23,7 @@ class ModelOptions:
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     controls: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dtype: str | None = None
-    variant: str | None = None
-    allow_pickle: bool = False
-    config: str | None = None
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """The arguments of `load_base` that say how files are read."""
-        config = {} if self.config is None else {"config": self.config}
-        return {"variant": self.variant, "allow_pickle": self.allow_pickle, **config}
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

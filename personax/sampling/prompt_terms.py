@@ -15,6 +15,8 @@ from personax.diffusion.solvers import Grid
 from personax.diffusion.solvers.grid import steps_of
 from personax.networks.tokenizer import concept_mask, tokenize, unknown_placeholders
 
+Weights = tuple[float, ...]  # one for each axis
+
 
 class TermSpec(NamedTuple):
     """A guidance term before its prompt is encoded: [MODEL@]WEIGHT:PROMPT."""
@@ -28,6 +30,21 @@ class TermSpec(NamedTuple):
         weight = self.weight
         weight = weight if isinstance(weight, Schedule) else f"{weight:g}"
         return f"{model}{weight}:{self.prompt}"
+
+
+class Axis(NamedTuple):
+    """A term, and the weights to try; see `grammar.parse_axis`."""
+
+    prompt: str
+    model: str
+    values: Weights
+
+    def term_spec(self, weight: float) -> TermSpec:
+        return TermSpec(self.prompt, weight, self.model)
+
+    def __str__(self) -> str:
+        """The term without its weight."""
+        return self.prompt if self.model == "base" else f"{self.model}@:{self.prompt}"
 
 
 def check(

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +34,7 @@ from personax.networks import vae
 Decoder = Literal["whole", "sliced", "tiled"]
 Pictures = UInt8[Array, "b height width channels"]
 
-_DECODE = {
-    "whole": vae.decode,
-    "sliced": vae.decode_sliced,
-    "tiled": vae.decode_tiled,
-}
+_DECODE = {"whole": vae.decode, "sliced": vae.decode_sliced, "tiled": vae.decode_tiled}
 
 # The start and the steps of an image use separate keys, or the first step's noise would
 # repeat the start.
@@ -50,13 +46,6 @@ class Sampled(NamedTuple):
 
     latents: Latents
     attention_maps: TermMaps | None = None
-
-
-class Programs(NamedTuple):
-    """`draw_latents` and `decode_latents`, compiled ahead."""
-
-    draw: Callable[..., Sampled]
-    decode: Callable[[Params, Latents], Pictures]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +68,6 @@ class Sampler:
     decoder: Decoder = "whole"
     attention: AttentionMapSpec | None = None
     own_trajectory: bool = False
-    programs: Programs | None = None
 
     def draw(
         self,
@@ -105,16 +93,9 @@ class Sampler:
         picture: Picture | None = None,
     ) -> Sampled:
         """The latents that `draw` decodes, and the attention maps."""
-        arguments = denoisers(models, terms), terms, self.grid, key, indices, picture
-        if self.programs is not None:
-            return self.programs.draw(*arguments)
-        return draw_latents(
-            self.solver,
-            self.shape,
-            *arguments,
-            attention=self.attention,
-            own_trajectory=self.own_trajectory,
-        )
+        used = denoisers(models, terms)
+        arguments = used, terms, self.grid, key, indices, picture
+        return draw_latents(self.solver, self.shape, *arguments, **self.flags)
 
     def latents_of_prompts(
         self,
@@ -127,41 +108,17 @@ class Sampler:
 
         The arrays of `terms` have a leading axis of prompts, as `core.tree.stack` adds.
         """
-        used = denoisers(models, terms)
-        return _draw_prompts(
-            self.solver, self.shape, used, terms, self.grid, keys, indices
-        )
+        arguments = denoisers(models, terms), terms, self.grid, keys, indices
+        return _draw_prompts(self.solver, self.shape, *arguments)
 
     def decode(self, latents: Latents) -> Pictures:
         """uint8 pictures of scaled latents."""
-        if self.programs is not None:
-            return self.programs.decode(self.vae, latents)
         return decode_latents(self.spec, self.vae, latents, self.decoder)
 
-    def compile(
-        self,
-        models: Mapping[str, Model],
-        terms: Sequence[Term],
-        key: Key,
-        indices: Int[Array, " b"],
-        picture: Picture | None = None,
-    ) -> "Sampler":
-        """The sampler, compiled ahead for arguments of these shapes and shardings."""
-        used = denoisers(models, terms)
-        draw = draw_latents.lower(
-            self.solver,
-            self.shape,
-            *(used, terms, self.grid, key, indices, picture),
-            attention=self.attention,
-            own_trajectory=self.own_trajectory,
-        ).compile()
-        latents = jax.ShapeDtypeStruct(
-            (*indices.shape, *self.shape),
-            jnp.float32,
-            sharding=draw.output_shardings.latents,
-        )
-        decode = decode_latents.lower(self.spec, self.vae, latents, self.decoder)
-        return dataclasses.replace(self, programs=Programs(draw, decode.compile()))
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The keyword arguments of `draw_latents`."""
+        return {"attention": self.attention, "own_trajectory": self.own_trajectory}
 
 
 def make_sampler(
@@ -226,7 +183,9 @@ def draw_latents(
         eps_fn = guide(denoisers, terms)
         return Sampled(sample(eps_fn, solver, grid, x, keys, kept))
     capturing = {name: capture(each, attention) for name, each in denoisers.items()}
-    sizes = grid.t.shape[0], len(terms), indices.shape[0], _tokens(terms)
+    text, _, ids = terms[0].prompt
+    tokens = text.shape[-2] if text is not None else ids.shape[1]  # type: ignore[union-attr]
+    sizes = grid.t.shape[0], len(terms), indices.shape[0], tokens
     post, maps = make_post(attention, *sizes)
     post = post if kept is None else both(post, kept)
     eps_fn = guide(capturing, terms)
@@ -260,14 +219,6 @@ def _frozen_and_customised(
     marked = (uses_reference(denoisers[term.denoiser], term.prompt) for term in terms)
     follows = tuple(paired.Follow() if each else None for each in marked)
     return models, [paired.Stream(tuple(frozen)), paired.Stream(tuple(terms), follows)]
-
-
-def _tokens(terms: Sequence[Term]) -> int:
-    text, _, ids = terms[0].prompt
-    if text is None:
-        assert ids is not None
-        return ids.shape[1]
-    return text.shape[-2]
 
 
 def start(key: Key, indices: Int[Array, " b"], shape: Sequence[int]) -> Latents:

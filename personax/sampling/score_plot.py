@@ -3,7 +3,6 @@
 import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -47,26 +46,12 @@ def write_heat_map(
         )
         panel.invert_yaxis()  # as in the sheet of pictures
         figure.colorbar(mesh, ax=panel)
-        _ring_best(panel, values, rows[1], columns[1])
+        row, column = divmod(int(np.nanargmax(values)), values.shape[1])
+        at = columns[1][column], rows[1][row]
+        ring = {"markerfacecolor": "none", "markeredgecolor": "red", "markersize": 12}
+        panel.plot(*at, "o", **ring)
+        text = {"xytext": (0, 9), "textcoords": "offset points"}
+        best = f"{values[row, column]:.3f}"
+        panel.annotate(best, at, color="red", ha="center", **text)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-
-
-def _ring_best(
-    panel: Any,
-    values: Float[np.ndarray, "rows columns"],
-    rows: Sequence[float],
-    columns: Sequence[float],
-) -> None:
-    row, column = divmod(int(np.nanargmax(values)), values.shape[1])
-    at = columns[column], rows[row]
-    ring = {"markerfacecolor": "none", "markeredgecolor": "red", "markersize": 12}
-    panel.plot(*at, "o", **ring)
-    panel.annotate(
-        f"{values[row, column]:.3f}",
-        at,
-        xytext=(0, 9),
-        textcoords="offset points",
-        color="red",
-        ha="center",
-    )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
@@ -22,7 +23,13 @@ from personax.sampling import prompt_terms
 from personax.sampling.hints import HintOptions, ModelHint, add_hints, read_hints
 from personax.sampling.options import ModelOptions, SamplingOptions
 from personax.sampling.prompt_terms import TermSpec
-from personax.sampling.sampler import Sampler
+from personax.sampling.sampler import (
+    Sampler,
+    decode_latents,
+    denoisers,
+    draw_latents,
+    make_sampler,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,36 +77,44 @@ class SamplingSetup:
 
     def terms(self, term_specs: Sequence[TermSpec]) -> list[Term]:
         """The encoded terms with their hints, on all devices."""
+        options, grid = self.options, self.sampler.grid
         terms = prompt_terms.to_terms(
             self.models,
             term_specs,
-            negative=self.options.negative,
-            unconditional=self.options.unconditional,
-            grid=self.sampler.grid,
+            negative=options.negative,
+            unconditional=options.unconditional,
+            grid=grid,
         )
-        return self.replicate(add_hints(terms, self.hints, self.sampler.grid))
+        return self.replicate(add_hints(terms, self.hints, grid))
 
     def replicate(self, terms: Sequence[Term]) -> list[Term]:
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        return jax.device_put(list(terms), everywhere)
+        return jax.device_put(list(terms), NamedSharding(self.mesh, PartitionSpec()))
 
     def batches(self) -> list[jax.Array]:
         """The image indices in batches of one size, spread over the devices."""
-        count = self.options.num_images
-        devices = self.mesh.size
+        count, devices = self.options.num_images, self.mesh.size
         size = math.ceil(min(self.options.batch, count) / devices) * devices
         number = math.ceil(count / size)
         over_devices = NamedSharding(self.mesh, PartitionSpec("data"))
         indices = np.split(np.arange(number * size), number)
         return [jax.device_put(batch, over_devices) for batch in indices]
 
-    def compile(
-        self, terms: Sequence[Term], picture: Picture | None = None
-    ) -> "SamplingSetup":
-        """The setup, its sampler compiled ahead for these terms."""
-        first = self.batches()[0]
-        sampler = self.sampler.compile(self.models, terms, self.key, first, picture)
-        return dataclasses.replace(self, sampler=sampler)
+    def compile(self, terms: Sequence[Term], picture: Picture | None = None) -> None:
+        """Compile ahead what the sampler runs for these terms."""
+        sampler, indices = self.sampler, self.batches()[0]
+        draw = draw_latents.lower(
+            sampler.solver,
+            sampler.shape,
+            denoisers(self.models, terms),
+            terms,
+            *(sampler.grid, self.key, indices, picture),
+            **sampler.flags,
+        )
+        sharding = draw.compile().output_shardings.latents
+        shape = (*indices.shape, *sampler.shape)
+        latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+        arguments = sampler.spec, sampler.vae, latents, sampler.decoder
+        decode_latents.lower(*arguments).compile()
 
     def draw(self, terms: Sequence[Term]) -> UInt8[np.ndarray, "n height width 3"]:
         """All pictures of the terms."""
@@ -120,8 +135,7 @@ def set_up(
     Raises FileNotFoundError or ValueError for invalid options.
     """
     mesh = local_mesh()
-    loaded = load(models, mesh)
-    setup = make_setup(loaded, mesh, options)
+    setup = make_setup(load(models, mesh), mesh, options)
     named = read_hints(hints, models.controls, setup.size)
     return dataclasses.replace(setup, hints=named)
 
@@ -129,18 +143,14 @@ def set_up(
 def make_setup(loaded: Loaded, mesh: Mesh, options: SamplingOptions) -> SamplingSetup:
     """A setup of loaded models. Raises ValueError for invalid options."""
     spec = loaded.models["base"].denoiser.spec
-    size = options.size or spec.size
-    spec.latent_shape(*size)  # for its ValueError
-    name = options.solver or spec.schedule.solver
-    solver = get_solver(name, options.eta)
-    schedule = spec.schedule
+    schedule, name = spec.schedule, options.solver or spec.schedule.solver
     if options.spacing == "karras":
         schedule = dataclasses.replace(schedule, use_karras_sigmas=True)
     elif options.spacing:
         schedule = dataclasses.replace(schedule, timestep_spacing=options.spacing)
-    vae = loaded.base.params["vae"]
-    grid = solver.grid(schedule, options.steps)
-    sampler = Sampler(spec, vae, solver, grid, spec.latent_shape(*size))
+    spec = dataclasses.replace(spec, schedule=schedule)
+    solver, size = get_solver(name, options.eta), options.size or spec.size
+    sampler = make_sampler(spec, loaded.base.params["vae"], solver, options.steps, size)
     return SamplingSetup(loaded, mesh, options, sampler, size, name)
 
 

@@ -1,6 +1,10 @@
-"""A sheet of pictures: prompts, or prompts and weights, by seeds."""
+"""A sheet of pictures: prompts, or prompts and weights, by seeds.
+
+Its files: pictures with metadata, a labelled grid, and samples.json.
+"""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,17 +12,19 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from personax.concepts.bind import Model
+from personax.core import images
+from personax.core.files import write_json
 from personax.core.images import Pixels
 from personax.core.progress import Progress
 from personax.core.stopwatch import Stopwatch
-from personax.diffusion.guidance import Term
+from personax.diffusion.attention_maps import make_map_spec
+from personax.diffusion.guidance_schedule import to_json
 from personax.diffusion.img2img import Picture
 from personax.sampling.attention import (
     AttentionOptions,
     Word,
     find_words,
-    make_map_spec,
+    write_attention,
 )
 from personax.sampling.img2img import PictureOptions, start_from_picture
 from personax.sampling.prompt_terms import TermSpec
@@ -68,21 +74,13 @@ class Sheet(NamedTuple):
     words: list[Word]
 
 
-class Drawn(NamedTuple):
-    """The pictures of each cell, and the attention maps of a single one."""
-
-    pictures: list[list[Pixels]]
-    attention_maps: Float[np.ndarray, "j b y x n"] | None
-
-
 def lay_out(options: SheetOptions) -> list[Cell]:
     """The cells, row by row."""
     cells = []
     for line in options.rows or [None]:
         prompts = [*options.prompts, *([] if line is None else [line])]
         for weight in options.weights or [options.guidance]:
-            term_specs = [*(TermSpec(prompt, weight) for prompt in prompts)]
-            term_specs += options.terms
+            term_specs = [*(TermSpec(x, weight) for x in prompts), *options.terms]
             column = f"weight {weight:g}" if options.weights else ""
             row = ", ".join(prompts) if line is None else line
             cells.append(Cell(row, column, tuple(term_specs or [TermSpec("", 1.0)])))
@@ -100,18 +98,27 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
     picture, words, spec = None, [], None
     if options.picture is not None:
         setup, picture = start_from_picture(setup, options.picture)
+    sampler, models = setup.sampler, setup.models
     if options.attention is not None:
         if len(cells) > 1:
             raise ValueError(
                 f"--attention needs a single prompt; the sheet has {len(cells)}."
             )
-        words = find_words(options.attention.words, setup.models, cells[0].term_specs)
-        base, shape = setup.models["base"], setup.sampler.shape
-        spec = make_map_spec(options.attention, base, shape)
+        named, base = options.attention, models["base"].denoiser
+        words = find_words(named.words, models, cells[0].term_specs)
+        which = {"side": named.side, "places": named.places, "steps": named.steps}
+        spec = make_map_spec(base, sampler.shape, **which)
     if options.own_trajectory:
-        _check_own_trajectory(setup.models, picture, words)
+        if all(model.denoiser.reference is None for model in models.values()):
+            raise ValueError(
+                "--f_stream own_trajectory needs a concept with a frozen stream, as "
+                "Infusion trains it."
+            )
+        if words or (picture is not None and picture.repaint is not None):
+            flag = "--attention" if words else "--mask"
+            raise ValueError(f"{flag} needs --f_stream shared_latent.")
     sampler = dataclasses.replace(
-        setup.sampler,
+        sampler,
         decoder=options.decoder,
         attention=spec,
         own_trajectory=options.own_trajectory,
@@ -120,51 +127,95 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
     return Sheet(setup, cells, options.terms, picture, words)
 
 
-def _check_own_trajectory(
-    models: Mapping[str, Model], picture: Picture | None, words: Sequence[Word]
-) -> None:
-    if all(model.denoiser.reference is None for model in models.values()):
-        raise ValueError(
-            "--f_stream own_trajectory needs a concept with a frozen stream, as "
-            "Infusion trains it."
-        )
-    if words or (picture is not None and picture.repaint is not None):
-        flag = "--attention" if words else "--mask"
-        raise ValueError(f"{flag} needs --f_stream shared_latent.")
+def draw_sheet(
+    sheet: Sheet, watch: Stopwatch
+) -> tuple[list[list[Pixels]], Float[np.ndarray, "j b y x n"] | None]:
+    """The pictures of each cell, and the attention maps of a single one.
 
-
-def draw_sheet(sheet: Sheet, watch: Stopwatch) -> Drawn:
-    """All pictures of the sheet, by programs that are compiled once."""
-    setup, count = sheet.setup, sheet.setup.options.num_images
+    The programs are compiled once.
+    """
+    setup, picture = sheet.setup, sheet.picture
+    sampler, count = setup.sampler, setup.options.num_images
     with watch("compile"):
-        first = setup.terms(sheet.cells[0].term_specs)
-        setup = setup.compile(first, sheet.picture)
-    pictures, maps = [], []
+        setup.compile(setup.terms(sheet.cells[0].term_specs), picture)
+    drawn, maps = [], []
     total = len(sheet.cells) * count
     with Progress(total=total, unit="image", desc="sampling") as progress:
         for cell in sheet.cells:
-            terms = setup.terms(cell.term_specs)
-            drawn = _draw_cell(setup, terms, sheet.picture, maps, watch)
-            pictures.append(drawn[:count])
+            terms, pictures = setup.terms(cell.term_specs), []
+            for indices in setup.batches():
+                with watch("sample"):
+                    arguments = setup.models, terms, setup.key, indices, picture
+                    latents, captured = jax.block_until_ready(
+                        sampler.latents(*arguments)
+                    )
+                if captured is not None:
+                    maps.append(np.asarray(captured))
+                with watch("decode"):
+                    pictures += list(np.asarray(sampler.decode(latents)))
+            drawn.append(pictures[:count])
             progress.update(count)
-    return Drawn(pictures, np.concatenate(maps, axis=1) if maps else None)
+    return drawn, np.concatenate(maps, axis=1) if maps else None
 
 
-def _draw_cell(
-    setup: SamplingSetup,
-    terms: Sequence[Term],
-    picture: Picture | None,
-    maps: list[Any],
-    watch: Stopwatch,
-) -> list[Pixels]:
-    """The pictures of one cell; their attention maps are appended to `maps`."""
-    sampler, pictures = setup.sampler, []
-    for indices in setup.batches():
-        with watch("sample"):
-            sampled = sampler.latents(setup.models, terms, setup.key, indices, picture)
-            latents, attention_maps = jax.block_until_ready(sampled)
-        if attention_maps is not None:
-            maps.append(np.asarray(attention_maps))
-        with watch("decode"):
-            pictures += list(np.asarray(sampler.decode(latents)))
-    return pictures
+def write_sheet(
+    out: pathlib.Path,
+    sheet: Sheet,
+    drawn: Sequence[Sequence[Pixels]],
+    attention_maps: Float[np.ndarray, "j b y x n"] | None,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write the pictures, grid.png, samples.json, hints and attention maps."""
+    options, cells, records = sheet.setup.options, sheet.cells, []
+    for cell, pictures in zip(cells, drawn, strict=True):
+        prompt = " AND ".join(term_spec.prompt for term_spec in cell.term_specs)
+        weight = {"CFG scale": cell.term_specs[0].weight} if cell.column else {}
+        terms = {"terms": _described(cell.term_specs)}
+        for index, pixels in enumerate(pictures):
+            name = f"{len(records):04d}.png"
+            more = {**metadata, **weight, "Image index": index}
+            text = images.parameters(prompt, options.negative, **more)
+            images.write_png(out / name, pixels, {"parameters": text})
+            record = {"file": name, "seed": options.seed, "index": index}
+            records.append(record | (terms if len(cells) > 1 else {}))
+    images.write_png(out / "grid.png", _grid(sheet, drawn, metadata))
+    record = {
+        **({"terms": _described(cells[0].term_specs)} if len(cells) == 1 else {}),
+        "negative": options.negative,
+        "unconditional": options.unconditional,
+        "settings": dict(metadata),
+        "samples": records,
+    }
+    write_json(out / "samples.json", record)
+    for name, hint in sheet.setup.hints.items():
+        images.write_png(out / f"hint_{name}.png", hint.picture)
+    if attention_maps is not None:
+        write_attention(out, drawn[0], attention_maps, sheet.words)
+
+
+def _described(term_specs: Sequence[TermSpec]) -> list[dict[str, Any]]:
+    return [{**each._asdict(), "weight": to_json(each.weight)} for each in term_specs]
+
+
+def _grid(
+    sheet: Sheet, drawn: Sequence[Sequence[Pixels]], metadata: Mapping[str, Any]
+) -> Pixels:
+    """Rows are prompts, columns seeds or weights; a single prompt is about a square."""
+    cells, names = sheet.cells, [f"image {index}" for index in range(len(drawn[0]))]
+    details = ("Sampler", "Steps", "Seed", "Model")
+    line = ", ".join(f"{name}: {metadata[name]}" for name in details)
+    terms = cells[0].term_specs if len(cells) == 1 else sheet.terms
+    title = "\n".join(filter(None, [" + ".join(map(str, terms)), line]))
+    if len(cells) == 1:
+        return images.grid(drawn[0], captions=names, title=title)
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    if columns == [""]:
+        tiles, columns = [picture for pictures in drawn for picture in pictures], names
+        rows = [cell.row for cell in cells]
+    else:
+        tiles, rows = [], []
+        for start in range(0, len(cells), len(columns)):
+            row = drawn[start : start + len(columns)]
+            tiles += [tile for seed in zip(*row, strict=True) for tile in seed]
+            rows += [f"{cells[start].row}\n{name}" for name in names]
+    return images.grid(tiles, row_labels=rows, column_labels=columns, title=title)

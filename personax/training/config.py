@@ -39,8 +39,7 @@ class LoadingConfig:
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments of `load_base`."""
-        values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if value is not None}
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
