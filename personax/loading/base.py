@@ -1,5 +1,6 @@
 """Load a pretrained text-to-image model from a directory, the Hub or one file."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from personax.core.tree import flat, nest
 from personax.core.typing import Params
 from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.spec import Spec
-from personax.loading import files, ldm, names
+from personax.loading import files, ldm, names, open_clip, published
 from personax.loading.files import EMBEDDED, embedded
+from personax.loading.parts import check_parts
 from personax.loading.place import Shardings, fingerprints, place
 from personax.loading.stored import Stored
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
@@ -19,8 +21,12 @@ from personax.networks.tokenizer import Tokenizer, load_tokenizer
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
 
-# The configs and tokenizer that a single-file checkpoint of SD 1.x lacks.
-_SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+# {part: (its class in config.json, the record of it)}.
+_CLASSES: dict[str, tuple[str, Any]] = {
+    "unet": ("UNet2DConditionModel", UNetConfig),
+    "vae": ("AutoencoderKL", VAEConfig),
+    "text_encoder": ("CLIPTextModel", CLIPTextConfig),
+}
 
 
 @struct.dataclass
@@ -56,13 +62,17 @@ def load_base(
     """The model at `source`, its parameters in `param_dtype` and `sharding` on device.
 
     `source` is a directory in diffusers' layout, a Hugging Face id, a single-file LDM
-    checkpoint of SD 1.x, or None or "emoji" for the model that comes with the package.
-    `variant` picks files such as "fp16"; `allow_pickle` opens .bin and .ckpt with the
-    restricted reader. A single file holds weights only: `config` is the directory or id
-    that the configs and the tokenizer come from, by default SD 1.5. `sharding` may be a
-    function of the path ("unet/conv_in/kernel") and the shape. Parameters are shared
-    with one of the `known` bases, on device in that dtype and sharding, that has the
-    same weights.
+    checkpoint of SD 1.x or 2.x, or None or "emoji" for the model that comes with the
+    package. `variant` picks files such as "fp16"; a part without such a file is read
+    from its usual one. `allow_pickle` opens .bin and .ckpt with the restricted reader.
+
+    A single file holds weights only. Its configs and tokenizer are the published ones
+    of `published.kind_of`, or those of `config`, a directory or id. The markers v_pred
+    and ztsnr in the file set v prediction and betas of zero terminal SNR.
+
+    `sharding` may be a function of the path ("unet/conv_in/kernel") and the shape.
+    Parameters are shared with one of the `known` bases, on device in that dtype and
+    sharding, that has the same weights.
 
     Raises FileNotFoundError for missing files, and ValueError for a file that cannot be
     read, an unsupported option, or tensors that are missing, extra or misshapen.
@@ -70,19 +80,28 @@ def load_base(
     name = str(source or EMBEDDED)
     path = embedded("pipeline") if name == EMBEDDED else None
     path = path or files.find(name, variant=variant, allow_pickle=allow_pickle)
-    directory = path if path.is_dir() else files.find_configs(config or _SD15)
+    stored, vocabulary = None, None
+    if path.is_dir():
+        directory = path
+    else:
+        stored = files.open_file(path, allow_pickle=allow_pickle)
+        parts = ldm.split(path, stored)
+        if not config:
+            directory = published.directory(published.kind_of(path, stored))
+            vocabulary = published.vocabulary()
+        else:
+            directory = files.find_configs(config)
     configs = _read_configs(directory)
-    schedule = files.read_json(directory / "scheduler" / "scheduler_config.json")
+    schedule = _read_schedule(directory, stored or {})
     templates = {
         "unet": names.template(init_unet, configs.unet),
         "vae": names.template(init_vae, configs.vae),
         "text_encoder": names.template(init_clip_text, configs.text_encoder),
     }
-    if path.is_dir():
-        matches = _match_directory(path, templates, variant, allow_pickle)
+    if stored is None:
+        matches = _match_directory(path, templates, configs, variant, allow_pickle)
     else:
-        stored = files.open_file(path, allow_pickle=allow_pickle)
-        matches = _match_single_file(path, stored, templates, configs)
+        matches = _match_single_file(parts, templates, configs)
     names.report(name, matches.values())
     tensors = flat({part: match.tensors for part, match in matches.items()})
     template = flat(templates)
@@ -94,11 +113,12 @@ def load_base(
         params = nest(place(tensors, template, dtype=param_dtype, sharding=sharding))
     return Base(
         params=params,
-        spec=Spec(**configs._asdict(), schedule=ScheduleConfig.from_json(schedule)),
+        spec=Spec(**configs._asdict(), schedule=schedule),
         tokenizer=load_tokenizer(
             directory / "tokenizer",
             size=configs.text_encoder.vocab_size,
             length=configs.text_encoder.max_position_embeddings,
+            vocabulary=vocabulary,
         ),
         name=name,
         fingerprint=digests.whole,
@@ -108,48 +128,92 @@ def load_base(
 
 
 def _read_configs(directory: Path) -> _Configs:
-    classes = {"unet": UNetConfig, "vae": VAEConfig, "text_encoder": CLIPTextConfig}
-    return _Configs(
-        **{
-            part: cls.from_json(files.read_json(directory / part / "config.json"))
-            for part, cls in classes.items()
-        }
-    )
+    configs = {}
+    for part, (name, cls) in _CLASSES.items():
+        path = directory / part / "config.json"
+        values = files.read_json(path)
+        # transformers writes `architectures`, and not for every model.
+        found = values.get("_class_name", name)
+        if found != name:
+            raise ValueError(f"{path} describes a {found}; expected a {name}.")
+        configs[part] = _from_json(cls, path, values)
+    read = _Configs(**configs)
+    try:
+        check_parts(*read)
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}")
+    return read
+
+
+def _read_schedule(directory: Path, stored: Stored) -> ScheduleConfig:
+    path = directory / "scheduler" / "scheduler_config.json"
+    schedule = _from_json(ScheduleConfig, path, files.read_json(path))
+    if "v_pred" in stored:
+        schedule = dataclasses.replace(schedule, prediction_type="v_prediction")
+    if "ztsnr" in stored:
+        schedule = dataclasses.replace(schedule, rescale_betas_zero_snr=True)
+    return schedule
+
+
+def _from_json(cls: Any, path: Path, values: Mapping[str, Any]) -> Any:
+    try:
+        return cls.from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}")
 
 
 def _match_directory(
-    path: Path, templates: Mapping[str, Any], variant: str | None, allow_pickle: bool
+    path: Path,
+    templates: Mapping[str, Any],
+    configs: _Configs,
+    variant: str | None,
+    allow_pickle: bool,
 ) -> dict[str, names.Match]:
     matches = {}
+    variants = files.part_variants(path, variant, allow_pickle=allow_pickle)
     for part, template in templates.items():
-        stored = names.without_ignored(
-            part,
-            files.open_weights(
-                path / part,
-                files.STEMS[part],
-                variant=variant,
-                allow_pickle=allow_pickle,
-            ),
+        own = files.open_weights(
+            path / part,
+            files.STEMS[part],
+            variant=variants[part],
+            allow_pickle=allow_pickle,
         )
+        stored = names.without_ignored(part, own)
+        if part == "text_encoder":
+            count = configs.text_encoder.num_hidden_layers
+            stored = names.without_later_layers(stored, count, names.LAYER)
         stored_names = names.diffusers_names(part, template, stored)
         matches[part] = names.match(template, stored_names, stored, label=f"{part}/")
     return matches
 
 
 def _match_single_file(
-    path: Path, stored: Stored, templates: Mapping[str, Any], configs: _Configs
+    parts: Mapping[str, Stored], templates: Mapping[str, Any], configs: _Configs
 ) -> dict[str, names.Match]:
     matches = {}
-    parts = ldm.split(path, stored)
     for part, template in templates.items():
         own = parts[part]
         if part == "text_encoder":
-            prefix = ldm.PREFIXES[part]
-            own = names.without_ignored(part, own, prefix)
-            stored_names = names.diffusers_names(part, template, own, prefix)
+            own, stored_names = _text_names(own, template, configs.text_encoder)
         else:
             stored_names = ldm.ldm_names(
                 part, template, configs.unet if part == "unet" else configs.vae
             )
         matches[part] = names.match(template, stored_names, own)
     return matches
+
+
+def _text_names(
+    stored: Stored, template: Mapping[str, Any], config: CLIPTextConfig
+) -> tuple[Stored, dict[str, str]]:
+    """(the text encoder's tensors in a single file, {path: name of its tensor})."""
+    part, count = "text_encoder", config.num_hidden_layers
+    if next(iter(stored)).startswith(ldm.OPEN_CLIP):
+        prefix = ldm.OPEN_CLIP
+        own = open_clip.split_fused(open_clip.without_ignored(stored, prefix))
+        own = names.without_later_layers(own, count, open_clip.LAYER, prefix)
+        return own, open_clip.open_clip_names(template, prefix)
+    prefix = ldm.PREFIXES[part]
+    own = names.without_ignored(part, stored, prefix)
+    own = names.without_later_layers(own, count, names.LAYER, prefix)
+    return own, names.diffusers_names(part, template, own, prefix)

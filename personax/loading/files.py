@@ -21,6 +21,8 @@ STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+# What git-lfs leaves in a file's place until it is fetched.
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = {
     "diffusion_pytorch_model": "diffusion_pytorch_model",
     "model": "pytorch_model",
@@ -94,9 +96,8 @@ def find_configs(source: str | Path) -> Path:
         if folder and (folder / "tokenizer").is_dir():
             return folder
     raise FileNotFoundError(
-        f"A single-file checkpoint holds no configs and no tokenizer; give `config` "
-        f"(--base_config) a directory in diffusers' layout, since {source!r} is "
-        f"not available: {reason}"
+        f"The configs and the tokenizer of a single-file checkpoint: {source!r} is "
+        f"neither an existing directory nor an available Hugging Face id: {reason}"
     )
 
 
@@ -107,8 +108,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is missing; a pipeline in diffusers' layout has model_index.json, "
             "unet/, vae/, text_encoder/, tokenizer/ and scheduler/."
         )
+    _refuse_pointer(path)
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{path} is not valid JSON.")
     if not isinstance(values, dict):
@@ -118,6 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def open_file(path: Path, *, allow_pickle: bool) -> Stored:
     """The tensors of one file: safetensors, or with `allow_pickle` one of torch's."""
+    _refuse_pointer(path)
     if path.suffix == ".safetensors":
         return open_safetensors(path)
     if not allow_pickle:
@@ -126,6 +129,27 @@ def open_file(path: Path, *, allow_pickle: bool) -> Stored:
             "its tensors with the restricted reader, or convert it to safetensors."
         )
     return open_pickle(path)
+
+
+def part_variants(
+    directory: Path, variant: str | None, *, allow_pickle: bool = False
+) -> dict[str, str | None]:
+    """{part: `variant`, or None where only the usual file exists}.
+
+    As in diffusers, which publishes some variants of the UNet alone. If no part has the
+    variant, every part names it, so that opening reports it.
+    """
+    kinds = {
+        part: [
+            kind
+            for kind in (variant, None)
+            if _weights(directory / part, stem, kind, allow_pickle)
+        ]
+        for part, stem in STEMS.items()
+    }
+    if not any(variant in found for found in kinds.values()):
+        return dict.fromkeys(STEMS, variant)
+    return {part: (*found, variant)[0] for part, found in kinds.items()}
 
 
 def open_weights(
@@ -147,6 +171,15 @@ def open_weights(
             raise FileNotFoundError(f"{path} names {shard.name}, which is missing.")
         stored.update(open_file(shard, allow_pickle=allow_pickle))
     return stored
+
+
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ValueError(
+                f"{path} is a git-lfs pointer, not the file itself; fetch it with `git "
+                "lfs pull` in its repository, or download the file."
+            )
 
 
 def _shards(index: Path) -> list[Path]:
@@ -214,7 +247,25 @@ def _no_weights(
             f"{folder} has no {expected}, only pickled weights ({names}); pass "
             "allow_pickle=True to read them with the restricted reader."
         )
-    return FileNotFoundError(f"{folder} has no {expected}; it has {names}.")
+    advice = ""
+    for other in _variants(folder, stem):
+        advice = f' Pass variant="{other}" (--variant {other}) to read that variant.'
+    if variant and _weights(folder, stem, None, False):
+        advice = " Without a variant (--variant) it can be read."
+    return FileNotFoundError(f"{folder} has no {expected}; it has {names}.{advice}")
+
+
+def _variants(folder: Path, stem: str) -> list[str]:
+    """The variants of the weights called `stem` in a folder, such as "fp16"."""
+    whole = re.compile(rf"{re.escape(stem)}\.(\w+)\.safetensors")
+    index = re.compile(rf"{re.escape(stem)}\.safetensors\.index\.(\w+)\.json")
+    found = {
+        match[1]
+        for path in folder.iterdir()
+        for pattern in (whole, index)
+        if (match := pattern.fullmatch(path.name))
+    }
+    return sorted(found)
 
 
 def _find(

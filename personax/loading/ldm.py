@@ -14,15 +14,30 @@ PREFIXES = {
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
 }
+# The text encoder of 2.x, under OpenCLIP's names.
+OPEN_CLIP = "cond_stage_model.model."
+# Tensors, often empty, whose presence alone says what the model is.
+MARKERS = frozenset(["v_pred", "ztsnr"])
 
 # Left over from training: schedule, averages, the discriminator, counters.
 _IGNORED = re.compile(
-    r"model_ema\..*|first_stage_model\.loss\..*|.*position_ids|global_step|epoch|"
+    r"(first_stage_model\.|cond_stage_model\.)?model_ema\..*|"
+    r"first_stage_model\.loss\..*|.*position_ids|global_step|epoch|"
     r"betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights|"
     r"logvar|scale_factor|cond_stage_model\.logit_scale|"
     r"cond_stage_model\.transformer\.(vision_model|\w+_projection)\..*|"
     r"cond_stage_model\.transformer\.logit_scale"
 )
+
+# {start of a name: the files that have it}.
+_OTHERS = {
+    "conditioner.embedders.": "Stable Diffusion XL",
+    "model.diffusion_model.joint_blocks.": "Stable Diffusion 3",
+    "double_blocks.": "Flux",
+    "control_model.": "a ControlNet",
+    "lora_": "a LoRA",
+    "down_blocks.": "a UNet of diffusers, which is read from a directory",
+}
 
 _UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
@@ -55,19 +70,32 @@ _VAE_INSIDE = {
 def split(path: Path, stored: Stored) -> dict[str, Stored]:
     """{part: its tensors} of a checkpoint; left-overs of training are dropped.
 
-    Raises ValueError for a file that is not a checkpoint of Stable Diffusion 1.x, or
-    that has tensors of other parts.
+    Raises ValueError for a file that is not a checkpoint of Stable Diffusion 1.x or
+    2.x, or that has tensors of other parts.
     """
-    stored = {name: t for name, t in stored.items() if not _IGNORED.fullmatch(name)}
+    stored = {
+        name: tensor
+        for name, tensor in stored.items()
+        if not _IGNORED.fullmatch(name) and name not in MARKERS
+    }
+    prefixes = dict(PREFIXES)
+    if any(name.startswith(OPEN_CLIP) for name in stored):
+        prefixes["text_encoder"] = OPEN_CLIP
     parts = {
         part: {name: t for name, t in stored.items() if name.startswith(prefix)}
-        for part, prefix in PREFIXES.items()
+        for part, prefix in prefixes.items()
     }
-    lacking = [PREFIXES[part] for part, tensors in parts.items() if not tensors]
+    lacking = [prefixes[part] for part, tensors in parts.items() if not tensors]
     if lacking:
+        looks = [
+            f" It looks like {model}."
+            for start, model in _OTHERS.items()
+            if any(name.startswith(start) for name in stored)
+        ]
         raise ValueError(
-            f"{path} is not a single-file checkpoint of Stable Diffusion 1.x: no "
-            f"tensor's name starts with {' or '.join(lacking)}; it has {_some(stored)}."
+            f"{path} is not a single-file checkpoint of Stable Diffusion 1.x or 2.x: "
+            f"no tensor's name starts with {' or '.join(lacking)}; it has "
+            f"{_some(stored)}.{''.join(looks[:1])}"
         )
     unknown = stored.keys() - {name for part in parts.values() for name in part}
     if unknown:

@@ -29,6 +29,8 @@ _OLD_ATTENTION = {
     "value": "to_v",
     "proj_attn": "to_out.0",
 }
+# A layer of the text encoder.
+LAYER = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\..*")
 _LISTED = 8
 
 
@@ -113,6 +115,22 @@ def without_ignored(component: str, stored: Stored, prefix: str = "") -> Stored:
         for name, tensor in stored.items()
         if not known.fullmatch(name.removeprefix(prefix))
     }
+
+
+def without_later_layers(
+    stored: Stored, count: int, layer: re.Pattern[str], prefix: str = ""
+) -> Stored:
+    """`stored` without the layers of a text encoder from `count` on.
+
+    A config with fewer layers than the file takes the earlier ones, as diffusers does.
+    `layer` matches a layer's names behind the prefix, its number as the first group.
+    """
+
+    def is_later(name: str) -> bool:
+        found = layer.fullmatch(name.removeprefix(prefix))
+        return found is not None and int(found[1]) >= count
+
+    return {name: tensor for name, tensor in stored.items() if not is_later(name)}
 
 
 def torch_name(path: str) -> str:

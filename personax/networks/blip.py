@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from personax.core.typing import Ids, Images, Key, Params, Text
 from personax.networks.clip_text import UNUSED, init_embedding
 from personax.networks.compute import Compute
-from personax.networks.config import read_config
+from personax.networks.config import read_config, section
 from personax.networks.layers import (
     dense,
     init_dense,
@@ -104,11 +104,11 @@ class BlipConfig:
         """The config of a published config.json."""
         towers = {
             "vision_config": ViTConfig.from_json(
-                values.get("vision_config") or {},
+                section(values, "vision_config"),
                 absent=_ABSENT_VISION,
                 name="BlipVisionModel",
             ),
-            "text_config": BertConfig.from_json(values.get("text_config") or {}),
+            "text_config": BertConfig.from_json(section(values, "text_config")),
         }
         ignored = UNUSED_TEXT | {"logit_scale_init_value"}
         return read_config(

@@ -25,7 +25,7 @@ from personax.networks.blip import (
     word_states,
 )
 from personax.networks.compute import Compute
-from personax.networks.config import read_config
+from personax.networks.config import read_config, section
 from personax.networks.layers import dense, init_dense, init_norm, keys_for, layer_norm
 from personax.networks.vit import ViTConfig, init_vit, vit
 
@@ -94,12 +94,12 @@ class Blip2Config:
         """The config of a published config.json."""
         parts = {
             "vision_config": ViTConfig.from_json(
-                values.get("vision_config") or {},
+                section(values, "vision_config"),
                 absent=_ABSENT_VISION,
                 name="Blip2VisionModel",
             ),
             "qformer_config": QFormerConfig.from_json(
-                values.get("qformer_config") or {}
+                section(values, "qformer_config")
             ),
         }
         return read_config(

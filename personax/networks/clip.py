@@ -24,7 +24,7 @@ from personax.networks.clip_vision import (
     pool_vision,
 )
 from personax.networks.compute import Compute
-from personax.networks.config import read_config
+from personax.networks.config import read_config, section
 from personax.networks.layers import dense, init_dense, keys_for
 
 
@@ -97,5 +97,5 @@ def init_clip(key: Key, config: CLIPConfig) -> Params:
 
 def _tower(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     # OpenAI's files have both; transformers lets the older `_dict` replace the other.
-    older = values.get(f"{name}_dict")
-    return values.get(name) or {} if older is None else older
+    older = f"{name}_dict"
+    return section(values, name if values.get(older) is None else older)

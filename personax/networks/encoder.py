@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from personax.core.typing import AttentionMaps, Key, Latents, Params, Text, TextOf
 from personax.networks.attention import Context, Control
 from personax.networks.compute import Compute
+from personax.networks.config import check_divides
 from personax.networks.layers import (
     conv,
     dense,
@@ -25,7 +26,7 @@ DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 
 # Published options with the only values supported here.
 NEUTRAL = {
-    "act_fn": ("silu",),
+    "act_fn": ("silu", "swish"),
     "downsample_padding": (1,),
     "mid_block_scale_factor": (1, 1.0),
     "mid_block_type": ("UNetMidBlock2DCrossAttn",),
@@ -69,6 +70,16 @@ class EncoderConfig:
                 raise ValueError(f"{field} must be a number or {blocks} of them.")
         if not isinstance(self.cross_attention_dim, int):
             raise ValueError("cross_attention_dim must be one number for all blocks.")
+        widths = self.block_out_channels
+        check_divides("norm_num_groups", self.norm_num_groups, widths)
+        # The middle, of the last block's width, always has attention.
+        cross = [DOWN[kind] for kind in self.down_block_types[:-1]] + [True]
+        self.check_heads(cross)
+        if self.freq_shift >= widths[0] // 2:
+            raise ValueError(
+                f"freq_shift {self.freq_shift:g} is not below {widths[0] // 2}, half "
+                "of the first of block_out_channels."
+            )
 
     def check_types(self, field: str, known: Mapping[str, bool]) -> None:
         """Raise ValueError unless the field has a known type for each block."""
@@ -82,6 +93,17 @@ class EncoderConfig:
             raise ValueError(
                 f"{field} has {len(types)} entries, block_out_channels {blocks}."
             )
+
+    def check_heads(self, cross: Sequence[bool]) -> None:
+        """Raise ValueError unless the heads divide the width of each block in `cross`.
+
+        diffusers' attention would have another width than the block.
+        """
+        heads = self.per_block("attention_head_dim")
+        blocks = zip(heads, self.block_out_channels, cross, strict=True)
+        for count, width, used in blocks:
+            if used:
+                check_divides("attention_head_dim", count, [width])
 
     def per_block(self, field: str) -> tuple[int, ...]:
         """A field that may be one number for all blocks, as one number per block."""

@@ -79,7 +79,7 @@ def time_embedding(
     """Sinusoidal embedding of the timestep, float32 (Vaswani et al. 2017, sec. 3.5).
 
     `flip` puts cosines first and `shift` moves the slowest frequency, as diffusers'
-    `flip_sin_to_cos` and `freq_shift` do.
+    `flip_sin_to_cos` and `freq_shift` do. An odd width ends with a zero.
     """
     half = width // 2
     rates = jnp.exp(
@@ -87,7 +87,8 @@ def time_embedding(
     )
     angles = t.astype(jnp.float32)[:, None] * rates[None]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
-    return jnp.concatenate([cos, sin] if flip else [sin, cos], axis=-1)
+    embedding = jnp.concatenate([cos, sin] if flip else [sin, cos], axis=-1)
+    return jnp.pad(embedding, ((0, 0), (0, width % 2)))
 
 
 def upsample(

@@ -1,6 +1,7 @@
 """transformers' CLIP tokenizer, with placeholder words and word positions."""
 
 import dataclasses
+import json
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,25 +50,35 @@ class Tokenizer:
 
 
 def load_tokenizer(
-    directory: str | Path, *, size: int | None = None, length: int | None = None
+    directory: str | Path,
+    *,
+    size: int | None = None,
+    length: int | None = None,
+    vocabulary: Path | None = None,
 ) -> Tokenizer:
     """The tokenizer in a directory with tokenizer.json, or vocab.json and merges.txt.
 
     `size` and `length` are the text encoder's `vocab_size` and
-    `max_position_embeddings`, by default the files'. Raises ValueError for a directory
-    without a tokenizer or with one that does not fit.
+    `max_position_embeddings`, by default the files'. `vocabulary` is the directory of
+    vocab.json and merges.txt for a `directory` of tokenizer_config.json alone. Raises
+    ValueError for a directory without a tokenizer or with one that does not fit.
     """
     directory = Path(directory)
     layouts = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-    if not any(
-        all((directory / name).is_file() for name in names) for names in layouts
-    ):
+    source, options = vocabulary or directory, {}
+    if not any(all((source / name).is_file() for name in names) for names in layouts):
         raise ValueError(
-            f"{directory} has no CLIP tokenizer: expected tokenizer.json, or "
+            f"{source} has no CLIP tokenizer: expected tokenizer.json, or "
             "vocab.json and merges.txt."
         )
     try:
-        backend = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)
+        if vocabulary is not None:
+            text = (directory / "tokenizer_config.json").read_text(encoding="utf-8")
+            settings = json.loads(text)
+            options = {k: settings[k] for k in ("pad_token", "model_max_length")}
+        backend = CLIPTokenizer.from_pretrained(
+            str(source), local_files_only=True, **options
+        )
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise ValueError(f"{directory} has no readable CLIP tokenizer: {error}.")
     if size is None:
@@ -82,6 +93,11 @@ def load_tokenizer(
         raise ValueError(
             f"{directory}/tokenizer_config.json has no model_max_length, and "
             "`length` is not set."
+        )
+    if min(limits) < 3:
+        raise ValueError(
+            f"The tokenizer in {directory} has {min(limits)} tokens of length; begin, "
+            "a word and end need 3."
         )
     return Tokenizer(
         source=str(directory),

@@ -61,6 +61,7 @@ class UNetConfig(EncoderConfig):
     def __post_init__(self):
         super().__post_init__()
         self.check_types("up_block_types", _UP)
+        self.check_heads([_UP[kind] for kind in reversed(self.up_block_types)])
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "UNetConfig":

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from personax.core.typing import Images, Key, Latents, Params
 from personax.networks.attention import attend, init_attention
 from personax.networks.compute import Compute
-from personax.networks.config import read_config
+from personax.networks.config import check_divides, read_config
 from personax.networks.layers import (
     conv,
     dense,
@@ -53,22 +53,25 @@ class VAEConfig:
     force_upcast: bool = True
 
     def __post_init__(self):
-        if any(width % self.norm_num_groups for width in self.block_out_channels):
-            raise ValueError(
-                f"norm_num_groups {self.norm_num_groups} does not divide each of "
-                f"block_out_channels {self.block_out_channels}."
-            )
+        check_divides("norm_num_groups", self.norm_num_groups, self.block_out_channels)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VAEConfig":
         """The config of a published config.json."""
-        blocks = len(values.get("block_out_channels", cls.block_out_channels))
+        widths = values.get("block_out_channels")
+        blocks = len(widths if isinstance(widths, list) else cls.block_out_channels)
         neutral = {
             "act_fn": ("silu", "swish"),
             "down_block_types": (["DownEncoderBlock2D"] * blocks,),
             "up_block_types": (["UpDecoderBlock2D"] * blocks,),
         }
-        return read_config(cls, values, neutral=neutral, name="AutoencoderKL")
+        return read_config(
+            cls,
+            values,
+            neutral=neutral,
+            signed=frozenset(["shift_factor"]),
+            name="AutoencoderKL",
+        )
 
     @property
     def factor(self) -> int:

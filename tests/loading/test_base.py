@@ -55,6 +55,11 @@ def _edit(path, change):
     save_file(tensors, path)
 
 
+def _configure(directory, part, **options):
+    path = directory / part / "config.json"
+    path.write_text(json.dumps({**PIPELINE[part], **options}))
+
+
 def test_a_directory_gives_its_tensors_under_our_paths(written):
     directory, states = written
     base = load_base(directory)
@@ -253,13 +258,53 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
             "not a safetensors file: it has 0 bytes",
         ),
         (
-            lambda d: (d / "unet" / "config.json").write_text(
-                json.dumps({**PIPELINE["unet"], "dual_cross_attention": True})
-            ),
+            lambda d: _configure(d, "unet", dual_cross_attention=True),
             "dual_cross_attention=True",
         ),
+        (
+            lambda d: (d / "vae" / make.FILES["vae"]).write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+            ),
+            r"vae/diffusion_pytorch_model\.safetensors is a git-lfs pointer",
+        ),
+        (
+            lambda d: _configure(d, "unet", norm_eps=None),
+            r"unet/config\.json: The UNet's norm_eps is null; expected a positive",
+        ),
+        (
+            lambda d: _configure(d, "unet", in_channels=9),
+            r"in_channels is 9, .* latent_channels 4: .*\(inpainting\)",
+        ),
+        (
+            lambda d: _configure(d, "unet", in_channels=8),
+            r"in_channels is 8, .* latent_channels 4: .*\(InstructPix2Pix\)",
+        ),
+        (
+            lambda d: _configure(d, "unet", out_channels=8),
+            "out_channels is 8, the autoencoder's latent_channels 4",
+        ),
+        (
+            lambda d: _configure(d, "vae", latent_channels=16),
+            "in_channels is 4, the autoencoder's latent_channels 16",
+        ),
+        (
+            lambda d: _configure(d, "text_encoder", hidden_size=40),
+            "cross_attention_dim is 16, the text encoder's hidden_size 40",
+        ),
+        (
+            lambda d: _configure(d, "vae", in_channels=4),
+            "autoencoder's in_channels is 4; pictures have 3",
+        ),
+        (
+            lambda d: _configure(d, "vae", _class_name="AutoencoderTiny"),
+            "describes a AutoencoderTiny; expected a AutoencoderKL",
+        ),
     ],
-    ids=["unet", "json", "scheduler", "tokenizer", "weights", "empty", "option"],
+    ids=[
+        *("unet", "json", "scheduler", "tokenizer", "weights", "empty", "option"),
+        *("pointer", "null", "nine", "eight", "out", "latents", "width", "pictures"),
+        "class",
+    ],
 )
 def test_a_spoilt_directory_is_one_sentence(spoil, message, pipeline):
     spoil(pipeline)
@@ -273,3 +318,44 @@ def test_a_truncated_file_is_one_sentence(pipeline):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="truncated: its header describes"):
         load_base(pipeline)
+
+
+def test_layers_that_the_text_encoders_config_does_not_count_are_ignored(
+    written, pipeline
+):
+    """As in diffusers, which takes 23 of the 24 layers of SD 2's files."""
+    _configure(pipeline, "text_encoder", num_hidden_layers=1)
+    base = load_base(pipeline)
+    layers = base.params["text_encoder"]["text_model"]["encoder"]["layers"]
+    assert set(layers) == {"0"}
+    tensors = written[1]["text_encoder"]
+    name = "text_model.encoder.layers.0.mlp.fc1.bias"
+    np.testing.assert_array_equal(layers["0"]["mlp"]["fc1"]["bias"], tensors[name])
+
+
+def _to_variant(path, variant="fp16"):
+    half = {k: v.astype("f2") for k, v in load_file(path).items()}
+    save_file(half, path.with_name(path.name.replace(".safe", f".{variant}.safe")))
+    path.unlink()
+
+
+def test_a_variant_of_the_unet_alone_is_read(written, pipeline):
+    _to_variant(pipeline / "unet" / make.FILES["unet"])
+    with pytest.raises(FileNotFoundError, match=r"\(--variant fp16\)"):
+        load_base(pipeline)
+    base = load_base(pipeline, variant="fp16")
+    expected = written[1]["unet"]["conv_in.bias"].astype("f2").astype("f4")
+    np.testing.assert_array_equal(base.params["unet"]["conv_in"]["bias"], expected)
+    assert base.vae_fingerprint == load_base(written[0]).vae_fingerprint
+
+
+def test_a_directory_of_a_variant_alone_says_how_it_is_read(written, pipeline):
+    for part, name in make.FILES.items():
+        _to_variant(pipeline / part / name)
+    with pytest.raises(FileNotFoundError, match=r"\(--variant fp16\)"):
+        load_base(pipeline)
+    with pytest.raises(FileNotFoundError, match=r"bf16\.safetensors.*--variant fp16"):
+        load_base(pipeline, variant="bf16")
+    with pytest.raises(FileNotFoundError, match="Without a variant"):
+        load_base(written[0], variant="bf16")
+    load_base(pipeline, variant="fp16")

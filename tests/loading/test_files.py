@@ -158,6 +158,7 @@ def single(written, tmp_path_factory):
         "alphas_cumprod_prev": np.zeros(1000, "f4"),
         "sqrt_one_minus_alphas_cumprod": np.zeros(1000, "f4"),
         "first_stage_model.loss.logvar": np.zeros((), "f4"),
+        "first_stage_model.model_ema.decay": np.zeros((), "f4"),
         "cond_stage_model.transformer.text_model.embeddings.position_ids": np.arange(3),
     }
     configs = {"unet": UNetConfig, "vae": VAEConfig}
@@ -203,9 +204,21 @@ def test_what_does_not_fit_has_the_names_of_the_file(single, written, tmp_path):
 
 
 def test_a_tensor_of_no_part_is_named(single, written, tmp_path):
-    path = _spoil(single, tmp_path, lambda t: t.update(v_pred=np.zeros(1, "f4")))
-    with pytest.raises(ValueError, match="unknown parts of the model: v_pred"):
+    path = _spoil(single, tmp_path, lambda t: t.update(edm_mean=np.zeros(1, "f4")))
+    with pytest.raises(ValueError, match="unknown parts of the model: edm_mean"):
         load_base(path, config=written)
+
+
+def test_markers_say_what_the_model_predicts(single, written, tmp_path):
+    marked = {"v_pred": np.zeros(0, "f4"), "ztsnr": np.zeros(0, "f4")}
+    plain = load_base(single, config=written).spec.schedule
+    assert (plain.prediction_type, plain.rescale_betas_zero_snr) == ("epsilon", False)
+    for names in (["v_pred"], ["v_pred", "ztsnr"]):
+        chosen = {name: marked[name] for name in names}
+        path = _spoil(single, tmp_path, lambda t, chosen=chosen: t.update(chosen))
+        schedule = load_base(path, config=written).spec.schedule
+        assert schedule.prediction_type == "v_prediction"
+        assert schedule.rescale_betas_zero_snr == ("ztsnr" in names)
 
 
 def test_a_foreign_safetensors_file_is_one_sentence(written):
@@ -214,13 +227,23 @@ def test_a_foreign_safetensors_file_is_one_sentence(written):
         load_base(path, config=written)
 
 
-def test_a_single_file_says_where_configs_come_from(single, monkeypatch):
+def test_another_files_kind_is_guessed(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"conditioner.embedders.0.logit_scale": np.zeros(1, "f4")}, path)
+    with pytest.raises(ValueError, match=r"It looks like Stable Diffusion XL\.$"):
+        load_base(path)
+
+
+def test_a_single_file_of_another_size_asks_for_configs(single, monkeypatch):
+    with pytest.raises(ValueError, match=r"texts of width 16: .* `config`.*directory"):
+        load_base(single)
+
     def snapshot_download(*args, **kwargs):
         raise OSError("no network\nin two lines")
 
     monkeypatch.setattr(files, "snapshot_download", snapshot_download)
     with pytest.raises(
-        FileNotFoundError, match=r"give `config`.* a directory"
+        FileNotFoundError, match="'owner/absent' is neither an"
     ) as caught:
-        load_base(single)
-    assert str(caught.value).endswith("not available: no network")
+        load_base(single, config="owner/absent")
+    assert str(caught.value).endswith("Face id: no network")

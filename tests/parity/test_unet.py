@@ -34,6 +34,12 @@ CONFIGS = {
     "two transformers deep": dataclasses.replace(
         PARITY_UNET, transformer_layers_per_block=(2, 1), use_linear_projection=True
     ),
+    "odd first width": dataclasses.replace(
+        PARITY_UNET,
+        block_out_channels=(33, 66),
+        attention_head_dim=3,
+        norm_num_groups=3,
+    ),
     "unequal layers, sines first": dataclasses.replace(
         PARITY_UNET,
         layers_per_block=(1, 2),
