@@ -1,6 +1,7 @@
-"""Command to export a concept to diffusers: `python -m personax.export DIR --out DIR2`.
+"""Command to export concepts: `python -m personax.export CONCEPT --to lora --out FILE`.
 
-Writes a pipeline with the concept's UNet, or a ControlNet.
+Writes one or several concepts, at strengths ("CONCEPT@0.5"), to the files that
+diffusers, ComfyUI, A1111 and Forge read. Without a concept it writes the base.
 """
 
 import pathlib
@@ -10,8 +11,9 @@ from absl import flags
 
 from personax.cli import command
 from personax.concepts.bind import from_base, with_concepts
-from personax.concepts.export import export
+from personax.concepts.export import FORMATS, Request, check_request, export
 from personax.loading import find_pipeline, load_base
+from personax.loading.files import find_configs
 from personax.loading.write import DTYPES
 
 FLAGS = flags.FLAGS
@@ -20,25 +22,48 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
     command.define_base_flags()
-    flags.DEFINE_string("out", None, "Folder for the pipeline, in diffusers' layout.")
-    flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the UNet's parameters.")
+    flags.DEFINE_enum("to", "diffusers", tuple(FORMATS), "Format of what is written.")
+    flags.DEFINE_string(
+        "out", None, "File (.safetensors) or folder to write; it must not exist."
+    )
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "Of all that is written.")
+    flags.DEFINE_integer(
+        "rank",
+        None,
+        "For --to lora and lora-peft: rank of the changes that no LoRA trained, 32 by "
+        "default. LoRAs of a higher rank are reduced to it.",
+    )
     flags.mark_flag_as_required("out")
 
 
 def main(argv: Sequence[str]) -> None:
-    watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
+    watch, sources = command.Stopwatch(), tuple(map(str, argv[1:]))
     with watch("load"), command.exit_on_user_error():
-        if len(argv) != 2:
-            raise ValueError("One concept at a time: personax.export DIR --out DIR2.")
-        if out.exists():
-            raise ValueError(f"--out {out} exists; choose another folder.")
-        pipeline = find_pipeline(FLAGS.base)
+        request = Request(
+            pathlib.Path(FLAGS.out),
+            FLAGS.to,
+            sources,
+            FLAGS.dtype,
+            FLAGS.rank,
+            FLAGS.variant,
+        )
+        check_request(request)
+        configs = _configs() if request.to == "diffusers" else None
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
-        model = with_concepts(from_base(base), base, [argv[1]])
+        model = with_concepts(from_base(base), base, sources)
     with watch("write"), command.exit_on_user_error():
-        kind, size = export(model, base, pipeline, out, dtype=FLAGS.dtype)
-    where = out if kind == "ControlNet" else f"the pipeline {out}"
-    print(f"{kind} of {size:,} parameters in {where}: {watch}")
+        exported = export(model, base, request, configs)
+    print(f"{exported.what} in {request.out}: {watch}")
+    for note in exported.notes:
+        print(f"  {note}")
+
+
+def _configs() -> pathlib.Path:
+    """The folder with the base's config files; a single file has none of its own."""
+    path = pathlib.Path(FLAGS.base).expanduser()
+    if path.is_file() and FLAGS.base_config:
+        return find_configs(FLAGS.base_config)
+    return find_pipeline(FLAGS.base)
 
 
 if __name__ == "__main__":

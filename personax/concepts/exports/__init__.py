@@ -1,0 +1,1 @@
+"""The formats that concepts are exported to, one file each; see `concepts.export`."""

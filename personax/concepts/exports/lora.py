@@ -1,0 +1,88 @@
+"""LoRA files: kohya's dialect for web UIs and diffusers, and PEFT's."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from personax.concepts.exports.changes import Word
+from personax.concepts.exports.factors import Factors, LowRank
+from personax.concepts.exports.kohya import kohya_name, metadata
+from personax.diffusion.spec import Spec
+from personax.loading.names import from_layout, torch_name
+from personax.loading.write import cast
+
+Tensors = dict[str, np.ndarray]
+
+
+def kohya_tensors(factors: Mapping[str, Factors], dtype: str) -> Tensors:
+    """{"MODULE.lora_down.weight", "MODULE.lora_up.weight", "MODULE.alpha"}.
+
+    A convolution's down has the kernel's shape, its up is 1x1. diffusers applies the
+    text encoder's q, k and v only if there is an out_proj: zeros are added for it.
+    """
+    tensors = {}
+    for path, own in with_outputs(factors).items():
+        name = kohya_name(path)
+        down, up = torch_factors(own)
+        tensors[f"{name}.lora_down.weight"] = cast(name, down, dtype)
+        tensors[f"{name}.lora_up.weight"] = cast(name, up, dtype)
+        # In float32: the pair alpha, rank must not be rounded.
+        tensors[f"{name}.alpha"] = np.asarray(own.alpha, np.float32)
+    return tensors
+
+
+def peft_tensors(factors: Mapping[str, Factors], dtype: str) -> Tensors:
+    """{"unet.MODULE.lora_A.weight", "….lora_B.weight"}; alpha / r is part of B."""
+    tensors = {}
+    for path, own in factors.items():
+        name = torch_name(path).removesuffix(".weight")
+        down, up = torch_factors(own)
+        up = np.float32(own.alpha / own.rank) * up
+        tensors[f"{name}.lora_A.weight"] = cast(name, down, dtype)
+        tensors[f"{name}.lora_B.weight"] = cast(name, up, dtype)
+    return tensors
+
+
+def torch_factors(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+    """(down "r i" or "r i h w", up "o r" or "o r 1 1"), float32 in torch's layout."""
+    down = from_layout("kernel", np.asarray(factors.A, np.float32))
+    up = np.asarray(factors.B, np.float32).T
+    up = up[:, :, None, None] if down.ndim == 4 else up
+    return np.ascontiguousarray(down), np.ascontiguousarray(up)
+
+
+def with_outputs(factors: Mapping[str, Factors]) -> dict[str, Factors]:
+    """`factors`, with zeros for the text encoder's outputs that it lacks."""
+    out = dict(factors)
+    for path, own in factors.items():
+        module, _, projection = path.removesuffix("/kernel").rpartition("/")
+        output = f"{module}/out_proj/kernel"
+        if projection in ("q_proj", "k_proj", "v_proj") and output not in out:
+            width = own.A.shape[0]
+            zeros = np.zeros((width, 1), np.float32), np.zeros((1, width), np.float32)
+            out[output] = Factors(*zeros, 1.0)
+    return out
+
+
+def kohya_metadata(
+    low: LowRank, spec: Spec, out: pathlib.Path, base: str, words: tuple[Word, ...]
+) -> dict[str, str]:
+    """The file's metadata; dim and alpha are the largest module's."""
+    largest = max(low.factors.values(), key=lambda own: own.rank)
+    values = metadata(
+        spec,
+        out,
+        module="networks.lora",
+        rank=largest.rank,
+        alpha=float(largest.alpha),
+        base=base,
+        words=words,
+    )
+    conv = [own for own in low.factors.values() if own.A.ndim == 4]
+    if conv:
+        widest = max(conv, key=lambda own: own.rank)
+        arguments = {"conv_dim": str(widest.rank), "conv_alpha": f"{widest.alpha:g}"}
+        values["ss_network_args"] = json.dumps(arguments)
+    return values
