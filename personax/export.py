@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> None:
         check_request(request)
         configs = _configs() if request.to == "diffusers" else None
         base = load_base(FLAGS.base, **command.base_options(FLAGS))
-        model = with_concepts(from_base(base), base, sources)
+        plain, pickles = from_base(base), FLAGS.allow_pickle
+        model = with_concepts(plain, base, sources, allow_pickle=pickles)
     with watch("write"), command.exit_on_user_error():
         exported = export(model, base, request, configs)
     print(f"{exported.what} in {request.out}: {watch}")

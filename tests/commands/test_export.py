@@ -1,22 +1,24 @@
 """The export command: a pipeline that diffusers reads, and its errors."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from personax import export, methods
 from personax.concepts import artifact
 from personax.concepts.bind import from_base, with_concepts
-from personax.concepts.export import plain_unet
 from personax.diffusion.denoiser import encode, network
 from personax.loading import load_base
 from personax.methods import Concept
 from personax.networks.tokenizer import tokenize
 from tests.commands.test_commands import run
+from tests.exporting import World
 from tests.loading.make import write_pipeline
 from tests.refusing import make_refusal
-from tests.untrained import save_untrained
 
 torch = pytest.importorskip("torch")
 UNet2DConditionModel = pytest.importorskip("diffusers").UNet2DConditionModel
@@ -24,8 +26,8 @@ UNet2DConditionModel = pytest.importorskip("diffusers").UNet2DConditionModel
 WRITTEN = 1e-5  # max abs difference from torch's prediction, of order 1
 FACE = Concept("", "face", (), (), "face")
 FLAGS = {
-    **{"base": "emoji", "out": "/nowhere/out", "dtype": "float32"},
-    **{"base_config": None, "variant": None, "allow_pickle": False},
+    **{"base": "emoji", "out": "/nowhere/out", "dtype": "float32", "rank": None},
+    **{"base_config": None, "variant": None, "allow_pickle": False, "to": "diffusers"},
 }
 
 
@@ -83,19 +85,44 @@ def test_diffusers_reads_the_pipeline_and_predicts_the_same(folder):
     assert again.fingerprint != base.fingerprint
 
 
-def test_a_concept_with_tokens_is_refused(emoji, tmp_path):
-    dog = Concept("<v1>", "dog", (emoji.tokenizer.size,), (5,), "<v1> dog")
-    save_untrained(tmp_path / "dog", emoji, dog, "custom_diffusion")
-    model = with_concepts(from_base(emoji), emoji, [str(tmp_path / "dog")])
-    with pytest.raises(ValueError, match="more than a UNet"):
-        plain_unet(model, emoji)
+def test_invalid_arguments_are_refused_before_anything_is_loaded(
+    monkeypatch, capsys, tmp_path
+):
+    def load(*_, **__):
+        raise AssertionError("loaded")
 
-
-def test_invalid_arguments_are_refused(emoji, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
+    monkeypatch.setattr(export, "load_base", load)
     refusal = make_refusal(export, FLAGS, monkeypatch, capsys)
-    assert "One concept at a time" in refusal()
-    assert "One concept at a time" in refusal("a", "b")
+    file = str(tmp_path / "out.safetensors")
+    assert "--to lora writes what concepts change" in refusal(to="lora", out=file)
     assert f"--out {tmp_path} exists" in refusal("a", out=str(tmp_path))
     assert "'/nowhere' does not exist" in refusal("a", base="/nowhere")
+    assert "must end in .safetensors" in refusal("a", to="diff", out="/nowhere/out")
+    assert "--rank is for --to lora" in refusal("a", rank=4)
+    assert "--rank 0 must be" in refusal("a", to="lora", out=file, rank=0)
+    (tmp_path / "out_embeddings").mkdir()
+    assert "out_embeddings exists" in refusal("a", to="lora", out=file)
+
+
+def test_concepts_that_cannot_be_read_are_refused(emoji, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
+    refusal = make_refusal(export, FLAGS, monkeypatch, capsys)
     assert "holds no concept.json" in refusal(tmp_path)
+    assert "strength 'half' is not a number" in refusal(f"{tmp_path}@half")
+
+
+def test_two_concepts_at_strengths_become_one_lora(tmp_path, monkeypatch, capsys):
+    world, out = World(tmp_path), tmp_path / "two.safetensors"
+    given = {**FLAGS, "base": str(world.source), "to": "lora", "out": str(out)}
+    monkeypatch.setattr(export, "FLAGS", types.SimpleNamespace(**given))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    export.main(["export", *world.sources("lora@0.5", "lora_next")])
+    said = capsys.readouterr().out.splitlines()
+    # 32 of attention, 8 of feed-forward, 33 convolutions, 8 of the text encoder.
+    assert said[0].startswith(f"A LoRA of 81 kernels in {out}: load ")
+    assert "  81 kernels have the factors that were trained." in said
+    with safe_open(out, "np") as file:
+        metadata = file.metadata()
+    assert metadata["ss_network_module"] == "networks.lora"
+    assert metadata["ss_network_dim"] == "5"
+    assert metadata["ss_base_model_version"] == "sd_v1"

@@ -140,6 +140,7 @@ def test_the_export_command_writes_diffusers_files(
 ):
     given = {"base": "emoji", "out": str(tmp_path / "out"), "dtype": "float32"}
     more = {"base_config": None, "variant": None, "allow_pickle": False}
+    more |= {"to": "diffusers", "rank": None}
     monkeypatch.setattr(export, "FLAGS", SimpleNamespace(**given, **more))
     monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
     monkeypatch.setattr(export.command, "start", lambda: None)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,11 +20,13 @@ Tensors = dict[str, np.ndarray]
 def kohya_tensors(factors: Mapping[str, Factors], dtype: str) -> Tensors:
     """{"MODULE.lora_down.weight", "MODULE.lora_up.weight", "MODULE.alpha"}.
 
-    A convolution's down has the kernel's shape, its up is 1x1. diffusers applies the
-    text encoder's q, k and v only if there is an out_proj: zeros are added for it.
+    A convolution's down has the kernel's shape, its up is 1x1. Two limits of diffusers
+    0.42 are met: it applies the text encoder's q, k and v only if there is an out_proj,
+    for which zeros are added; and it loses the alphas of attention layers if those of
+    all modules are not equal, so they are.
     """
     tensors = {}
-    for path, own in with_outputs(factors).items():
+    for path, own in with_one_alpha(with_outputs(factors)).items():
         name = kohya_name(path)
         down, up = torch_factors(own)
         tensors[f"{name}.lora_down.weight"] = cast(name, down, dtype)
@@ -53,6 +56,18 @@ def torch_factors(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(down), np.ascontiguousarray(up)
 
 
+def with_one_alpha(factors: Mapping[str, Factors]) -> dict[str, Factors]:
+    """`factors` with the most frequent alpha; in the others B makes up for it."""
+    alphas = Counter(own.alpha for own in factors.values())
+    alpha = max(alphas, key=lambda each: (alphas[each], each))
+    return {
+        path: own
+        if own.alpha == alpha
+        else Factors(own.A, np.float32(own.alpha / alpha) * own.B, alpha)
+        for path, own in factors.items()
+    }
+
+
 def with_outputs(factors: Mapping[str, Factors]) -> dict[str, Factors]:
     """`factors`, with zeros for the text encoder's outputs that it lacks."""
     out = dict(factors)
@@ -70,7 +85,8 @@ def kohya_metadata(
     low: LowRank, spec: Spec, out: pathlib.Path, base: str, words: tuple[Word, ...]
 ) -> dict[str, str]:
     """The file's metadata; dim and alpha are the largest module's."""
-    largest = max(low.factors.values(), key=lambda own: own.rank)
+    factors = with_one_alpha(low.factors).values()
+    largest = max(factors, key=lambda own: own.rank)
     values = metadata(
         spec,
         out,
@@ -80,7 +96,7 @@ def kohya_metadata(
         base=base,
         words=words,
     )
-    conv = [own for own in low.factors.values() if own.A.ndim == 4]
+    conv = [own for own in factors if own.A.ndim == 4]
     if conv:
         widest = max(conv, key=lambda own: own.rank)
         arguments = {"conv_dim": str(widest.rank), "conv_alpha": f"{widest.alpha:g}"}
