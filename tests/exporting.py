@@ -39,10 +39,6 @@ def write_base(folder: pathlib.Path, variant: str | None = None) -> None:
     Its weights have the size that networks start with, so that predictions are of
     order 1.
     """
-    from personax.core.tensor_file import write_tensors
-    from personax.core.tree import nest
-    from personax.loading.write import VARIANTS, torch_state
-
     write_configs(folder)
     for part, name in FILES.items():
         params = random_params(nest(template(part)))
