@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
 def _metadata(setup: SamplingSetup, options: SheetOptions) -> dict[str, Any]:
     picture = {} if options.picture is None else options.picture.metadata
     more = {
-        "Schedule type": FLAGS.spacing,
+        "Spacing": FLAGS.spacing,
         "Eta": FLAGS.eta,
         "Models": " ".join(FLAGS.model),
         "ControlNets": " ".join(FLAGS.control),
@@ -53,7 +53,8 @@ def _metadata(setup: SamplingSetup, options: SheetOptions) -> dict[str, Any]:
     return picture_metadata(
         setup.loaded.base,
         setup.options,
-        sampler=setup.solver,
+        solver=setup.solver,
+        karras=setup.sampler.spec.schedule.use_karras_sigmas,
         guidance=FLAGS.guidance,
         size=setup.size,
         concepts=FLAGS.concept,

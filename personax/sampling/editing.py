@@ -157,7 +157,7 @@ def write_edit(
     options, weight = edit.options, edit.options.guidance
     psnr = reconstruction_psnr(inverted, rows[0][0]) if inverted else {}
     settings = picture_metadata(
-        edit.base, options, sampler="ddim", guidance=weight, concepts=concepts
+        edit.base, options, solver="ddim", guidance=weight, concepts=concepts
     )
     streams, records = describe_streams(edit), []
     for index, row in enumerate(rows):
