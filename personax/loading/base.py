@@ -147,7 +147,10 @@ def _read_configs(directory: Path) -> _Configs:
 
 def _read_schedule(directory: Path, stored: Stored) -> ScheduleConfig:
     path = directory / "scheduler" / "scheduler_config.json"
-    schedule = _from_json(ScheduleConfig, path, files.read_json(path))
+    values = files.read_json(path)
+    if not isinstance(values.get("_class_name"), str):
+        raise ValueError(f"{path}: its _class_name is not the name of a scheduler.")
+    schedule = _from_json(ScheduleConfig, path, values)
     if "v_pred" in stored:
         schedule = dataclasses.replace(schedule, prediction_type="v_prediction")
     if "ztsnr" in stored:

@@ -250,6 +250,12 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
         (lambda d: shutil.rmtree(d / "scheduler"), "scheduler_config.json is missing"),
         (lambda d: shutil.rmtree(d / "tokenizer"), "no CLIP tokenizer"),
         (
+            lambda d: (d / "scheduler" / "scheduler_config.json").write_text(
+                '{"_class_name": ["DDIMScheduler"]}'
+            ),
+            r"scheduler_config\.json: its _class_name is not the name of a scheduler",
+        ),
+        (
             lambda d: (d / "vae" / make.FILES["vae"]).unlink(),
             r"has no diffusion_pytorch_model\.safetensors; it has config\.json",
         ),
@@ -301,7 +307,8 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
         ),
     ],
     ids=[
-        *("unet", "json", "scheduler", "tokenizer", "weights", "empty", "option"),
+        *("unet", "json", "scheduler", "tokenizer", "name", "weights", "empty"),
+        "option",
         *("pointer", "null", "nine", "eight", "out", "latents", "width", "pictures"),
         "class",
     ],
