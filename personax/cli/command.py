@@ -51,14 +51,33 @@ def start() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def define_base_flags() -> None:
-    """Define the flags that `base_options` reads."""
+def define_base_flags(base: str | None = EMBEDDED) -> None:
+    """Define the flags that `base_options` reads; `base` is the default of --base.
+
+    None is for commands whose concepts name their base.
+    """
     text = flags.DEFINE_string
-    text("base", EMBEDDED, "Directory, single file or Hugging Face id of the base.")
+    named = "" if base else f" Default: the one that the concept names, or {EMBEDDED}."
+    text("base", base, f"Directory, single file or Hugging Face id of the base.{named}")
     text("base_config", None, "Directory or id of the configs for a single file.")
     text("variant", None, "Variant of the weight files, such as fp16.")
     flags.DEFINE_bool(
         "allow_pickle", False, "Read .bin and .ckpt files, with a restricted reader."
+    )
+
+
+def define_concept_flags() -> None:
+    """Define --concept and --any_base."""
+    flags.DEFINE_multi_string(
+        "concept",
+        [],
+        "[<NAME>=]PATH[@STRENGTH]: a trained concept's folder, or a file that another "
+        "program wrote, such as a LoRA. NAME replaces its placeholder.",
+    )
+    flags.DEFINE_bool(
+        "any_base",
+        False,
+        "Apply concepts that replace whole parameters to another base than theirs.",
     )
 
 

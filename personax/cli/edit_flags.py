@@ -21,8 +21,8 @@ def define_flags() -> None:
     """Define the flags that `model_options` and `edit_options` read."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
     number = flags.DEFINE_float
-    command.define_base_flags()
-    many("concept", [], "[<NAME>=]DIR: a trained concept for the edits' prompts.")
+    command.define_base_flags(base=None)
+    command.define_concept_flags()
     text("prompt", None, "The source's prompt; with --image, what the picture shows.")
     many("edit", [], "An edited prompt. Default: the prompt, for --reweight.")
     flags.DEFINE_enum(
@@ -69,8 +69,13 @@ def define_flags() -> None:
 
 def model_options(given: Any) -> ModelOptions:
     """The base and its concepts."""
-    concepts, reading = tuple(given.concept), command.base_options(given)
-    return ModelOptions(given.base, concepts, dtype=given.dtype, reading=reading)
+    return ModelOptions(
+        given.base,
+        tuple(given.concept),
+        dtype=given.dtype,
+        reading=command.base_options(given),
+        any_base=given.any_base,
+    )
 
 
 def edit_options(given: Any) -> EditOptions:

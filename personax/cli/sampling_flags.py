@@ -15,13 +15,14 @@ from personax.sampling.options import SPACINGS, ModelOptions, SamplingOptions
 def define_flags() -> None:
     """Define the flags that the functions below read."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
-    command.define_base_flags()
-    many("concept", [], "[<NAME>=]DIR: a trained concept, with another placeholder.")
+    command.define_base_flags(base=None)
+    command.define_concept_flags()
     many(
         "model",
         [],
         "NAME=SOURCE: a model for terms NAME@WEIGHT:PROMPT. SOURCE is a base, or the "
-        "folder of a concept, which is loaded with the base that it names.",
+        "folder of a concept, which is loaded with the base that it names, or an "
+        "adapter's file for --base.",
     )
     many(
         "term",
@@ -81,6 +82,7 @@ def model_options(given: Any) -> ModelOptions:
         _named_values("control", given.control),
         given.dtype,
         command.base_options(given),
+        given.any_base,
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from personax import methods
 from personax.concepts.low_rank import expand
 from personax.concepts.quantize import restore
 from personax.concepts.source import Source, parse_source
+from personax.core.errors import notice
 from personax.core.files import atomic_folder, digest_file, write_json
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import flat
@@ -88,25 +89,52 @@ def check_replaceable(folder: pathlib.Path) -> None:
         raise ValueError(f"{folder} exists and is no concept; choose another folder.")
 
 
-def load(folder: pathlib.Path, params: Params, fingerprint: str) -> Artifact:
-    """The concept in `folder`, checked against the parameters of its base.
+def load(
+    folder: pathlib.Path,
+    params: Params,
+    fingerprint: str,
+    *,
+    copies: Callable[[], Sequence[str]] = tuple,
+    any_base: bool = False,
+) -> Artifact:
+    """The concept in `folder`, checked against the parameters of a base.
+
+    The base is the concept's own if their fingerprints agree, or those of their copies
+    in float16 or bfloat16, see `Base.copies`. On another base of the same shapes a
+    concept that adds to the weights, or words, works and is warned about on stderr; one
+    that replaces whole parameters is refused without `any_base`.
 
     Raises FileNotFoundError or ValueError for a folder without a concept, a foreign or
     truncated file, another base, or leaves that do not match the method's.
     """
     about = _read_json(folder)
-    if about["fingerprint"] != fingerprint:
+    stored = _read_leaves(folder / "theta.safetensors")
+    own = _is_own(about, fingerprint, copies)
+    if not own and not any_base and _whole(stored, params):
         raise ValueError(
             f"{folder} was trained on the base {about['base']!r}, whose weights differ "
-            f"from this base's; pass that base with --base."
+            f"from this base's, and replaces whole parameters; pass that base with "
+            f"--base, or --any_base to apply it all the same."
         )
     concepts = tuple(_concept(values) for values in about["concepts"])
     method = methods.make(about["method"], **about["method_args"])
-    expected = jax.eval_shape(
-        lambda: methods.init(method, jax.random.key(0), params, concepts)
-    )
-    leaves = expand(restore(_read_leaves(folder / "theta.safetensors")), params)
-    theta = _fill(folder, expected, leaves)
+    try:
+        expected = jax.eval_shape(
+            lambda: methods.init(method, jax.random.key(0), params, concepts)
+        )
+        theta = _fill(folder, expected, expand(restore(stored), params))
+    except ValueError as error:
+        if own:
+            raise
+        raise ValueError(
+            f"{folder} was trained on the base {about['base']!r}, whose architecture "
+            f"differs from this base's: {error} Pass that base with --base."
+        )
+    if not own:
+        notice(
+            f"{folder} was trained on the base {about['base']!r}, whose weights differ "
+            "from this base's; it is applied as it is."
+        )
     return Artifact(method, theta, _read_prepared(folder, method), concepts, about)
 
 
@@ -184,6 +212,30 @@ def _read_prepared(folder: pathlib.Path, method: Method) -> dict[str, Any]:
     if prepared.keys() != set(method.saves) or not all(prepared.values()):
         raise ValueError(f"{path} must hold {', '.join(method.saves)} and no more.")
     return prepared
+
+
+def _is_own(
+    about: Mapping[str, Any], fingerprint: str, copies: Callable[[], Sequence[str]]
+) -> bool:
+    """Whether one of the two bases is the other, or a copy of it in fewer bits."""
+    if about["fingerprint"] == fingerprint:
+        return True
+    theirs = {about["fingerprint"], *about.get("copies", ())}
+    return fingerprint in theirs or not theirs.isdisjoint(copies())
+
+
+def _whole(stored: Mapping[str, Any], params: Params) -> bool:
+    """Whether a leaf of theta replaces a whole parameter.
+
+    What a compressed concept stores in low rank is a change, which fits any base.
+    """
+    parameters = flat(params)
+    for name, leaf in stored.items():
+        parameter = parameters.get(name.partition("/")[2])
+        # OFT's rotations have the paths of their kernels, and another shape.
+        if parameter is not None and parameter.shape == leaf.shape:
+            return True
+    return False
 
 
 def _concept(values: Mapping[str, Any]) -> Concept:

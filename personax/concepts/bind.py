@@ -62,7 +62,9 @@ def with_concepts(
     `formats`; `allow_pickle` opens its .pt and .bin files. Each was trained on the base
     alone, so their changes of a parameter are summed: W + (W_1 - W) + (W_2 - W). A
     source "<v2>=FOLDER" renames the concept's placeholder, "FOLDER@0.7" binds it at a
-    strength, see `at_strength`. What is read of an adapter is said on stderr.
+    strength, see `at_strength`. What is read of an adapter is said on stderr, and that
+    a concept was trained on another base; whole parameters of another base are refused
+    without `any_base`.
 
     Raises ValueError for concepts with the same placeholder and for concepts whose
     parts are exclusive; see `Part`, and `artifact.load` and `formats.read` for more
@@ -191,7 +193,14 @@ def _load(model: Model, source: Source, reading: _Reading) -> Artifact:
             path, params, size=size, allow_pickle=reading.allow_pickle
         )
     else:
-        loaded = artifact.load(path, params, reading.base.fingerprint)
+        base = reading.base
+        loaded = artifact.load(
+            path,
+            params,
+            base.fingerprint,
+            copies=base.copies,
+            any_base=reading.any_base,
+        )
     if not name:
         return loaded
     concepts = loaded.concepts

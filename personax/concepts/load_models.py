@@ -61,7 +61,7 @@ def load_models(
     ValueError for a model whose latents or schedule differ from the base's.
     """
     options = {"param_dtype": compute.dtype, **options}
-    first = _load_first(base, concepts, options)
+    first = load_named_base(base, concepts, options)
     plain = [_LoadedModel(from_base(first, compute), first)]
     reading = {
         "any_base": any_base,
@@ -127,9 +127,13 @@ def base_of(concepts: Sequence[str]) -> str | None:
     return None
 
 
-def _load_first(
+def load_named_base(
     base: str | None, concepts: Sequence[str], options: Mapping[str, Any]
 ) -> Base:
+    """The base, or without one what `base_of` finds, or the embedded one.
+
+    `options` are arguments of `load_base`; see there for errors.
+    """
     name = base_of(concepts) if base is None else None
     if name is None:
         return load_base(base or EMBEDDED, **options)

@@ -152,7 +152,7 @@ def with_unique_words(sources: Sequence[SourceConcept], size: int) -> list[Conce
 def _read(base: Base, plain: Model, folder: pathlib.Path) -> Source:
     """The concept in `folder`; ValueError if it trains other than K, V and V*."""
     params = plain.denoiser.params
-    loaded = artifact.load(folder, params, base.fingerprint)
+    loaded = artifact.load(folder, params, base.fingerprint, copies=base.copies)
     trained = flat(loaded.theta.get("weights", {})).keys()
     whole = trained == select(params, "kv").keys()
     if set(loaded.theta) != {"weights", "tokens"} or not whole:

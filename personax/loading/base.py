@@ -1,7 +1,8 @@
 """Load a pretrained text-to-image model from a directory, the Hub or one file."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ _CLASSES: dict[str, tuple[str, Any]] = {
     "text_encoder": ("CLIPTextModel", CLIPTextConfig),
 }
 
+# The dtypes of copies that count as the base they were rounded from.
+COPIES = ("float16", "bfloat16")
+
 
 @struct.dataclass
 class Base:
@@ -41,6 +45,9 @@ class Base:
     # What a cache of latents and texts depends on.
     vae_fingerprint: str = struct.field(pytree_node=False, default="")
     text_fingerprint: str = struct.field(pytree_node=False, default="")
+    # The fingerprints of its copies in COPIES, computed when called: every byte is
+    # read and rounded, which takes seconds for Stable Diffusion.
+    copies: Callable[[], Sequence[str]] = struct.field(pytree_node=False, default=tuple)
 
 
 class _Configs(NamedTuple):
@@ -124,6 +131,9 @@ def load_base(
         fingerprint=digests.whole,
         vae_fingerprint=digests.parts["vae"],
         text_fingerprint=digests.parts["text_encoder"],
+        copies=functools.cache(
+            lambda: tuple(fingerprints(tensors, template, d).whole for d in COPIES)
+        ),
     )
 
 

@@ -49,17 +49,22 @@ class Fingerprints(NamedTuple):
     parts: dict[str, str]
 
 
-def fingerprints(stored: Stored, template: Mapping[str, Any]) -> Fingerprints:
+def fingerprints(
+    stored: Stored, template: Mapping[str, Any], dtype: str | None = None
+) -> Fingerprints:
     """sha256 over each tensor's path, shape, dtype and the sums of its 4 KiB pieces.
 
     Every byte is read, at memory speed. Weights that differ in any number have
     different fingerprints, unless the sum of every piece stays the same. The same
     numbers in one file or in shards, under diffusers' names or LDM's, have one
-    fingerprint; in another dtype, another.
+    fingerprint; in another dtype, another. With a `dtype`, the fingerprints are those
+    of a copy in that dtype.
     """
     whole, parts = hashlib.sha256(), defaultdict(hashlib.sha256)
     for path in sorted(stored):
         tensor, shape = stored[path], tuple(template[path].shape)
+        if dtype is not None:  # one at a time
+            tensor = tensor.astype(jnp.dtype(dtype))
         own = parts[path.split("/")[0]]
         for piece in _pieces(path, tensor, shape):
             whole.update(piece)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from personax.concepts.bind import Model, from_base, with_concepts
+from personax.concepts.load_models import load_named_base
 from personax.core import images
 from personax.core.files import write_json
 from personax.core.images import Pixels
@@ -23,7 +24,7 @@ from personax.diffusion import alignment, p2p
 from personax.diffusion.p2p import Blend
 from personax.diffusion.paired import Stream
 from personax.diffusion.solvers import Grid, ddim
-from personax.loading import Base, load_base
+from personax.loading import Base
 from personax.networks.compute import Compute
 from personax.sampling import prompt_terms
 from personax.sampling.edit_streams import (
@@ -87,10 +88,17 @@ def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
     # An inversion needs float32.
     exact = pixels is not None or jax.default_backend() == "cpu"
     compute = Compute(models.dtype or ("float32" if exact else "bfloat16"))
-    base = load_base(models.base, param_dtype=compute.dtype, **models.reading)
+    reading = {"param_dtype": compute.dtype, **models.reading}
+    base = load_named_base(models.base, models.concepts, reading)
     named = {"base": from_base(base, compute)}
     if models.concepts:
-        named["concept"] = with_concepts(named["base"], base, models.concepts)
+        named["concept"] = with_concepts(
+            named["base"],
+            base,
+            models.concepts,
+            any_base=models.any_base,
+            allow_pickle=models.reading.get("allow_pickle", False),
+        )
     term_specs = edit_term_specs(named, options)
     prompt_terms.check(named, term_specs)
     tokenizer = named[term_specs[-1].model].tokenizer

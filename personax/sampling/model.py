@@ -27,6 +27,7 @@ class LoadedModel:
     loaded: Loaded
     mesh: Mesh
     concepts: tuple[str, ...] = ()
+    any_base: bool = False
     allow_pickle: bool = False
 
     def with_concepts(self, *sources: Source) -> "LoadedModel":
@@ -43,7 +44,11 @@ class LoadedModel:
         base = self.loaded.base
         compute = self.loaded.models["base"].denoiser.spec.compute
         model = with_concepts(
-            from_base(base, compute), base, concepts, allow_pickle=self.allow_pickle
+            from_base(base, compute),
+            base,
+            concepts,
+            any_base=self.any_base,
+            allow_pickle=self.allow_pickle,
         )
         models = {**self.loaded.models, "base": model}
         loaded = self.loaded._replace(models=models)
@@ -107,6 +112,7 @@ def load(
     dtype: str | None = None,
     variant: str | None = None,
     allow_pickle: bool = False,
+    any_base: bool = False,
     config: Source | None = None,
 ) -> LoadedModel:
     """Load a pretrained model.
@@ -118,6 +124,8 @@ def load(
       dtype: of weights and activations; None: float32 on a CPU, else bfloat16.
       variant: which weight files, such as "fp16".
       allow_pickle: read .bin and .ckpt files, with a restricted reader.
+      any_base: apply concepts that replace whole parameters to another base than
+        theirs; other concepts only give a warning.
       config: where a single-file checkpoint finds its configs.
 
     Raises:
@@ -127,6 +135,8 @@ def load(
     mesh = local_mesh()
     named = {name: os.fspath(source) for name, source in (models or {}).items()}
     reading = {"config": config, "variant": variant, "allow_pickle": allow_pickle}
-    options = ModelOptions(os.fspath(base), (), named, dtype=dtype, reading=reading)
+    options = ModelOptions(
+        os.fspath(base), (), named, dtype=dtype, reading=reading, any_base=any_base
+    )
     loaded = load_models(options, mesh)
-    return LoadedModel(loaded, mesh, allow_pickle=allow_pickle)
+    return LoadedModel(loaded, mesh, any_base=any_base, allow_pickle=allow_pickle)

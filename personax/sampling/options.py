@@ -14,16 +14,18 @@ SPACINGS = ("leading", "trailing", "linspace", "karras")
 class ModelOptions:
     """A base with concepts, and further models by name; see `load_models`.
 
-    `dtype` None is float32 on a CPU and bfloat16 elsewhere. `reading` are the arguments
-    of `load_base` that say how files are read.
+    `base` None is the one that the concepts name. `dtype` None is float32 on a CPU and
+    bfloat16 elsewhere. `reading` are the arguments of `load_base` that say how files
+    are read, `any_base` is explained at `with_concepts`.
     """
 
-    base: str = EMBEDDED
+    base: str | None = EMBEDDED
     concepts: Sequence[str] = ()
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     controls: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dtype: str | None = None
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    any_base: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

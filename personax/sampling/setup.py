@@ -164,6 +164,7 @@ def load(options: ModelOptions, mesh: Mesh) -> Loaded:
         options.models,
         options.controls,
         compute=Compute(dtype, mesh=mesh),
+        any_base=options.any_base,
         sharding=NamedSharding(mesh, PartitionSpec()),
         **options.reading,
     )

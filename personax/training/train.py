@@ -135,6 +135,7 @@ def save_concept(run: Run, folder: pathlib.Path, state: TrainState) -> None:
         method_args=run.config.method_args,
         base=run.base.name,
         fingerprint=run.base.fingerprint,
+        copies=run.base.copies(),
         before=run.config.before,
         prepared=prepared,
         step=int(state.step),

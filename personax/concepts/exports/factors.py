@@ -137,7 +137,9 @@ def _chain(
         return  # another program's adapter: its factors are found again by SVD
     for earlier in artifact.earlier(source.path):
         yield from _chain(earlier, params, fingerprint)
-    yield artifact.load(source.path, params, fingerprint), source.strength
+    # Whether it fits this base was checked when it was bound.
+    loaded = artifact.load(source.path, params, fingerprint, any_base=True)
+    yield loaded, source.strength
 
 
 def _sum(terms: Sequence[tuple[Factors, float]]) -> Factors:

@@ -37,8 +37,9 @@ FAMILIES: tuple[Family, ...] = (module_weights.FAMILY,)
 
 # What is read here, for error messages.
 READ = (
-    "LoRA and LoCon (kohya, A1111, PEFT, diffusers, cloneofsimo), and folders of "
-    "concepts trained by personax"
+    "LoRA and LoCon (kohya, A1111, PEFT, diffusers, cloneofsimo), LyCORIS (LoHa, LoKr, "
+    "DoRA, (IA)^3, OFT, differences), PEFT's adapter folders, and folders of concepts "
+    "trained by personax"
 )
 SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".pth")
 _WHOLE = ("model.diffusion_model.", "down_blocks.0.resnets.0.conv1.weight", "conv_in.")

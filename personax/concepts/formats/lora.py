@@ -1,7 +1,7 @@
-"""Low-rank updates of a module: LoRA, LoCon and DoRA, as functions of W."""
+"""Low-rank updates of a module: LoRA and LoCon, as functions of W."""
 
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,20 @@ from personax.concepts.formats.adapter import Change, Weight
 Leaves = MutableMapping[str, Any]
 
 
-def lora(leaves: Leaves, scale: float | None = None) -> Change | None:
+class Context(NamedTuple):
+    """What else says how a module's factors are meant."""
+
+    scale: float | None = None  # alpha / r by a config; replaces the file's alpha
+    config: Mapping[str, Any] | None = None  # PEFT's
+    name: str = ""  # the module's in the file
+
+
+def lora(leaves: Leaves, context: Context = Context()) -> Change | None:
     """W + (alpha / r) up mid down, with r the rows of `lora_down`; None for others.
 
     Hu et al. 2021; a convolution's down has the kernel's shape and r outputs, its up is
     1x1. With a `lora_mid` "r r h w" down is 1x1 as well (LoCon with Tucker's
-    decomposition). alpha is r where the file has none. A `scale` replaces alpha / r.
+    decomposition). alpha is r where the file has none.
     Raises ValueError for a pair that is incomplete or does not fit together.
     """
     if not {"lora_down", "lora_up"} & leaves.keys():
@@ -30,7 +38,7 @@ def lora(leaves: Leaves, scale: float | None = None) -> Change | None:
     inner = (rank, rank) if mid is None else (*np.shape(mid)[1::-1], 0)[:2]
     if up.ndim < 2 or down.ndim < 2 or inner != (rank, up.shape[1]) or not rank:
         raise ValueError(f"its factors {up.shape} and {down.shape} do not fit.")
-    factor = take_scale(leaves, rank) if scale is None else scale
+    factor = take_scale(leaves, context, rank)
 
     left, right = up.reshape(len(up), -1), down.reshape(rank, -1)
 
@@ -51,9 +59,11 @@ def added(delta: Callable[[tuple[int, ...]], Weight]) -> Change:
     return lambda W: W + delta(W.shape)
 
 
-def take_scale(leaves: Leaves, rank: int) -> float:
-    """alpha / rank; 1 where the file has no alpha."""
+def take_scale(leaves: Leaves, context: Context, rank: int) -> float:
+    """alpha / rank; 1 where neither the file nor a config gives alpha."""
     alpha = leaves.pop("alpha", None)
+    if context.scale is not None:
+        return context.scale
     return 1.0 if alpha is None else scalar(alpha) / rank
 
 

@@ -1,4 +1,4 @@
-"""Files that name a module and its factors in each key: LoRA in every dialect."""
+"""Files that name a module and its factors in each key: LoRA, LyCORIS, PEFT's."""
 
 import json
 import math
@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from personax.concepts.formats import numbered
+from personax.concepts.formats import lycoris, numbered
 from personax.concepts.formats.adapter import Adapter, Change, Family, File
-from personax.concepts.formats.lora import Leaves, lora
+from personax.concepts.formats.lora import Context, Leaves, lora
 from personax.concepts.formats.names import Index, make_index
 from personax.core.typing import Params
 
@@ -19,20 +19,49 @@ _LEAVES = {
     "lora_up": r"\.lora_up\.weight|\.lora_B(\.default)?\.weight"
     r"|\.lora_linear_layer\.up\.weight|[._]lora\.up\.weight",
     "lora_mid": r"\.lora_mid\.weight",
-    "alpha": r"\.alpha",
+    "magnitude": r"\.lora_magnitude_vector(\.default)?(\.weight)?",
+    "oft_R": r"\.oft_R(\.default)?\.weight",
+    "ia3_l": r"\.ia3_l(\.default)?",
+    **{
+        leaf: rf"\.{leaf}(\.default)?"
+        for leaf in (
+            *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+            *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+            *("lokr_t2", "diff", "diff_b", "w_norm", "b_norm", "oft_blocks", "rescale"),
+            *("dora_scale", "alpha", "on_input", "weight"),
+        )
+    },
 }
 _KEY = re.compile(
     "(?P<module>.+?)(?:"
     + "|".join(f"(?P<{leaf}>{pattern})" for leaf, pattern in _LEAVES.items())
     + ")"
 )
-# What decides that a file is of this family, as alpha alone does not.
+# What decides that a file is of this family.
 _MARK = re.compile(
-    r"[._]lora[._](down|up|mid|A|B|linear_layer)\b|^(lora|oft)_(unet|te)"
+    r"[._]lora[._](down|up|mid|A|B|linear_layer)\b|^(lora|oft|lycoris)_|[._]hada_w"
+    r"|[._]lokr_w|[._](oft_R|ia3_l|oft_blocks)\b"
 )
+_NAMES = {
+    "hada_w": "LoHa",
+    "lokr_w": "LoKr",
+    "oft_": "OFT",
+    "ia3_l": "(IA)^3",
+    "on_input": "(IA)^3",
+    "lora_": "LoRA",
+    "diff": "weight difference",
+}
 
 # Asked in order; each takes the leaves of its algorithm and returns how W changes.
-ALGORITHMS: tuple[Callable[[Leaves, float | None], Change | None], ...] = (lora,)
+ALGORITHMS: tuple[Callable[[Leaves, Context], Change | None], ...] = (
+    lora,
+    lycoris.loha,
+    lycoris.lokr,
+    lycoris.diag_oft,
+    lycoris.peft_oft,
+    lycoris.ia3,
+    lycoris.difference,
+)
 
 
 def kind(file: File) -> str | None:
@@ -42,14 +71,16 @@ def kind(file: File) -> str | None:
         return "a LoRA by cloneofsimo's lora"
     if not names:
         return None
-    joined = "\n".join(names)
-    if re.search(r"^(lora|oft)_(unet|te)", joined, re.MULTILINE):
-        return "a LoRA in kohya's names"
-    if ".lora_A" in joined:
-        return "a LoRA in PEFT's names"
-    if ".processor." in joined:
-        return "a LoRA in diffusers' names of 2023"
-    return "a LoRA in diffusers' names"
+    leaves = "\n".join(file.tensors)
+    found = [name for mark, name in _NAMES.items() if f".{mark}" in leaves]
+    what = f"a {found[0] if found else 'LoRA'} in"
+    if file.config is not None or ".lora_A" in leaves:
+        return f"{what} PEFT's names"
+    if re.search(r"^(lora|oft|lycoris)_", "\n".join(names), re.MULTILINE):
+        return f"{what} kohya's names"
+    if ".processor." in leaves:
+        return f"{what} diffusers' names of 2023"
+    return f"{what} diffusers' names"
 
 
 def read(file: File, params: Params) -> Adapter:
@@ -65,7 +96,8 @@ def read(file: File, params: Params) -> Adapter:
     changes: dict[str, Change] = {}
     for (name, module), leaves in _group(file, index).items():
         try:
-            own = _module_changes(index, module, leaves, scale_of(name))
+            context = Context(scale_of(name), file.config, name)
+            own = _module_changes(index, module, leaves, context)
         except ValueError as error:
             raise ValueError(f"{name}: {error}")
         changes |= own
@@ -81,8 +113,8 @@ def _group(file: File, index: Index) -> dict[tuple[str, str], dict[str, Any]]:
         if match is None:
             raise ValueError(
                 f"{key} is not a key of it: expected MODULE.lora_down.weight, "
-                "MODULE.lora_up.weight and MODULE.alpha, or another program's names of "
-                "these; nothing was applied."
+                "MODULE.lora_up.weight, MODULE.alpha, or another program's or "
+                "algorithm's factors; nothing was applied."
             )
         leaf = next(name for name in _LEAVES if match[name] is not None)
         name = match["module"]
@@ -96,23 +128,38 @@ def _group(file: File, index: Index) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _module_changes(
-    index: Index, module: str, leaves: Leaves, scale: float | None
+    index: Index, module: str, leaves: Leaves, context: Context
 ) -> dict[str, Change]:
+    """{path: change} of a module's kernel and bias; every leaf is used."""
     changes: dict[str, Change] = {}
-    kernel = index.kernel(module)
+    names = list(leaves)
+    bias, change = index.bias(module), lycoris.bias_difference(leaves, context)
+    if change is not None:
+        if bias is not None:
+            changes[bias] = change
+        elif "ia3_l" not in names:  # which scales a bias where there is one
+            raise ValueError("it changes a bias, which the base's module lacks.")
     for algorithm in ALGORITHMS:
-        change = algorithm(leaves, scale)
-        if change is not None and kernel is not None:
-            changes[kernel] = change
+        change = algorithm(leaves, context)
+        if change is not None:
+            kernel = index.kernel(module)
+            assert kernel is not None  # a module has one
+            changes[kernel] = lycoris.dora(change, leaves)
             break
     if leaves or not changes:
-        raise ValueError(f"it has {', '.join(leaves)} without factors.")
+        raise ValueError(
+            f"it has {', '.join(names)}, of which {', '.join(leaves) or 'all'} have no "
+            "meaning together."
+        )
     return changes
 
 
 def _metadata_scale(file: File) -> Callable[[str], float | None]:
     """The alpha / r of a module that PEFT's metadata in the file gives, if any."""
-    text = file.metadata.get("lora_adapter_metadata")
+    text, config = file.metadata.get("lora_adapter_metadata"), file.config
+    if config is not None:
+        prefix = "base_model.model."
+        return lambda name: config_scale(config, name.removeprefix(prefix))
     if text is None:
         return lambda name: None
     try:
@@ -155,4 +202,6 @@ def _by_pattern(patterns: Mapping[str, Any], name: str, value: Any) -> Any:
     return value
 
 
-FAMILY = Family(kind, read, ("pytorch_lora_weights.safetensors",))
+FAMILY = Family(
+    kind, read, ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+)
