@@ -22,10 +22,10 @@ from personax.diffusion.denoiser import (
     Prompt,
     encode_at,
     encode_hint,
-    predict,
+    network,
     uses_reference,
 )
-from personax.diffusion.sampling import EpsFn
+from personax.diffusion.sampling import NetworkFn
 
 # One number, or one for each evaluation of the network.
 Weight = Float[Array, ""] | Float[Array, " s"]
@@ -62,8 +62,11 @@ def cfg(prompt: Prompt, null: Prompt, weight: Weight) -> list[Term]:
     return complete([Term(prompt, jnp.asarray(weight))], null)
 
 
-def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
-    """The guided prediction as a function of (x, t, index of the evaluation).
+def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> NetworkFn:
+    """The guided output of the network, a function of (x, t, index of the evaluation).
+
+    It is eps, v or z0, as the networks predict: with weights that sum to 1, their
+    weighted sum is of the same type.
 
     Terms of one denoiser share one batched call, so that CFG costs one call at twice
     the batch. Prompts that do not use the denoiser's reference are a call of their own,
@@ -86,7 +89,7 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
         groups.setdefault((term.denoiser, referring, hinted), []).append(j)
     hints = [hint_of(denoisers, term) for term in terms]
 
-    def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
+    def guided(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         total, maps = jnp.zeros_like(x), {}
         for (name, _, hinted), group in groups.items():
             # Time-dependent texts are encoded once, not for each image.
@@ -96,7 +99,7 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
             if hinted:
                 rows = [hint_at(terms[j], hints[j], i, x.shape[0]) for j in group]
                 hint = jax.tree.map(lambda *row: _interleave(row), *rows)
-            predicted, captured = predict(
+            predicted, captured = network(
                 denoisers[name],
                 inputs,
                 jnp.broadcast_to(t, inputs.shape[:1]),
@@ -113,7 +116,7 @@ def guide(denoisers: Mapping[str, Denoiser], terms: Sequence[Term]) -> EpsFn:
                 }
         return total, maps
 
-    return eps
+    return guided
 
 
 def weight_at(term: Term, i: Int[Array, ""], dtype) -> Float[Array, ""]:

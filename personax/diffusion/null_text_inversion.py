@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from personax.core.typing import Text
-from personax.diffusion.denoiser import Denoiser, Prompt, predict
+from personax.diffusion.denoiser import Denoiser, Prompt, network
 from personax.diffusion.guidance import Term, guide, weight_at
 from personax.diffusion.solvers import Grid, ddim
 
@@ -51,10 +51,9 @@ def optimise(
 
     def advance(text: Text, x, other, i, row):
         """x after the row with this unconditional text."""
-        eps, _ = predict(one, x, row.t[None], Prompt(text))
-        return solver.step(x, (), weight_at(null, i, x.dtype) * eps + other, row, None)[
-            0
-        ]
+        output, _ = network(one, x, row.t[None], Prompt(text))
+        guided = weight_at(null, i, x.dtype) * output + other
+        return solver.step(x, (), guided, row, None)[0]
 
     def step(carry, scanned):
         (x, text), (i, row, goal) = carry, scanned

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from personax.control.maps import Borrow, Capture
 from personax.core.typing import AttentionMaps, Latents
-from personax.diffusion.denoiser import Denoiser, Hint, Prompt, encode_at, predict
+from personax.diffusion.denoiser import Denoiser, Hint, Prompt, encode_at, network
 from personax.diffusion.guidance import (
     Term,
     broadcast_prompt,
@@ -18,7 +18,7 @@ from personax.diffusion.guidance import (
     hint_of,
     weight_at,
 )
-from personax.diffusion.sampling import EpsFn, Post, sample
+from personax.diffusion.sampling import NetworkFn, Post, sample
 from personax.diffusion.solvers import Grid, Solver
 from personax.networks.attention import Control
 
@@ -97,8 +97,8 @@ def draw(
     count = len(streams)
     start = jnp.tile(x, (count, 1, 1, 1))
     keys = None if keys is None else jnp.tile(keys, count)
-    eps_fn = pair(denoisers, streams, offer=offer, keep=keep)
-    out = sample(eps_fn, solver, grid, start, keys, post, carry)
+    network_fn = pair(denoisers, streams, offer=offer, keep=keep)
+    out = sample(network_fn, solver, grid, start, keys, post, carry)
     return out.reshape(count, *x.shape)
 
 
@@ -108,8 +108,8 @@ def pair(
     *,
     offer: str = SOURCE,
     keep: tuple[Control, ...] = (),
-) -> EpsFn:
-    """The noise of a source and its followers, with their latents stacked as rows.
+) -> NetworkFn:
+    """The outputs for a source and its followers, with their latents stacked as rows.
 
     The first stream is the source. Its maps are available to the followers' networks
     as `offer`, also to a denoiser's own controls: Infusion with a frozen stream of its
@@ -137,7 +137,7 @@ def pair(
     captures = (*_captures(follows.values()), *keep)
     hints = [[hint_of(denoisers, term) for term in s.terms] for s in streams]
 
-    def eps(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
+    def outputs(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
         latents = x.reshape(len(streams), -1, *x.shape[1:])
 
         def run(places, controls=(), maps: Mapping[str, Any] = {}):
@@ -149,7 +149,7 @@ def pair(
 
             def one(name: str, inputs: _Inputs):
                 borrows = inputs.follow.controls(i, offer) if inputs.follow else ()
-                return predict(
+                return network(
                     denoisers[name],
                     inputs.x,
                     jnp.broadcast_to(t, inputs.x.shape[:1]),
@@ -177,7 +177,7 @@ def pair(
                 captured.setdefault(p, {})[j] = maps
         return total.reshape(x.shape), captured
 
-    return eps
+    return outputs
 
 
 def _check(denoisers: Mapping[str, Denoiser], streams: Sequence[Stream]) -> None:

@@ -1,4 +1,4 @@
-"""Sampling with any noise prediction and any solver, in one scan."""
+"""Sampling with any network and any solver, in one scan."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,8 +12,9 @@ from personax.diffusion.solvers.ddim import ddim
 from personax.diffusion.solvers.grid import Grid, reverse
 from personax.diffusion.solvers.solver import Solver
 
-# (x, t, row index) -> (eps, attention maps); x is variance preserving.
-EpsFn = Callable[
+# (x, t, row index) -> (the network's own output, attention maps); x is variance
+# preserving. Solvers convert the output at the rates of their rows.
+NetworkFn = Callable[
     [Latents, Float[Array, ""], Int[Array, ""]], tuple[Latents, Mapping[Any, Any]]
 ]
 # (row index, x, maps, carry) -> (x, carry), after each row.
@@ -21,7 +22,7 @@ Post = Callable[[Int[Array, ""], Latents, Mapping[Any, Any], Any], tuple[Latents
 
 
 def sample(
-    eps_fn: EpsFn,
+    network_fn: NetworkFn,
     solver: Solver,
     grid: Grid,
     x: Latents,
@@ -36,11 +37,11 @@ def sample(
     an image depends on its own key only. Deterministic solvers need no keys. `post`
     edits x after every row and threads `carry`.
     """
-    return sample_with_state(eps_fn, solver, grid, x, keys, post, carry)[0]
+    return sample_with_state(network_fn, solver, grid, x, keys, post, carry)[0]
 
 
 def sample_with_state(
-    eps_fn: EpsFn,
+    network_fn: NetworkFn,
     solver: Solver,
     grid: Grid,
     x: Latents,
@@ -53,9 +54,9 @@ def sample_with_state(
     def body(loop, scanned):
         x, state, carry = loop
         i, row = scanned
-        eps, maps = eps_fn(x, row.t, i)
+        output, maps = network_fn(x, row.t, i)
         own = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-        x, state = solver.step(x, state, eps.astype(x.dtype), row, own)
+        x, state = solver.step(x, state, output.astype(x.dtype), row, own)
         if post is not None:
             x, carry = post(i, x, maps, carry)
         return (x, state, carry), None
@@ -65,16 +66,19 @@ def sample_with_state(
     return x, carry
 
 
-def invert_path(eps_fn: EpsFn, grid: Grid, z0: Latents) -> Float[Array, "s1 b h w c"]:
+def invert_path(
+    network_fn: NetworkFn, grid: Grid, z0: Latents
+) -> Float[Array, "s1 b h w c"]:
     """DDIM inversion: the x before each row of `grid`, followed by z0.
 
     From path[0] DDIM over `grid` returns to about z0, exactly as the steps grow small
-    (section 4.3, Song et al. 2021). `eps_fn` gets the index of the row that it inverts.
+    (section 4.3, Song et al. 2021). `network_fn` gets the index of the row that it
+    inverts.
     """
     last = grid.t.shape[0] - 1
 
     def undo(x: Latents, t: Float[Array, ""], i: Int[Array, ""]):
-        return eps_fn(x, t, last - i)
+        return network_fn(x, t, last - i)
 
     def record(i, x, maps, path):
         return x, path.at[last - i].set(x)

@@ -143,13 +143,14 @@ def set_up(
 def make_setup(loaded: Loaded, mesh: Mesh, options: SamplingOptions) -> SamplingSetup:
     """A setup of loaded models. Raises ValueError for invalid options."""
     spec = loaded.models["base"].denoiser.spec
-    schedule, name = spec.schedule, options.solver or spec.schedule.solver
+    name = options.solver or spec.schedule.solver
+    solver, size = get_solver(name, options.eta), options.size or spec.size
+    schedule = spec.schedule.read_by(name)
     if options.spacing == "karras":
         schedule = dataclasses.replace(schedule, use_karras_sigmas=True)
     elif options.spacing:
         schedule = dataclasses.replace(schedule, timestep_spacing=options.spacing)
     spec = dataclasses.replace(spec, schedule=schedule)
-    solver, size = get_solver(name, options.eta), options.size or spec.size
     sampler = make_sampler(spec, loaded.base.params["vae"], solver, options.steps, size)
     return SamplingSetup(loaded, mesh, options, sampler, size, name)
 

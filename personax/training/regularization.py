@@ -22,6 +22,7 @@ from personax.core import files
 from personax.core.images import Pixels, write_png
 from personax.core.progress import Progress
 from personax.data.captioned import Captioned, read_captioned, write_captioned
+from personax.diffusion import schedule
 from personax.diffusion.solvers import ddim
 from personax.loading import EMBEDDED, Base, Clip, embedded_world, load_clip
 from personax.networks.clip import text_features
@@ -110,7 +111,7 @@ def _generated(
         "steps": prior.steps,
         "guidance": float(prior.guidance),
         "eta": float(prior.eta),
-        "schedule": dataclasses.asdict(spec.schedule),
+        "schedule": schedule.to_record(spec.schedule),
         "dtype": spec.compute.dtype,
         "size": list(size),
         "seed": prior.seed,

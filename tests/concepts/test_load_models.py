@@ -90,7 +90,7 @@ def test_terms_match_the_formula_of_generalised_guidance(
     loaded, first, second, unconditional, monkeypatch
 ):
     """eps = (1 - w1 - w2) eps_u + w1 eps_1 + w2 eps_2, each by its own model."""
-    monkeypatch.setattr(guidance, "predict", predicted)
+    monkeypatch.setattr(guidance, "network", predicted)
     term_specs = [parse_term(first), parse_term(second)]
     terms = prompt_terms.to_terms(
         loaded.models, term_specs, unconditional=unconditional

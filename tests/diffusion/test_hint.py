@@ -133,7 +133,7 @@ def test_terms_without_a_hint_go_apart(controlled, prompts, monkeypatch):
         calls.append((x.shape[0], None if hint is None else hint.features.shape[0]))
         return x, {}
 
-    monkeypatch.setattr("personax.diffusion.guidance.predict", counted)
+    monkeypatch.setattr("personax.diffusion.guidance.network", counted)
 
     def run(terms):
         return guide({"base": controlled}, terms)(X, T, jnp.array(0))[0]

@@ -1,5 +1,7 @@
 """The schedule: what is read from a published file, rates, noise and targets."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +15,9 @@ from personax.diffusion.schedule import (
     sigmas,
     target,
     to_eps,
+    to_record,
 )
-from personax.diffusion.solvers import SOLVERS
+from personax.diffusion.solvers import SOLVERS, get_solver
 
 # runwayml/stable-diffusion-v1-5, scheduler/scheduler_config.json
 SD15 = {
@@ -37,7 +40,16 @@ CLASSES = {
     "EulerAncestralDiscreteScheduler": "euler_ancestral",
     "HeunDiscreteScheduler": "heun",
     "DPMSolverMultistepScheduler": "dpmpp_2m",
+    "LMSDiscreteScheduler": "lms",
+    "DEISMultistepScheduler": "deis",
+    "UniPCMultistepScheduler": "unipc",
+    "LCMScheduler": "lcm",
 }
+
+
+def same_grids(ours, theirs):
+    for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def latents(seed):
@@ -72,6 +84,26 @@ def test_sde_algorithm_names_its_solver():
     assert schedule.use_karras_sigmas
 
 
+def test_a_record_of_a_schedule_remains_what_it_was():
+    """Cached regularisation sets are named by it."""
+    assert to_record(ScheduleConfig.from_json(SD15)) == {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "trained_betas": None,
+        "rescale_betas_zero_snr": False,
+        "prediction_type": "epsilon",
+        "timestep_spacing": None,
+        "steps_offset": 1,
+        "set_alpha_to_one": False,
+        "use_karras_sigmas": False,
+        "clip_sample": False,
+        "clip_sample_range": 1.0,
+        "solver": "plms",
+    }
+
+
 def test_absent_options_take_the_class_default():
     assert ScheduleConfig.from_json({"_class_name": "DDIMScheduler"}).clip_sample
     heun = ScheduleConfig.from_json({"_class_name": "HeunDiscreteScheduler"})
@@ -82,30 +114,124 @@ def test_absent_options_take_the_class_default():
     ("published", "option", "value"),
     [
         ("DDIMScheduler", "thresholding", True),
+        ("UniPCMultistepScheduler", "lower_order_final", False),
+        ("UniPCMultistepScheduler", "predict_x0", False),
+        ("UniPCMultistepScheduler", "disable_corrector", [0]),
+        ("DEISMultistepScheduler", "solver_order", 3),
+        ("PNDMScheduler", "skip_prk_steps", False),
         ("DDPMScheduler", "variance_type", "learned_range"),
         ("EulerDiscreteScheduler", "use_beta_sigmas", True),
         ("EulerDiscreteScheduler", "final_sigmas_type", "sigma_min"),
         ("DPMSolverMultistepScheduler", "solver_order", 3),
         ("DPMSolverMultistepScheduler", "algorithm_type", "dpmsolver"),
         ("DPMSolverMultistepScheduler", "use_lu_lambdas", True),
-        ("DDIMScheduler", "beta_schedule", "sigmoid"),
-        ("DPMSolverMultistepScheduler", "prediction_type", "flow_prediction"),
     ],
 )
-def test_what_is_not_computed_is_refused(published, option, value):
+def test_what_is_not_computed_is_refused_by_its_solver_alone(published, option, value):
+    schedule = ScheduleConfig.from_json({"_class_name": published, option: value})
+    with pytest.raises(ValueError, match=rf"does not compute .*{option}"):
+        SOLVERS[schedule.solver].grid(schedule, 10)
+    other = "ddim" if schedule.solver != "ddim" else "euler"
+    SOLVERS[other].grid(schedule, 10)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("beta_schedule", "sigmoid"),
+        ("prediction_type", "flow_prediction"),
+        ("timestep_spacing", "even"),
+        ("num_train_timesteps", "1000"),
+        ("num_train_timesteps", 0),
+        ("beta_start", -0.1),
+        ("beta_end", 1.5),
+        ("beta_end", True),
+        ("trained_betas", []),
+        ("trained_betas", [0.1, "0.2"]),
+        ("steps_offset", 0.5),
+        ("clip_sample", "yes"),
+        ("clip_sample_range", 0),
+        ("set_alpha_to_one", 1),
+        ("rescale_betas_zero_snr", "true"),
+    ],
+)
+def test_what_no_schedule_has_is_refused(option, value):
     with pytest.raises(ValueError, match=option):
-        ScheduleConfig.from_json({"_class_name": published, option: value})
+        ScheduleConfig.from_json({"_class_name": "DDIMScheduler", option: value})
 
 
 def test_pndm_with_runge_kutta_steps_is_refused():
     absent = {key: SD15[key] for key in SD15 if key != "skip_prk_steps"}
     with pytest.raises(ValueError, match="skip_prk_steps"):
-        ScheduleConfig.from_json(absent)
+        SOLVERS["plms"].grid(ScheduleConfig.from_json(absent), 10)
 
 
-def test_unknown_class_is_refused_with_the_known():
-    with pytest.raises(ValueError, match=r"UniPC.*DDIMScheduler"):
-        ScheduleConfig.from_json({"_class_name": "UniPCMultistepScheduler"})
+def test_of_an_unknown_class_the_betas_are_taken():
+    values = {**SD15, "_class_name": "KDPM2DiscreteScheduler", "sigma_data": 0.5}
+    schedule = ScheduleConfig.from_json(values)
+    known = ScheduleConfig.from_json(SD15)
+    np.testing.assert_array_equal(alphas_cumprod(schedule), alphas_cumprod(known))
+    ours, theirs = (SOLVERS["ddim"].grid(each, 10) for each in (schedule, known))
+    same_grids(ours, theirs)
+    with pytest.raises(ValueError, match=r"KDPM2DiscreteScheduler is not computed"):
+        get_solver(schedule.solver)
+
+
+@pytest.mark.parametrize(
+    "values", [{"shift": 3.0}, {"_class_name": 5}, {"_class_name": None}]
+)
+def test_a_class_without_betas_is_refused_with_the_known(values):
+    values = {"_class_name": "FlowMatchEulerDiscreteScheduler", **values}
+    with pytest.raises(ValueError, match=r"Unknown scheduler .*DDIMScheduler"):
+        ScheduleConfig.from_json(values)
+
+
+def test_an_option_of_another_class_has_no_effect():
+    left = {
+        "algorithm_type": "sde-dpmsolver++",
+        "use_karras_sigmas": True,
+        "variance_type": "learned",
+        "interpolation_type": "log_linear",
+        "solver_order": 3,
+    }
+    schedule = ScheduleConfig.from_json(
+        {**left, **SD15, "_class_name": "DDIMScheduler"}
+    )
+    plain = ScheduleConfig.from_json({**SD15, "_class_name": "DDIMScheduler"})
+    assert schedule.solver == "ddim"
+    ours, theirs = (SOLVERS["ddim"].grid(each, 10) for each in (schedule, plain))
+    same_grids(ours, theirs)
+
+
+def test_the_solver_s_class_reads_what_the_file_s_does_not():
+    """As DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)."""
+    schedule = ScheduleConfig.from_json({**SD15, "use_karras_sigmas": True})
+    assert not schedule.use_karras_sigmas
+    assert schedule.read_by("dpmpp_2m").use_karras_sigmas
+    assert not schedule.read_by("ddim").use_karras_sigmas
+
+
+def test_a_replaced_option_remains():
+    schedule = ScheduleConfig.from_json({**SD15, "timestep_spacing": "leading"})
+    schedule = dataclasses.replace(schedule, timestep_spacing="trailing")
+    assert schedule.read_by("ddim").timestep_spacing == "trailing"
+
+
+def test_training_reads_zero_terminal_snr_of_every_class():
+    """As DDPMScheduler.from_pretrained does in diffusers' training scripts."""
+    schedule = ScheduleConfig.from_json({**SD15, "rescale_betas_zero_snr": True})
+    assert schedule.rescale_betas_zero_snr
+    assert not schedule.read_by("plms").rescale_betas_zero_snr
+    assert schedule.read_by("ddim").rescale_betas_zero_snr
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "lcm"])
+def test_eps_without_signal_is_refused(name):
+    schedule = ScheduleConfig(rescale_betas_zero_snr=True)
+    if name != "lcm":
+        schedule = dataclasses.replace(schedule, timestep_spacing="trailing")
+    with pytest.raises(ValueError, match="no signal at its last time"):
+        SOLVERS[name].grid(schedule, 5)
 
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])

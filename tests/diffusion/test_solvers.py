@@ -25,7 +25,8 @@ SCHEDULE = ScheduleConfig(**BETAS, steps_offset=1)
 SMOOTH = ScheduleConfig(
     trained_betas=(0.1,) + (2e-4,) * 19999, num_train_timesteps=20000
 )
-STOCHASTIC = ("ddpm", "ddim_eta", "euler_ancestral", "dpmpp_2m_sde")
+TO_THE_GAUSSIAN = ("ddpm", "ddim_eta", "euler_ancestral", "dpmpp_2m_sde")
+STOCHASTIC = (*TO_THE_GAUSSIAN, "lcm")
 ALL = {**SOLVERS, "ddim_eta": ddim(eta=0.7)}
 
 
@@ -87,7 +88,15 @@ def test_ddim_is_its_closed_form(steps):
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2), ("plms", 2)],
+    [
+        ("ddim", 1),
+        ("euler", 1),
+        ("heun", 2),
+        ("dpmpp_2m", 2),
+        ("plms", 2),
+        ("deis", 2),
+        ("lms", 4),
+    ],
 )
 def test_order_of_convergence(name, order):
     """Doubling the steps divides the error by 2^order.
@@ -101,7 +110,13 @@ def test_order_of_convergence(name, order):
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.3)
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+def test_the_corrector_of_unipc_reduces_the_error():
+    """Its predictor alone is of the second order, as DPM-Solver++(2M) is."""
+    schedule = dataclasses.replace(SMOOTH, use_karras_sigmas=True)
+    assert error("unipc", schedule, 30) < error("dpmpp_2m", schedule, 30) / 2
+
+
+@pytest.mark.parametrize("name", TO_THE_GAUSSIAN)
 def test_random_solvers_draw_from_the_gaussian(name):
     """8000 draws: their standard error is 0.005 in the mean and 0.003 in the spread.
 
@@ -159,7 +174,16 @@ def test_clipping_bounds_the_result(name):
     assert largest(dataclasses.replace(schedule, clip_sample=False)) > 0.3
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim", "plms"])
+def test_lcm_has_times_of_its_own():
+    for steps in (0, 51):
+        with pytest.raises(ValueError, match=r"in \[1, 50\] for the solver lcm"):
+            SOLVERS["lcm"].grid(SCHEDULE, steps)
+    schedule = dataclasses.replace(SCHEDULE, timestep_spacing="trailing")
+    with pytest.raises(ValueError, match="no spacing such as trailing"):
+        SOLVERS["lcm"].grid(schedule, 4)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "plms", "lcm"])
 def test_karras_sigmas_need_a_solver_over_sigmas(name):
     schedule = dataclasses.replace(SCHEDULE, use_karras_sigmas=True)
     with pytest.raises(ValueError, match="dpmpp_2m"):

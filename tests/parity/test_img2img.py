@@ -160,14 +160,18 @@ CLASSES = {
     "euler": ("EulerDiscreteScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {}),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
 }
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_solver_begins_in_the_middle_as_diffusers_does(name):
     """The whole trajectory, as StableDiffusionImg2ImgPipeline runs its scheduler.
 
-    Not PLMS: PNDMScheduler, begun there, takes its warm-up for later steps.
+    Not PLMS and LMS: PNDMScheduler, begun there, takes its warm-up for later steps, and
+    LMSDiscreteScheduler the weights of four predictions with the first alone.
     """
     published, own = CLASSES[name]
     config = {"_class_name": published, **SD15, **own}

@@ -6,14 +6,15 @@ import numpy as np
 from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig, alphas_cumprod
 from personax.diffusion.solvers.grid import Grid, clip, spaced, spacing, time_grid
+from personax.diffusion.solvers.prediction import predict_eps, predict_z0
 from personax.diffusion.solvers.solver import Solver, draw, stateless
 
 
 def ddim(eta: float = 0.0) -> Solver:
     """DDIM with `eta` in [0, 1] of the posterior's noise."""
 
-    def step(x, state, eps, row, keys):
-        z0 = predict_z0(x, eps, row)
+    def step(x, state, output, row, keys):
+        z0, eps = predict_z0(x, output, row), predict_eps(x, output, row)
         if eta == 0:
             return ddim_update(z0, eps, row), state
         return ddim_noisy_update(z0, eps, row, draw(keys, x), eta), state
@@ -27,6 +28,7 @@ def ddim_grid(schedule: ScheduleConfig, steps: int) -> Grid:
     With leading and trailing spacing that is the next time. With linspace it is not,
     and the assumed noise level of x differs from its real one, as in diffusers.
     """
+    schedule = schedule.read_by("ddim")
     times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
     below = times - schedule.num_train_timesteps // steps
     last = final_bar(schedule, set_alpha_to_one=True)
@@ -38,11 +40,6 @@ def final_bar(schedule: ScheduleConfig, *, set_alpha_to_one: bool) -> float:
     if schedule.set_alpha_to_one is not None:
         set_alpha_to_one = schedule.set_alpha_to_one
     return 1.0 if set_alpha_to_one else float(alphas_cumprod(schedule)[0])
-
-
-def predict_z0(x: Latents, eps: Latents, row: Grid) -> Latents:
-    """The predicted z0, clipped to the row's range."""
-    return jnp.clip((x - row.noise * eps) / row.signal, -row.clip, row.clip)
 
 
 def ddim_update(z0: Latents, eps: Latents, row: Grid) -> Latents:

@@ -4,8 +4,9 @@ import numpy as np
 
 from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
-from personax.diffusion.solvers.ddim import ddim_noisy_update, predict_z0
+from personax.diffusion.solvers.ddim import ddim_noisy_update
 from personax.diffusion.solvers.grid import Grid, clip, spaced, spacing, time_grid
+from personax.diffusion.solvers.prediction import predict_z0
 from personax.diffusion.solvers.solver import Solver, draw, stateless
 
 
@@ -16,17 +17,18 @@ def ddpm() -> Solver:
 
 def ddpm_grid(schedule: ScheduleConfig, steps: int) -> Grid:
     """Steps from each time to the next; the last one ends without noise."""
+    schedule = schedule.read_by("ddpm")
     times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
     below = np.append(times[1:], -1.0)
     return clip(schedule, time_grid(schedule, times, below, last=1.0))
 
 
-def ddpm_step(x: Latents, state, eps: Latents, row: Grid, keys):
+def ddpm_step(x: Latents, state, output: Latents, row: Grid, keys):
     """Eq. 7, Ho et al. 2020.
 
     The mean is next_signal z0 + sqrt(next_noise² - posterior_std²) eps, with the eps
     that gives the clipped z0.
     """
-    z0 = predict_z0(x, eps, row)
+    z0 = predict_z0(x, output, row)
     eps = (x - row.signal * z0) / row.noise
     return ddim_noisy_update(z0, eps, row, draw(keys, x)), state

@@ -1,6 +1,7 @@
 """DPM-Solver++(2M) and its SDE form (Lu et al. 2022, "DPM-Solver++")."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,6 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from personax.diffusion.schedule import ScheduleConfig, sigmas
-from personax.diffusion.solvers.ddim import predict_z0
 from personax.diffusion.solvers.grid import (
     Grid,
     karras,
@@ -17,6 +17,7 @@ from personax.diffusion.solvers.grid import (
     spacing,
     time_of,
 )
+from personax.diffusion.solvers.prediction import predict_z0
 from personax.diffusion.solvers.solver import Solver, draw
 
 
@@ -40,20 +41,20 @@ class DPMGrid(Grid):
 def dpmpp_2m() -> Solver:
     """The second-order multistep solver of the probability flow (Algorithm 2)."""
 
-    def step(x, last, eps, row, keys):
-        z0 = predict_z0(x, eps, row)
+    def step(x, last, output, row, keys):
+        z0 = predict_z0(x, output, row)
         mixed = z0 + row.extrapolation * (z0 - last)
         kept = row.next_noise / row.noise
         return kept * x + (row.next_signal - kept * row.signal) * mixed, z0
 
-    return Solver(dpm_grid, jnp.zeros_like, step)
+    return Solver(dpmpp_2m_grid, jnp.zeros_like, step)
 
 
 def dpmpp_2m_sde() -> Solver:
     """The same solver of the reverse SDE, with fresh noise in every step."""
 
-    def step(x, last, eps, row, keys):
-        z0 = predict_z0(x, eps, row)
+    def step(x, last, output, row, keys):
+        z0 = predict_z0(x, output, row)
         mixed = z0 + row.extrapolation * (z0 - last)
         decay = row.signal * row.next_noise / (row.next_signal * row.noise)  # exp(-h)
         fresh = jnp.sqrt(1 - decay**2)
@@ -62,30 +63,48 @@ def dpmpp_2m_sde() -> Solver:
         )
         return mean + row.next_noise * fresh * draw(keys, x), z0
 
-    return Solver(dpm_grid, jnp.zeros_like, step)
+    return Solver(dpmpp_2m_sde_grid, jnp.zeros_like, step)
+
+
+def dpmpp_2m_grid(schedule: ScheduleConfig, steps: int) -> DPMGrid:
+    """The grid of `dpm_grid`."""
+    return dpm_grid(schedule.read_by("dpmpp_2m"), steps)
+
+
+def dpmpp_2m_sde_grid(schedule: ScheduleConfig, steps: int) -> DPMGrid:
+    """The grid of `dpm_grid`."""
+    return dpm_grid(schedule.read_by("dpmpp_2m_sde"), steps)
 
 
 def dpm_grid(schedule: ScheduleConfig, steps: int) -> DPMGrid:
-    """Sigmas at spaced training times, or Karras ones over the whole schedule.
-
-    The model times are integers: those nearest to the Karras sigmas, or those below
-    them for the cosine schedule, as in diffusers.
-    """
-    table = sigmas(schedule)
-    if schedule.use_karras_sigmas:
-        levels = karras(table[-1], table[0], steps)
-        cosine = schedule.beta_schedule == "squaredcos_cap_v2"
-        times = (np.floor if cosine else np.round)(time_of(schedule, levels))
-    else:
-        times = dpm_times(schedule, steps)
-        levels = table[times.astype(int)]
+    """The times and sigmas of `dpm_levels`, ending at zero."""
+    # diffusers rounds down for the cosine schedule, in this class alone.
+    cosine = schedule.beta_schedule == "squaredcos_cap_v2"
+    times, levels = dpm_levels(schedule, steps, np.floor if cosine else np.round)
     h = -np.diff(np.log(levels))
     extrapolation = np.zeros(steps)
     extrapolation[1:-1] = h[1:] / h[:-1] / 2
     return DPMGrid(
-        **vars(sigma_grid(times, levels)),
+        **vars(sigma_grid(schedule, times, levels)),
         extrapolation=jnp.asarray(extrapolation, jnp.float32),
     )
+
+
+def dpm_levels(
+    schedule: ScheduleConfig,
+    steps: int,
+    to_whole: Callable[[np.ndarray], np.ndarray] = np.round,
+) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """(times, sigmas): at spaced training times, or Karras ones over all of them.
+
+    `to_whole` makes times from those of the Karras sigmas.
+    """
+    table = sigmas(schedule)
+    if schedule.use_karras_sigmas:
+        levels = karras(table[-1], table[0], steps)
+        return to_whole(time_of(schedule, levels)), levels
+    times = dpm_times(schedule, steps)
+    return times, table[times.astype(int)]
 
 
 def dpm_times(schedule: ScheduleConfig, steps: int) -> Float[np.ndarray, " s"]:

@@ -29,10 +29,20 @@ def euler() -> Solver:
 
 def euler_ancestral() -> Solver:
     """Euler steps to below the next sigma, then noise up to it."""
-    return ddim(eta=1.0)._replace(grid=euler_grid)
+    return ddim(eta=1.0)._replace(grid=euler_ancestral_grid)
 
 
 def euler_grid(schedule: ScheduleConfig, steps: int) -> Grid:
+    """The grid of `sigma_steps`."""
+    return sigma_steps(schedule.read_by("euler"), steps)
+
+
+def euler_ancestral_grid(schedule: ScheduleConfig, steps: int) -> Grid:
+    """The grid of `sigma_steps`. Karras sigmas are k-diffusion's, not diffusers'."""
+    return sigma_steps(schedule.read_by("euler_ancestral"), steps)
+
+
+def sigma_steps(schedule: ScheduleConfig, steps: int) -> Grid:
     """Sigmas at the spaced times, or Karras sigmas between the first and the last.
 
     Linspace times are not rounded; sigma is interpolated.
@@ -44,7 +54,7 @@ def euler_grid(schedule: ScheduleConfig, steps: int) -> Grid:
     if schedule.use_karras_sigmas:
         levels = karras(levels[0], levels[-1], steps)
         times = time_of(schedule, levels)
-    grid = sigma_grid(times, levels)
+    grid = sigma_grid(schedule, times, levels)
     return (
         grid
         if kind == "leading"

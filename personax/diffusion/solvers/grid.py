@@ -21,7 +21,7 @@ class Grid:
     `t` is the network's time, which may lie between training times. `posterior_std` is
     the standard deviation of a DDPM posterior step from (signal, noise) to
     (next_signal, next_noise), Eq. 7 of Ho et al. 2020. Predicted z0 are clipped to
-    [-clip, clip], inf for no clipping.
+    [-clip, clip], inf for no clipping. `prediction` is the network's prediction type.
 
     `start` scales unit noise to the initial x of diffusers' scheduler: 1, but noise[0]
     for its sigma schedulers with linspace or trailing times.
@@ -35,6 +35,7 @@ class Grid:
     posterior_std: Float[Array, "*s"]
     clip: Float[Array, "*s"]
     start: float = struct.field(pytree_node=False, default=1.0)
+    prediction: str = struct.field(pytree_node=False, default="epsilon")
 
     def tail(self: AnyGrid, step: int) -> AnyGrid:
         """The rows from solver step `step` on, for a solver that starts there.
@@ -52,26 +53,48 @@ def time_grid(
 ) -> Grid:
     """A grid between training times, with ᾱ = `last` at negative next times.
 
-    Raises ValueError for a schedule with Karras sigmas, which lie between times.
+    Raises ValueError for a schedule with Karras sigmas, which lie between times, and
+    for a network that predicts eps at a time without signal.
     """
     if schedule.use_karras_sigmas:
         raise ValueError(
             "Karras sigmas lie between training times; use_karras_sigmas needs one of "
-            "euler, euler_ancestral, heun, dpmpp_2m, dpmpp_2m_sde."
+            "euler, euler_ancestral, heun, lms, dpmpp_2m, dpmpp_2m_sde, deis, unipc."
         )
-    bar = alphas_cumprod(schedule)
+    bar = alphas_cumprod(schedule, zero=0.0)
     now = bar[times.astype(int)]
+    if schedule.prediction_type == "epsilon" and not now.all():
+        raise ValueError(
+            "A schedule with rescale_betas_zero_snr has no signal at its last time, "
+            "where the network's eps does not determine the picture; select --spacing "
+            "leading."
+        )
     after = np.where(next_times < 0, last, bar[next_times.astype(int).clip(0)])
-    return make_grid(times, now, after)
+    return make_grid(schedule, times, now, after)
 
 
-def sigma_grid(times: Float[np.ndarray, " s"], levels: Float[np.ndarray, " s"]) -> Grid:
-    """A grid over descending sigmas (noise / signal), ending at zero."""
-    bar = 1 / (1 + np.append(levels, 0.0) ** 2)
-    return make_grid(times, bar[:-1], bar[1:])
+def sigma_grid(
+    schedule: ScheduleConfig,
+    times: Float[np.ndarray, " s"],
+    levels: Float[np.ndarray, " s"],
+    last: float = 0.0,
+) -> Grid:
+    """A grid over descending sigmas (noise / signal), ending at `last`."""
+    bar = 1 / (1 + np.append(levels, last) ** 2)
+    return make_grid(schedule, times, bar[:-1], bar[1:])
+
+
+def levels_of(grid: Grid) -> Float[np.ndarray, " s1"]:
+    """The sigmas at the starts of the rows and at the end of the last."""
+    columns = (grid.signal, grid.noise, grid.next_signal, grid.next_noise)
+    signal, noise, next_signal, next_noise = (
+        np.asarray(column, np.float64) for column in columns
+    )
+    return np.append(noise / signal, next_noise[-1] / next_signal[-1])
 
 
 def make_grid(
+    schedule: ScheduleConfig,
     times: Float[np.ndarray, " s"],
     bar: Float[np.ndarray, " s"],
     next_bar: Float[np.ndarray, " s"],
@@ -92,6 +115,7 @@ def make_grid(
         next_noise=column(np.sqrt(1 - next_bar)),
         posterior_std=column(posterior_std),
         clip=column(np.full_like(bar, np.inf)),
+        prediction=schedule.prediction_type,
     )
 
 

@@ -11,9 +11,10 @@ from jaxtyping import Array, Bool
 
 from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
-from personax.diffusion.solvers.ddim import ddim_update, predict_z0
-from personax.diffusion.solvers.euler import euler_grid
+from personax.diffusion.solvers.ddim import ddim_update
+from personax.diffusion.solvers.euler import sigma_steps
 from personax.diffusion.solvers.grid import Grid, clip
+from personax.diffusion.solvers.prediction import predict_z0
 from personax.diffusion.solvers.solver import Solver
 
 
@@ -44,21 +45,22 @@ def heun() -> Solver:
 
 def heun_grid(schedule: ScheduleConfig, steps: int) -> HeunGrid:
     """Euler's grid, all rows but the last doubled: 2 steps - 1 evaluations."""
-    euler = clip(schedule, euler_grid(schedule, steps))
+    schedule = schedule.read_by("heun")
+    euler = clip(schedule, sigma_steps(schedule, steps))
     rows = np.arange(2 * steps - 1)
     columns = jax.tree.map(lambda column: column[rows // 2], euler)
     times = euler.t[(rows + 1) // 2]
     return HeunGrid(**{**vars(columns), "t": times}, again=jnp.asarray(rows % 2 == 1))
 
 
-def heun_step(x: Latents, state: HeunState, eps: Latents, row: HeunGrid, keys):
+def heun_step(x: Latents, state: HeunState, output: Latents, row: HeunGrid, keys):
     """Eq. 4 and 5 of the paper; `again` rows average both slopes."""
     at = dataclasses.replace(
         row,
         signal=jnp.where(row.again, row.next_signal, row.signal),
         noise=jnp.where(row.again, row.next_noise, row.noise),
     )
-    eps = (x - at.signal * predict_z0(x, eps, at)) / at.noise  # After clipping.
+    eps = (x - at.signal * predict_z0(x, output, at)) / at.noise  # After clipping.
     slope = jnp.where(row.again, (state.eps + eps) / 2, eps)
     start = jnp.where(row.again, state.x, x)
     z0 = (start - row.noise * slope) / row.signal

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from personax.core.typing import Latents
 from personax.diffusion.schedule import ScheduleConfig
-from personax.diffusion.solvers.ddim import ddim_update, final_bar, predict_z0
+from personax.diffusion.solvers.ddim import ddim_update, final_bar
 from personax.diffusion.solvers.grid import (
     Grid,
     rows_of,
@@ -18,6 +18,7 @@ from personax.diffusion.solvers.grid import (
     spacing,
     time_grid,
 )
+from personax.diffusion.solvers.prediction import predict_eps, predict_z0
 from personax.diffusion.solvers.solver import Solver
 
 
@@ -26,12 +27,11 @@ class PLMSGrid(Grid):
     """A grid with the weights of this and the last three predictions, newest first.
 
     An `again` row repeats the previous step from its start with the prediction at its
-    end, which is not stored. With `in_v` the predictions are mixed as v, not as eps.
+    end, which is not stored.
     """
 
     weights: Float[Array, "*s 4"]
     again: Bool[Array, "*s"]
-    in_v: Bool[Array, "*s"]
 
     def tail(self, step: int) -> "PLMSGrid":
         """The rows of the steps from `step` on, the first one with its `again` row."""
@@ -61,6 +61,7 @@ def plms() -> Solver:
 
 def plms_grid(schedule: ScheduleConfig, steps: int) -> PLMSGrid:
     """DDIM's steps with the second time doubled: steps + 1 rows, or 1 for one step."""
+    schedule = schedule.read_by("plms")
     times = np.round(spaced(schedule, steps, spacing(schedule, "leading")))
     stride = schedule.num_train_timesteps // steps
     model_times = np.insert(times, 1, times[1:2])
@@ -77,7 +78,6 @@ def plms_grid(schedule: ScheduleConfig, steps: int) -> PLMSGrid:
         **{**vars(grid), "t": jnp.asarray(model_times, jnp.float32)},
         weights=jnp.asarray(weights, jnp.float32),
         again=jnp.asarray(again),
-        in_v=jnp.full(len(model_times), schedule.prediction_type == "v_prediction"),
     )
 
 
@@ -86,21 +86,15 @@ def _init(x: Latents) -> PLMSState:
     return PLMSState(x, (zero, zero, zero))
 
 
-def plms_step(x: Latents, state: PLMSState, eps: Latents, row: PLMSGrid, keys):
-    """DDIM's step along the weighted predictions.
-
-    The predictions of a v network are mixed as v, as in diffusers.
-    """
-    signal = jnp.where(row.again, row.next_signal, row.signal)
-    noise = jnp.where(row.again, row.next_noise, row.noise)
-    out = jnp.where(row.in_v, (eps - noise * x) / signal, eps)
-    mixed = sum(row.weights[j] * each for j, each in enumerate((out, *state.past)))
+def plms_step(x: Latents, state: PLMSState, output: Latents, row: PLMSGrid, keys):
+    """DDIM's step along the weighted outputs, which are eps or v."""
+    weighted = zip(row.weights, (output, *state.past), strict=True)
+    mixed = sum((weight * each for weight, each in weighted), jnp.zeros_like(x))
     start = jnp.where(row.again, state.x, x)
-    slope = jnp.where(row.in_v, row.signal * mixed + row.noise * start, mixed)
-    shifted = (out, *state.past[:2])
+    shifted = (output, *state.past[:2])
     first, second, third = (
         jnp.where(row.again, old, new)
         for old, new in zip(state.past, shifted, strict=True)
     )
-    x = ddim_update(predict_z0(start, slope, row), slope, row)
-    return x, PLMSState(start, (first, second, third))
+    z0, eps = predict_z0(start, mixed, row), predict_eps(start, mixed, row)
+    return ddim_update(z0, eps, row), PLMSState(start, (first, second, third))

@@ -15,8 +15,9 @@ class Solver(NamedTuple):
     """Three pure functions.
 
     `grid(schedule, steps)` returns the rows, `init(x)` the initial state, and
-    `step(x, state, eps, row, keys)` x and the state after `row`, with eps the network's
-    at (x, row.t), and one key per image for this row (or None).
+    `step(x, state, output, row, keys)` x and the state after `row`, with the network's
+    own output at (x, row.t), of the type `row.prediction`, and one key per image for
+    this row (or None).
     """
 
     grid: Callable[[ScheduleConfig, int], Grid]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from personax.control.maps import Capture
 from personax.core.tree import flat, nest
 from personax.core.typing import Ids, Key, Params, Theta
-from personax.diffusion.denoiser import Denoiser, encode, predict
+from personax.diffusion.denoiser import Denoiser, encode, network
 from personax.diffusion.guidance import broadcast_prompt
 from personax.diffusion.sampling import sample_with_state, start_noise
 from personax.diffusion.solvers import ddim
@@ -130,7 +130,7 @@ def _sampled(
 
         def eps(x, t, i):
             t = jnp.broadcast_to(t, x.shape[:1])
-            return predict(denoiser, x, t, prompt, controls=(Capture(),))
+            return network(denoiser, x, t, prompt, controls=(Capture(),))
 
         def add(i, x, maps, total):
             means = {site: probs.mean(axis=(0, 2)) for site, probs in maps.items()}
