@@ -79,12 +79,14 @@ class Prompt(NamedTuple):
     """An encoded prompt, computed once outside the sampler's scan.
 
     With token conditioners `text` is None, and `encode_at` encodes `ids` at each step.
-    If layers have different texts, `text` has a leading axis of layers.
+    If layers have different texts, `text` has a leading axis of layers. `guidance` is
+    the guidance weight that a distilled UNet is conditioned on (Meng et al. 2023).
     """
 
     text: Text | Float[Array, "l b n d"] | None
     concept_mask: ConceptMask | None = None  # row k: the tokens of concept k
     ids: Ids | None = None
+    guidance: Float[Array, " b"] | None = None
 
 
 class Hint(NamedTuple):
@@ -141,7 +143,7 @@ def encode_at(
         text = conditioner.after(text, concept_mask, t, layer)
     if layers > 1:
         text = text.reshape(layers, b, *text.shape[1:])
-    return Prompt(text, prompt.concept_mask)
+    return Prompt(text, prompt.concept_mask, guidance=prompt.guidance)
 
 
 def encode_hint(
@@ -223,6 +225,7 @@ def network(
         controls=(*denoiser.controls, *denoiser.shared_controls.values(), *controls),
         context=Context(concept_mask=prompt.concept_mask, maps=maps),
         residuals=residuals,
+        guidance=prompt.guidance,
         compute=spec.compute,
     )
 

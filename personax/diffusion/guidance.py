@@ -152,7 +152,9 @@ def broadcast_prompt(prompt: Prompt, images: int) -> Prompt:
 
     assert prompt.text is not None
     concept_mask = None if prompt.concept_mask is None else rows(prompt.concept_mask, 1)
-    return Prompt(rows(prompt.text, prompt.text.ndim - 3), concept_mask)
+    guidance = None if prompt.guidance is None else rows(prompt.guidance, 0)
+    text = rows(prompt.text, prompt.text.ndim - 3)
+    return Prompt(text, concept_mask, guidance=guidance)
 
 
 def _at(value: Weight | float, i: Int[Array, ""], dtype) -> Float[Array, ""]:
@@ -168,13 +170,16 @@ def _stack(prompts: Sequence[Prompt], images: int) -> Prompt:
     layers = max(texts, key=lambda x: x.ndim).shape[:-3]
     texts = [jnp.broadcast_to(x, (*layers, *x.shape[-3:])) for x in texts]
     text = _interleave(texts, len(layers))
+    # Terms of one denoiser, which all have a guidance weight or none.
+    weights = [prompt.guidance for prompt in prompts if prompt.guidance is not None]
+    guidance = _interleave(weights) if weights else None
     masks = [prompt.concept_mask for prompt in prompts]
     some = [mask for mask in masks if mask is not None]
     if not some:
-        return Prompt(text)
+        return Prompt(text, guidance=guidance)
     empty = jnp.zeros_like(some[0])
     masks = [empty if mask is None else mask for mask in masks]
-    return Prompt(text, _interleave(masks, 1))
+    return Prompt(text, _interleave(masks, 1), guidance=guidance)
 
 
 def _interleave(rows: Sequence[Array], axis: int = 0) -> Array:

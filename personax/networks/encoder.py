@@ -173,9 +173,13 @@ def make_layers(
     *,
     controls: tuple[Control, ...] = (),
     context: Context = Context(),
+    condition: Float[Array, "b e"] | None = None,
     compute: Compute = Compute(),
 ) -> Layers:
-    """The layers at timesteps `t`, which read `text`."""
+    """The layers at timesteps `t`, which read `text`.
+
+    A `condition` is projected and added to the embedding of the time.
+    """
     time = time_embedding(
         t,
         config.block_out_channels[0],
@@ -183,7 +187,10 @@ def make_layers(
         shift=config.freq_shift,
     )
     embedding = compute.gather(params["time_embedding"])
-    temb = dense(embedding["linear_1"], compute.cast(time))
+    time = compute.cast(time)
+    if condition is not None:
+        time = time + dense(embedding["cond_proj"], compute.cast(condition))
+    temb = dense(embedding["linear_1"], time)
     temb = dense(embedding["linear_2"], jax.nn.silu(temb))
     if not callable(text):
         text = compute.cast(text)

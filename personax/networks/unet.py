@@ -32,8 +32,10 @@ from personax.networks.layers import (
     conv,
     group_norm,
     init_conv,
+    init_dense,
     init_norm,
     keys_for,
+    time_embedding,
     upsample,
 )
 
@@ -57,6 +59,7 @@ class UNetConfig(EncoderConfig):
     out_channels: int = 4
     up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
     sample_size: int | tuple[int, int] | None = 64  # latent side it was trained at
+    time_cond_proj_dim: int | None = None  # width of a distilled UNet's guidance
 
     def __post_init__(self):
         super().__post_init__()
@@ -93,16 +96,30 @@ def unet(
     controls: tuple[Control, ...] = (),
     context: Context = Context(),
     residuals: Residuals | None = None,
+    guidance: Float[Array, " b"] | None = None,
     compute: Compute = Compute(),
 ) -> tuple[Float[Array, "b h w o"], AttentionMaps]:
     """(the prediction for latents `x` at timesteps `t`, the maps that controls keep).
 
     `text` is an encoded prompt per image, or a function from `Site` to the text at that
-    site. `residuals` are a ControlNet's. The base decides whether the prediction is
+    site. `residuals` are a ControlNet's. `guidance` is the weight of classifier-free
+    guidance, for a UNet into which it is distilled (`time_cond_proj_dim`); without it
+    the UNet has no such input. The base decides whether the prediction is
     noise or velocity. The result is float32.
     """
+    condition = None
+    if guidance is not None:
+        assert config.time_cond_proj_dim is not None
+        condition = guidance_embedding(guidance, config.time_cond_proj_dim)
     layers = make_layers(
-        params, config, t, text, controls=controls, context=context, compute=compute
+        params,
+        config,
+        t,
+        text,
+        controls=controls,
+        context=context,
+        condition=condition,
+        compute=compute,
     )
     y = conv(compute.gather(params["conv_in"]), compute.cast(x), compute=compute)
     skips, y, captured = encode(layers, params, y)
@@ -124,6 +141,18 @@ def unet(
     )
     y = conv(compute.gather(params["conv_out"]), jax.nn.silu(y), compute=compute)
     return y.astype(jnp.float32), captured
+
+
+def guidance_embedding(
+    guidance: Float[Array, " b"], width: int
+) -> Float[Array, "b width"]:
+    """The sinusoidal embedding of a guidance weight, as diffusers' pipelines have it.
+
+    `guidance` is w of eps_0 + w (eps - eps_0); 1000 (w - 1) is embedded as a time.
+    """
+    scaled = 1000 * (guidance - 1)
+    embedding = time_embedding(scaled, width - width % 2, flip=False, shift=1.0)
+    return jnp.pad(embedding, ((0, 0), (0, width % 2)))
 
 
 def cross_sites(params: Params) -> tuple[str, ...]:
@@ -166,6 +195,14 @@ def init_unet(key: Key, config: UNetConfig) -> Params:
         "conv_norm_out": init_norm(channels[0]),
         "conv_out": init_conv(keys["out"], 3, channels[0], config.out_channels),
     }
+    if config.time_cond_proj_dim is not None:
+        projection = init_dense(
+            jax.random.fold_in(keys["linear_1"], 1),
+            config.time_cond_proj_dim,
+            channels[0],
+            bias=False,
+        )
+        params["time_embedding"]["cond_proj"] = projection
     layers = config.per_block("layers_per_block")
     depths = config.per_block("transformer_layers_per_block")
     last, skips, width = len(channels) - 1, skip_channels(config), channels[-1]

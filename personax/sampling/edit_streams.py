@@ -58,6 +58,11 @@ def make_streams(
     """The source, and the edits that follow it."""
     model = models[term_specs[-1].model]
     spec, phrases = model.denoiser.spec, phrases_of(model)
+    if spec.unet.time_cond_proj_dim is not None:
+        raise ValueError(
+            "edit needs classifier-free guidance, which a UNet with distilled guidance "
+            "(time_cond_proj_dim) does not have."
+        )
     height, width, _ = spec.latent_shape(*spec.size)
     max_pixels = p2p.pixel_limit(spec.unet, height, width, options.self_limit)
     first, *others = [

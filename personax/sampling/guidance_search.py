@@ -99,9 +99,14 @@ def make_draw(
     """A function of the weights of the first `searched` terms, compiled ahead.
 
     `terms` begin with the unconditional one, which gets the remaining weight. All
-    weights draw the same seeds.
+    weights draw the same seeds. Raises ValueError for a UNet with distilled guidance.
     """
     null, *others = terms
+    if null.prompt.guidance is not None:
+        raise ValueError(
+            "search varies the weights of guidance terms, which a UNet with distilled "
+            "guidance (time_cond_proj_dim) does not have."
+        )
 
     def reweigh(weights: Weights) -> list[Term]:
         varied = [

@@ -82,8 +82,12 @@ def to_terms(
     `negative` replaces the unconditional term's empty prompt; a negative prompt with
     its own weight is a term with a negative weight. Weights that change over the steps
     need the `grid`. Two names of one model become the first, so that its terms share a
-    batched call.
+    batched call. A UNet with distilled guidance has one term, whose weight is an input
+    of the UNet. Raises ValueError for further terms or a negative prompt with it.
     """
+    used = [term_spec.model for term_spec in term_specs]
+    if any(_is_distilled(models[name]) for name in (*used, unconditional)):
+        return [_distilled_term(models, term_specs, negative)]
     if grid is None and any(
         isinstance(term_spec.weight, Schedule) for term_spec in term_specs
     ):
@@ -99,6 +103,29 @@ def to_terms(
     ]
     null = to_prompt(models[unconditional], negative, marked=False)
     return complete(terms, null, _first_name(models, unconditional))
+
+
+def _is_distilled(model: Model) -> bool:
+    return model.denoiser.spec.unet.time_cond_proj_dim is not None
+
+
+def _distilled_term(
+    models: Mapping[str, Model], term_specs: Sequence[TermSpec], negative: str
+) -> Term:
+    first, *more = term_specs
+    if more or negative or not _is_distilled(models[first.model]):
+        raise ValueError(
+            "A UNet with distilled guidance (time_cond_proj_dim) takes one prompt and "
+            "its guidance weight, no further term and no negative prompt."
+        )
+    if isinstance(first.weight, Schedule):
+        raise ValueError(
+            "A UNet with distilled guidance (time_cond_proj_dim) takes one weight for "
+            f"all steps, not {first.weight}."
+        )
+    prompt = to_prompt(models[first.model], first.prompt)
+    prompt = prompt._replace(guidance=jnp.full((1,), first.weight, jnp.float32))
+    return Term(prompt, jnp.ones(()), _first_name(models, first.model))
 
 
 def _first_name(models: Mapping[str, Model], name: str) -> str:
