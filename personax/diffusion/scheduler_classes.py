@@ -227,6 +227,8 @@ def not_computed(
     for option, default in scheduler.options.items():
         if option in besides or option in IGNORED:
             continue
+        if option == "skip_prk_steps" and published["_class_name"] != name:
+            continue  # PLMS is PNDM without Runge-Kutta steps, by its name.
         value = published.get(option, default)
         allowed = (default, None) if default is False else (default,)
         if not _is_one_of(value, scheduler.computed.get(option, allowed)):

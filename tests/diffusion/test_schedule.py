@@ -166,6 +166,12 @@ def test_pndm_with_runge_kutta_steps_is_refused():
         SOLVERS["plms"].grid(ScheduleConfig.from_json(absent), 10)
 
 
+def test_plms_draws_with_a_file_of_another_class():
+    absent = {key: SD15[key] for key in SD15 if key != "skip_prk_steps"}
+    absent["_class_name"] = "DDIMScheduler"
+    SOLVERS["plms"].grid(ScheduleConfig.from_json(absent), 10)
+
+
 def test_of_an_unknown_class_the_betas_are_taken():
     values = {**SD15, "_class_name": "KDPM2DiscreteScheduler", "sigma_data": 0.5}
     schedule = ScheduleConfig.from_json(values)
