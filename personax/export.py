@@ -11,9 +11,10 @@ from absl import flags
 
 from personax.cli import command
 from personax.concepts.bind import from_base, with_concepts
-from personax.concepts.export import FORMATS, Request, check_request, export
-from personax.loading import find_pipeline, load_base
-from personax.loading.files import find_configs
+from personax.concepts.export import FORMATS, check_request, export
+from personax.concepts.exports.request import Request
+from personax.loading import find_pipeline, load_base, published
+from personax.loading.files import find_configs, open_file
 from personax.loading.write import DTYPES
 
 FLAGS = flags.FLAGS
@@ -60,11 +61,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _configs() -> pathlib.Path:
-    """The folder with the base's config files; a single file has none of its own."""
+    """The folder with the base's config files; a single file has published ones."""
     path = pathlib.Path(FLAGS.base).expanduser()
-    if path.is_file() and FLAGS.base_config:
+    if not path.is_file():
+        return find_pipeline(FLAGS.base)
+    if FLAGS.base_config:
         return find_configs(FLAGS.base_config)
-    return find_pipeline(FLAGS.base)
+    stored = open_file(path, allow_pickle=FLAGS.allow_pickle)
+    return published.directory(published.kind_of(path, stored))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from personax.concepts.bind import from_base, with_concepts
-from personax.concepts.export import Request, check_request, export
+from personax.concepts.export import check_request, export
+from personax.concepts.exports.request import Request
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import nest
 from personax.loading import load_base

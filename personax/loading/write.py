@@ -43,6 +43,7 @@ def write_pipeline(
     added: Sequence[str] = (),
     dtype: str = "float32",
     variant: str | None = None,
+    schedule: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a pipeline that diffusers' `from_pretrained` opens, atomically.
 
@@ -50,7 +51,8 @@ def write_pipeline(
     files of the folder `configs`, which also has the scheduler's; an embedding table
     with more rows than the config names is written with its own size. `added` are
     tokens whose embeddings are the rows after the tokenizer's vocabulary, in order. A
-    `variant` is part of the names of the weight files. Nothing else is written: no
+    `variant` is part of the names of the weight files; `schedule` replaces values of
+    the scheduler's config. Nothing else is written: no
     safety checker, no feature extractor, which the pipeline then does without.
 
     Raises ValueError for an existing `folder`, an unknown dtype, and numbers that the
@@ -71,6 +73,7 @@ def write_pipeline(
             write_json(temporary / part / "config.json", values)
             _write_weights(temporary / part, stem, state, variant)
         scheduler = read_json(configs / "scheduler" / "scheduler_config.json")
+        scheduler |= schedule or {}
         (temporary / "scheduler").mkdir()
         write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
         write_tokenizer(temporary / "tokenizer", tokenizer, added)

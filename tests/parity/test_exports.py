@@ -12,9 +12,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from personax.concepts.export import embeddings_folder
 from personax.concepts.exports.factors import Factors
 from personax.concepts.exports.lora import kohya_tensors
+from personax.concepts.exports.request import embeddings_folder
 from personax.diffusion.denoiser import encode, network
 from personax.loading import load_base
 from personax.networks.tokenizer import tokenize

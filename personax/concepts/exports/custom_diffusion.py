@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from personax.concepts.exports.changes import Changes
-from personax.concepts.exports.embedding import write_word
+from personax.concepts.bind import Model
+from personax.concepts.exports.changes import Changes, find_changes
+from personax.concepts.exports.embedding_files import check_names, write_word
+from personax.concepts.exports.request import (
+    Exported,
+    Request,
+    no_weights,
+)
+from personax.core.files import atomic_folder
 from personax.core.tensor_file import write_tensors
+from personax.loading import Base
 from personax.loading.names import torch_name
 from personax.loading.write import to_torch
 
@@ -30,7 +38,7 @@ def check(changes: Changes) -> None:
         )
 
 
-def write(folder: pathlib.Path, changes: Changes, dtype: str) -> None:
+def write_files(folder: pathlib.Path, changes: Changes, dtype: str) -> None:
     """Write the three kinds of file into an existing folder.
 
     `WEIGHTS` is what diffusers' training script writes, in full: `load_attn_procs` with
@@ -79,3 +87,28 @@ def processors(
             name = f"{module.replace('/', '.')}.processor"
             tensors[name] = np.zeros(0, np.float32)
     return tensors
+
+
+def export_custom_diffusion(
+    model: Model, base: Base, request: Request, configs: pathlib.Path | None
+) -> Exported:
+    """Write a folder with the three kinds of file."""
+    changes = find_changes(model, base)
+    if not changes.paths():
+        raise ValueError(no_weights(changes, request.to))
+    check(changes)
+    check_names(changes.words)
+    with atomic_folder(request.out) as temporary:
+        write_files(temporary, changes, request.dtype)
+    notes = [
+        f'pipe.unet.load_attn_procs("{request.out}", weight_name='
+        f'"{WEIGHTS}", _pipeline=pipe); without _pipeline diffusers '
+        "ignores the file."
+    ]
+    notes += [
+        f'pipe.load_textual_inversion("{request.out}", weight_name='
+        f'"{word.token}.safetensors").'
+        for word in changes.words
+    ]
+    number = len(trained(changes))
+    return Exported(f"Custom Diffusion of {number} parameters", tuple(notes))

@@ -1,9 +1,19 @@
 """Whole differences of parameters under kohya's names, for web UIs."""
 
+import pathlib
+
 import numpy as np
 
-from personax.concepts.exports.changes import Changes
-from personax.concepts.exports.kohya import kohya_name
+from personax.concepts.bind import Model
+from personax.concepts.exports.changes import Changes, find_changes
+from personax.concepts.exports.kohya import kohya_name, metadata
+from personax.concepts.exports.request import (
+    Exported,
+    Request,
+    no_weights,
+    write_file,
+)
+from personax.loading import Base
 from personax.loading.write import to_torch
 
 
@@ -40,3 +50,31 @@ def unread_by_comfyui(changes: Changes) -> list[str]:
         for path in changes.paths()
         if path.startswith("text_encoder/") and not path.endswith(read)
     ]
+
+
+def export_diff(
+    model: Model, base: Base, request: Request, configs: pathlib.Path | None
+) -> Exported:
+    """Write the difference of every changed parameter."""
+    changes = find_changes(model, base)
+    tensors = diff_tensors(changes, request.dtype)
+    if not tensors:
+        raise ValueError(no_weights(changes, request.to))
+    values = metadata(
+        base.spec,
+        request.out,
+        module="lycoris.kohya",
+        rank="Dynamic",
+        alpha="Dynamic",
+        base=base.name,
+        words=changes.words,
+    )
+    values["ss_network_args"] = '{"algo": "full"}'
+    notes = list(write_file(request, tensors, values, changes.words))
+    unread = unread_by_comfyui(changes)
+    if unread:
+        notes.append(
+            f"ComfyUI reads no norms and embeddings of the text encoder: {len(unread)} "
+            "of these; --to single-file holds all."
+        )
+    return Exported(f"Differences of {len(tensors)} parameters", tuple(notes))

@@ -1,54 +1,46 @@
-"""Textual Inversion files: one per word, for diffusers and for web UIs."""
+"""`--to embedding`: the words, for diffusers and for web UIs."""
 
 import pathlib
-from collections.abc import Sequence
 
-from personax.concepts.exports.changes import Word
-from personax.core.tensor_file import write_tensors
-from personax.loading.write import cast
-
-DIFFUSERS, WEB = "diffusers", "a1111"
-
-
-def write_embeddings(folder: pathlib.Path, words: Sequence[Word], dtype: str) -> None:
-    """Write both kinds of file for each word into a new folder.
-
-    diffusers/v1.safetensors has one key, the token: `load_textual_inversion` names the
-    word after it, and n rows become <v1>, <v1>_1, …. a1111/v1.safetensors has the key
-    emb_params: A1111, Forge and ComfyUI name the word after the file.
-    """
-    for name in (DIFFUSERS, WEB):
-        (folder / name).mkdir(parents=True)
-    for word in words:
-        write_word(folder / DIFFUSERS / f"{word.name}.safetensors", word, dtype)
-        rows = cast(word.token, word.rows, dtype)
-        metadata = {"format": "pt", "modelspec.trigger_phrase": word.name}
-        path = folder / WEB / f"{word.name}.safetensors"
-        write_tensors(path, {"emb_params": rows}, metadata)
+from personax.concepts.bind import Model
+from personax.concepts.exports import embedding_files
+from personax.concepts.exports.changes import find_changes, find_words, obstacle
+from personax.concepts.exports.request import Exported, Request, said
+from personax.core.files import atomic_folder
+from personax.core.tree import flat
+from personax.diffusion.denoiser import CONTROLNET
+from personax.loading import Base
+from personax.methods.parts.tokens import TABLE
 
 
-def write_word(path: pathlib.Path, word: Word, dtype: str) -> None:
-    """Write one word as {token: rows}, which diffusers, A1111 and ComfyUI all read.
-
-    A single row is written as a vector, as diffusers' scripts do.
-    """
-    rows = cast(word.token, word.rows, dtype)
-    rows = rows[0] if len(rows) == 1 else rows
-    write_tensors(path, {word.token: rows}, {"format": "pt"})
-
-
-def check_names(words: Sequence[Word]) -> None:
-    """ValueError for words that cannot be names of files, or share one."""
-    seen: dict[str, str] = {}
-    for word in words:
-        if not word.name or any(mark in word.name for mark in '/\\:*?"<>|'):
-            raise ValueError(
-                f"The word {word.token!r} cannot be the name of a file; rename it: "
-                "'<v1>=CONCEPT'."
-            )
-        other = seen.setdefault(word.name.lower(), word.token)
-        if other != word.token:
-            raise ValueError(
-                f"The words {other!r} and {word.token!r} would share a file; rename "
-                "one: '<v2>=CONCEPT'."
-            )
+def export_embedding(
+    model: Model, base: Base, request: Request, configs: pathlib.Path | None
+) -> Exported:
+    """Write both kinds of file for each trained word; ValueError without one."""
+    table = flat(model.denoiser.params)[TABLE]
+    words = find_words(model.tokenizer, base.tokenizer, table)
+    words = [word for word in words if word.trained]
+    reason = obstacle(model.denoiser)
+    if not words:
+        nearest = (
+            "personax.sample --concept uses it."
+            if reason or CONTROLNET in model.denoiser.params
+            else "--to lora and --to diff hold its weights."
+        )
+        raise ValueError(f"The concept has no trained word to export; {nearest}")
+    embedding_files.check_names(words)
+    with atomic_folder(request.out) as temporary:
+        embedding_files.write_embeddings(temporary, words, request.dtype)
+    notes = [said(word) for word in words]
+    if reason:
+        notes.append(
+            f"Not exact: the concept also {reason}, which no file of other programs "
+            "holds. Only its word was written."
+        )
+    elif find_changes(model, base).paths():
+        notes.append(
+            "Not exact: the concept also changes weights, which are not in these "
+            "files; --to diffusers, single-file, diff and lora hold them as well."
+        )
+    names = ", ".join(word.token for word in words)
+    return Exported(f"Embeddings of {names}", tuple(notes))

@@ -30,10 +30,8 @@ def metadata(
     Source: kohya-ss/sd-scripts, train_network.py and library/sai_model_spec.py. There
     is no date, so that equal concepts give equal files.
     """
-    second = spec.unet.cross_attention_dim == 1024
-    velocity = spec.schedule.prediction_type == "v_prediction"
+    second, velocity = _is_second(spec), _predicts_velocity(spec)
     version = ("sd_v2_768_v" if velocity else "sd_v2") if second else "sd_v1"
-    family = ("v2-768-v" if velocity else "v2-512") if second else "v1"
     height, width = spec.size
     values = {
         "format": "pt",
@@ -46,7 +44,7 @@ def metadata(
         "ss_output_name": out.stem,
         "ss_resolution": f"({width}, {height})",
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"stable-diffusion-{family}/lora",
+        "modelspec.architecture": f"{architecture(spec)}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": out.stem,
         "modelspec.resolution": f"{width}x{height}",
@@ -57,3 +55,18 @@ def metadata(
             word.text or word.name for word in words
         )
     return values
+
+
+def architecture(spec: Spec) -> str:
+    """The name of a model's family in Stability AI's ModelSpec."""
+    if not _is_second(spec):
+        return "stable-diffusion-v1"
+    return f"stable-diffusion-v2-{'768-v' if _predicts_velocity(spec) else '512'}"
+
+
+def _is_second(spec: Spec) -> bool:
+    return spec.text_encoder.hidden_act != "quick_gelu"
+
+
+def _predicts_velocity(spec: Spec) -> bool:
+    return spec.schedule.prediction_type == "v_prediction"

@@ -7,10 +7,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from personax.concepts.exports.changes import Word
-from personax.concepts.exports.factors import Factors, LowRank
+from personax.concepts.bind import Model
+from personax.concepts.exports.changes import Changes, Word, find_changes
+from personax.concepts.exports.factors import (
+    Factors,
+    LowRank,
+    low_rank,
+    trained_factors,
+)
 from personax.concepts.exports.kohya import kohya_name, metadata
+from personax.concepts.exports.request import (
+    Exported,
+    Request,
+    no_weights,
+    write_file,
+)
 from personax.diffusion.spec import Spec
+from personax.loading import Base
 from personax.loading.names import from_layout, torch_name
 from personax.loading.write import cast
 
@@ -102,3 +115,59 @@ def kohya_metadata(
         arguments = {"conv_dim": str(widest.rank), "conv_alpha": f"{widest.alpha:g}"}
         values["ss_network_args"] = json.dumps(arguments)
     return values
+
+
+def export_lora(
+    model: Model, base: Base, request: Request, configs: pathlib.Path | None
+) -> Exported:
+    """Write kohya's dialect."""
+    changes, low = _low_rank(model, base, request)
+    tensors = kohya_tensors(low.factors, request.dtype)
+    args = (base.spec, request.out, base.name, changes.words)
+    notes = write_file(request, tensors, kohya_metadata(low, *args), changes.words)
+    use = f'pipe.load_lora_weights("{request.out}"), or a folder of LoRAs of a web UI.'
+    what = f"A LoRA of {len(low.factors)} kernels"
+    return Exported(what, (use, *_about(low), *notes))
+
+
+def export_peft(
+    model: Model, base: Base, request: Request, configs: pathlib.Path | None
+) -> Exported:
+    """Write PEFT's dialect."""
+    changes, low = _low_rank(model, base, request)
+    tensors = peft_tensors(low.factors, request.dtype)
+    notes = write_file(request, tensors, {"format": "pt"}, changes.words)
+    use = f'pipe.load_lora_weights("{request.out}").'
+    what = f"A LoRA of {len(low.factors)} kernels"
+    return Exported(what, (use, *_about(low), *notes))
+
+
+def _low_rank(model: Model, base: Base, request: Request) -> tuple[Changes, LowRank]:
+    changes = find_changes(model, base)
+    plain = {name: base.params[name] for name in ("unet", "text_encoder")}
+    trained = trained_factors(plain, base.fingerprint, request.sources)
+    low = low_rank(changes, trained, request.rank)
+    if not low.factors:
+        raise ValueError(no_weights(changes, request.to))
+    return changes, low
+
+
+def _about(low: LowRank) -> list[str]:
+    """How exact the factors are."""
+    notes = []
+    trained = len(low.factors) - len(low.approximate)
+    if trained:
+        notes.append(f"{trained} kernels have the factors that were trained.")
+    if low.approximate:
+        rank = max(own.rank for own in low.approximate.values())
+        notes.append(
+            f"{len(low.approximate)} kernels are the nearest of rank {rank} by SVD, "
+            f"relative residual {low.residual:.2e}."
+        )
+    if low.left_out:
+        notes.append(
+            f"{len(low.left_out)} biases, norms and embeddings are left out: a LoRA "
+            f"cannot hold them, --to diff can. With them the residual is {low.lost:.2e}"
+            " of all changes."
+        )
+    return notes
