@@ -42,21 +42,34 @@ def lora(leaves: Leaves, context: Context = Context()) -> Change | None:
 
     left, right = up.reshape(len(up), -1), down.reshape(rank, -1)
 
-    def delta(shape: tuple[int, ...]) -> Weight:
+    def delta() -> Weight:
         if mid is None:
             change = left @ right
         else:
             change = np.einsum(
                 "op,pqhw,qi->oihw", left, as_float(mid), right, optimize=True
             )
-        return factor * change.reshape(shape)
+        return factor * change
 
     return added(delta)
 
 
-def added(delta: Callable[[tuple[int, ...]], Weight]) -> Change:
-    """W plus a change that is made for W's shape."""
-    return lambda W: W + delta(W.shape)
+def added(delta: Callable[[], Weight]) -> Change:
+    """W plus an array of as many outputs and numbers, in any shape."""
+
+    def change(W: Weight) -> Weight:
+        added = delta()
+        # A transposed change would have as many numbers, too.
+        if added.shape[0] != W.shape[0] or added.size != W.size:
+            raise ValueError(f"it has shape {added.shape}.")
+        return W + added.reshape(W.shape)
+
+    return change
+
+
+def constant(array: Any) -> Change:
+    """W plus an array."""
+    return added(lambda: as_float(array))
 
 
 def take_scale(leaves: Leaves, context: Context, rank: int) -> float:

@@ -14,6 +14,7 @@ from personax.concepts.formats.lora import (
     Leaves,
     added,
     as_float,
+    constant,
     scalar,
     take_scale,
 )
@@ -31,9 +32,8 @@ def loha(leaves: Leaves, context: Context) -> Change | None:
     t1, t2 = (leaves.pop(name, None) for name in ("hada_t1", "hada_t2"))
     factor = take_scale(leaves, context, w1_b.shape[0])
 
-    def delta(shape: tuple[int, ...]) -> Weight:
-        product = _product(w1_a, w1_b, t1) * _product(w2_a, w2_b, t2)
-        return factor * product.reshape(shape)
+    def delta() -> Weight:
+        return factor * (_product(w1_a, w1_b, t1) * _product(w2_a, w2_b, t2))
 
     return added(delta)
 
@@ -53,9 +53,9 @@ def lokr(leaves: Leaves, context: Context) -> Change | None:
     if context.scale is None and not rank:
         factor = 1.0
 
-    def delta(shape: tuple[int, ...]) -> Weight:
+    def delta() -> Weight:
         left = w1.reshape(*w1.shape, *[1] * (w2.ndim - 2))
-        return factor * np.kron(left, w2).reshape(shape)
+        return factor * np.kron(left, w2)
 
     return added(delta)
 
@@ -65,7 +65,7 @@ def difference(leaves: Leaves, context: Context) -> Change | None:
     for name in ("diff", "w_norm"):
         if name in leaves:
             leaves.pop("alpha", None)  # of no effect
-            return added(as_float(leaves.pop(name)).reshape)
+            return constant(leaves.pop(name))
     return None
 
 
@@ -73,7 +73,7 @@ def bias_difference(leaves: Leaves, context: Context) -> Change | None:
     """A bias plus `diff_b`, or a norm's `b_norm`; times PEFT's (IA)^3 on outputs."""
     for name in ("diff_b", "b_norm"):
         if name in leaves:
-            return added(as_float(leaves.pop(name)).reshape)
+            return constant(leaves.pop(name))
     if "ia3_l" in leaves and not _on_input(leaves["ia3_l"], context):
         factors = as_float(leaves["ia3_l"]).reshape(-1)  # the kernel's is taken later
         return lambda b: b * factors.reshape(b.shape)

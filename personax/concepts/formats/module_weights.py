@@ -110,7 +110,9 @@ def _group(file: File, index: Index) -> dict[tuple[str, str], dict[str, Any]]:
     seen: dict[str, str] = {}
     for key, tensor in file.tensors.items():
         match = _KEY.fullmatch(key)
-        if match is None:
+        # MODULE.weight is a factor of (IA)^3 alone.
+        lone = match and match["weight"] and f"{match['module']}.on_input"
+        if match is None or (lone and lone not in file.tensors):
             raise ValueError(
                 f"{key} is not a key of it: expected MODULE.lora_down.weight, "
                 "MODULE.lora_up.weight, MODULE.alpha, or another program's or "

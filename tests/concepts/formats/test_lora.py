@@ -239,6 +239,19 @@ def test_a_lora_of_another_model_is_told_apart(plain, base, file):
             lambda t, n: t.update({f"{n}.lora_down.weight": np.ones((2, 5), "f4")}),
             "its change does not fit unet/down_blocks/0.*of shape",
         ),
+        (  # up and down exchanged: as many numbers, of another kernel
+            lambda t, n: t.update(
+                {
+                    f"{n}.lora_up.weight": np.ones((16, 2), "f4"),
+                    f"{n}.lora_down.weight": np.ones((2, 8), "f4"),
+                }
+            ),
+            r"does not fit unet/down_blocks/0.*\(8, 16\): it has shape \(16, 8\)",
+        ),
+        (
+            lambda t, n: t.update({f"{n}.lokr_w1_a": np.ones((4, 2), "f4")}),
+            "of which lokr_w1_a have no meaning together",
+        ),
         (
             lambda t, n: t.update({f"{n}.alpha": np.array(np.nan, "f4")}),
             "alpha has NaN or infinite values",
@@ -259,7 +272,7 @@ def test_a_damaged_file_is_refused_as_a_whole(plain, base, file, change, said):
     change(tensors, kohya_name(KEYS))
     save_file(tensors, file)
     line = refusal(plain, base, file)
-    assert line.startswith(f"{file} looks like a LoRA in kohya's names")
+    assert line.startswith(f"{file} looks like a Lo"), line
     assert re.search(said, line), line
 
 
