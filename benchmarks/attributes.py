@@ -86,8 +86,8 @@ def share(
     shown = np.array([word == attribute.word for word in predicted])
     member = members(classifier, which, pixels)
     words, captions = _captions(classifier, attribute.head, NOUNS[which])
-    best = clip.zero_shot(network, pixels, captions)
-    zero_shot = [words[i] == attribute.word for i in best]
+    cosines = clip.of_images(network, pixels) @ clip.of_texts(network, captions).T
+    zero_shot = [words[i] == attribute.word for i in cosines.argmax(axis=1)]
     parts = (shown, zero_shot, member, shown & member)
     return Share(*(round(float(np.mean(part)), 4) for part in parts))
 

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 
 from benchmarks.attributes import Pictures
 from benchmarks.batch_sampling import BatchTerm
@@ -13,9 +14,9 @@ from personax.concepts.bind import Model, from_base, with_concepts
 from personax.data.edges import canny
 from personax.diffusion.denoiser import CONTROLNET, with_controlnet
 from personax.loading import Base
-from personax.metrics.edges import edge_iou
 
 _CONFIG = "configs.emoji_controlnet"
+Edges = UInt8[np.ndarray, "_ _"]  # height, width; nonzero pixels are edges
 
 
 def control(base: Base, out: pathlib.Path, steps: int) -> Model:
@@ -41,6 +42,23 @@ def hints(pixels: Pictures, control: Model) -> np.ndarray:
     maps = np.stack([canny(np.ascontiguousarray(each)) for each in pixels])
     channels = control.denoiser.spec.controlnet.conditioning_channels
     return np.repeat(maps[..., None] / np.float32(255), channels, axis=-1)
+
+
+def edge_iou(edges: Edges, target: Edges) -> float:
+    """Intersection over union of the edge pixels, 0 to 1; 1 for two maps without edges.
+
+    The edge agreement of OFT's evaluation (Qiu et al. 2023). Raises ValueError for maps
+    of two sizes and for empty maps.
+    """
+    if edges.shape != target.shape:
+        raise ValueError(
+            f"Edge maps have two sizes: {edges.shape[1]}x{edges.shape[0]} and "
+            f"{target.shape[1]}x{target.shape[0]} pixels."
+        )
+    if not edges.size:
+        raise ValueError("Edge maps are empty.")
+    union = ((edges > 0) | (target > 0)).sum()
+    return float(((edges > 0) & (target > 0)).sum() / union) if union else 1.0
 
 
 def edge_agreement(drawn: Pictures, target: Pictures) -> float:

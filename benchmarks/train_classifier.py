@@ -13,6 +13,7 @@ than renders. The base's UNet and CLIP are not used. Runs are reproducible.
 import json
 import pathlib
 import time
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +29,13 @@ from personax.core.images import to_float
 from personax.core.progress import Progress
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import count, flat
+from personax.core.typing import Key, Params
 from personax.data import emoji
 from personax.loading import Base, load_base
 from personax.metrics import classifier
-from personax.metrics.classifier import NONE, Classifier, init_classifier, logits
+from personax.metrics.classifier import NONE, WIDTHS, Classifier, logits
 from personax.networks import vae
+from personax.networks.layers import init_conv, init_dense, init_norm, keys_for
 
 FLAGS = flags.FLAGS
 STRANGERS = (*emoji.PORTRAITS["people"], *emoji.PORTRAITS["animals"])
@@ -168,6 +171,25 @@ def soften(base: Base, pixels: UInt8[np.ndarray, "b 32 32 3"]) -> np.ndarray:
         for i in Progress(parts, "autoencoder", leave=False)
     ]
     return np.concatenate(batches)
+
+
+def init_classifier(key: Key, heads: Mapping[str, Sequence[str]]) -> Params:
+    """Random parameters for heads with these words."""
+    params, inputs = {}, 12
+    for level, width in enumerate(WIDTHS):
+        key, own = jax.random.split(key)
+        keys = keys_for(own, "conv", "first", "second")
+        params[f"level_{level}"] = {
+            "conv": init_conv(keys["conv"], 3, inputs, width),
+            "norm_1": init_norm(width),
+            "first": init_conv(keys["first"], 3, width, width),
+            "norm_2": init_norm(width),
+            "second": init_conv(keys["second"], 3, width, width),
+        }
+        inputs = width
+    keys = keys_for(key, *heads)
+    own = {head: init_dense(keys[head], 2 * inputs, len(heads[head])) for head in heads}
+    return {**params, "norm": init_norm(inputs), "heads": own}
 
 
 def fit(heads, pictures: Pictures, soft: np.ndarray, steps: int):

@@ -8,7 +8,7 @@ from absl import flags
 from personax.cli import command, sampling_flags
 from personax.data import concepts
 from personax.loading import EMBEDDED, load_clip
-from personax.metrics.scores import Score, make_scores
+from personax.metrics.clip import Score, make_scores
 from personax.sampling import guidance_search
 from personax.sampling.grammar import parse_axis, parse_term
 from personax.sampling.prompt_terms import TermSpec

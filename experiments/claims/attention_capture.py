@@ -50,12 +50,13 @@ def make_capture(base: Base, settings: ConfigDict, images: int) -> CaptureMaps:
         terms = prompt_terms.to_terms(models, [TermSpec(prompt, settings.guidance)])
         key, indices = jax.random.key(seed), jnp.arange(images)
         latents, maps = sampler.latents(models, terms, key, indices)
-        of_words = [
-            attention_maps.of_word(maps[1], _positions(model, prompt, word))
-            for word in words
-        ]
-        pixels = np.asarray(sampler.decode(latents))
-        return Captured(pixels, tuple(map(np.asarray, of_words)))
+        of_words = []
+        for word in words:
+            at = positions(model.tokenizer, prompt, word)
+            if not at:
+                raise ValueError(f"The prompt {prompt!r} does not contain {word!r}.")
+            of_words.append(np.asarray(attention_maps.of_word(maps[1], at)))
+        return Captured(np.asarray(sampler.decode(latents)), tuple(of_words))
 
     return capture
 
@@ -73,10 +74,3 @@ def iou(one: Maps, other: Maps) -> Float[np.ndarray, " b"]:
         for each in (one, other)
     )
     return (p & q).sum(axis=(1, 2)) / (p | q).sum(axis=(1, 2))
-
-
-def _positions(model: Model, prompt: str, word: str) -> tuple[int, ...]:
-    at = positions(model.tokenizer, prompt, word)
-    if not at:
-        raise ValueError(f"The prompt {prompt!r} does not contain {word!r}.")
-    return at

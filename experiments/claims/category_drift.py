@@ -9,7 +9,6 @@ Kumari et al. 2023, table 7 and fig. 18; see the config for the claim and the pr
 import functools
 import pathlib
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -93,14 +92,13 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     points = []
     for subject in config.subjects:
         for kind in LEVELS:
-            point = saved([*key, kind, subject], partial(level, subject, kind))
+            point = saved([*key, kind, subject], level, subject, kind)
             points.append({"kind": kind, "subject": subject, **point})
     for method in config.methods:
         for subject in config.subjects:
-            training = method_config(method, subject)
-            training.steps = config.steps or training.steps
-            make = partial(trained, subject, training)
-            point = saved([*key, training.to_dict(), subject], make)
+            training = method_config(method, subject, config.steps)
+            mark = [*key, training.to_dict(), subject]
+            point = saved(mark, trained, subject, training)
             about = {"kind": "method", "method": method, "subject": subject}
             points.append(about | point)
     return points

@@ -26,17 +26,17 @@ Draw = Callable[[Sequence[Point], pathlib.Path], None]
 
 
 class SavedPoints:
-    """A cache on disk: `saved(key, make)` is the value of `make()`, computed once."""
+    """A cache on disk: `saved(key, make, *args)` is `make(*args)`, computed once."""
 
     def __init__(self, out: pathlib.Path):
         self.out = out
 
-    def __call__(self, key: Any, make: Callable[[], Any]) -> Any:
+    def __call__(self, key: Any, make: Callable[..., Any], *args: Any) -> Any:
         """The JSON value of a key, which names everything that the value depends on."""
         name = digest(json.dumps(key, sort_keys=True, default=str))
         path = self.out / "kept" / f"{name}.json"
         if not path.is_file():
-            value = make()
+            value = make(*args)
             write_text(path, json.dumps({"key": key, "value": value}, default=float))
         return json.loads(path.read_text())["value"]
 

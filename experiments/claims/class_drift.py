@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from experiments.claims.attention_capture import Maps, make_capture
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.phrase_drift import phrase_drift
+from experiments.claims.generation import phrase_drift
 from experiments.claims.plots import (
     curve,
     distinct,
@@ -54,6 +54,12 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
         prompts = [text.replace("{}", phrase) for text in config.prompts]
         return [capture(model, text, [word], look.seed).maps[0] for text in prompts]
 
+    def measured(model: Callable[[], Model], word: str, regions: Sequence) -> Point:
+        bound = model()
+        after = maps(bound, bound.concepts[0].phrase, word)
+        drift = phrase_drift(plain, bound, range(config.tsne_seeds))
+        return {**drift, "activation": _activation(after, regions)}
+
     points = []
     for subject in config.subjects:
         word = emoji.subject(subject).class_word
@@ -62,22 +68,14 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
         own = {"method": BASE, "subject": subject}
         points.append({**own, "activation": _activation(before, regions)})
         for training in _configs(config, subject):
-            own = {
-                "method": training.method,
-                "subject": subject,
-                "rate": training.optimizer.learning_rate,
-            }
+            rate = training.optimizer.learning_rate
+            own = {"method": training.method, "subject": subject, "rate": rate}
             key = [training.to_dict(), base.fingerprint, config.prompts]
             key += [look.to_dict(), config.tsne_seeds]
-            for steps, model in _models(training, config.steps, plain, base, saved.out):
-
-                def make(model=model, word=word, regions=regions) -> Point:
-                    bound = model()
-                    after = maps(bound, bound.concepts[0].phrase, word)
-                    drift = phrase_drift(plain, bound, range(config.tsne_seeds))
-                    return {**drift, "activation": _activation(after, regions)}
-
-                points.append(own | {"steps": steps} | saved([*key, steps], make))
+            models = _models(training, config.steps, plain, base, saved.out)
+            for steps, model in models.items():
+                point = saved([*key, steps], measured, model, word, regions)
+                points.append(own | {"steps": steps} | point)
     return points
 
 
@@ -85,9 +83,7 @@ def _configs(config: ConfigDict, subject: str) -> Iterator[ConfigDict]:
     """The trainings of a subject: each method at each learning rate."""
     for method, arguments in config.methods.items():
         for rate in config.rates:
-            own = method_config(method, subject)
-            own.update(config.changes)
-            own.method_args.update(arguments)
+            own = method_config(method, subject, changes=config.changes, **arguments)
             own.optimizer.learning_rate = float(rate)
             yield own
 
@@ -98,18 +94,19 @@ def _models(
     plain: Model,
     base: Base,
     out: pathlib.Path,
-) -> Iterator[tuple[int, Callable[[], Model]]]:
-    """(steps, function that returns the model); an untrained V* is its rare token."""
-    if 0 in steps:
+) -> dict[int, Callable[[], Model]]:
+    """{steps: function that returns the model}; an untrained V* is its rare token."""
 
-        def untrained() -> Model:
-            run = prepare(training)
-            return run.bind(run.theta)
+    def untrained() -> Model:
+        run = prepare(training)
+        return run.bind(run.theta)
 
-        yield 0, untrained
-    stops = [step for step in steps if step]
-    for stop, folder in training_trajectory(training, stops, out / "taught").items():
-        yield stop, functools.partial(with_concepts, plain, base, [str(folder)])
+    folders = training_trajectory(training, [n for n in steps if n], out / "taught")
+    models = {
+        stop: functools.partial(with_concepts, plain, base, [str(folder)])
+        for stop, folder in folders.items()
+    }
+    return {0: untrained, **models} if 0 in steps else models
 
 
 def _activation(maps: Sequence[Maps], regions: Sequence[np.ndarray]) -> float:

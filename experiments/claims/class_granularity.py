@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from experiments.claims import generation
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.phrase_drift import phrase_drift
 from experiments.claims.plots import bars, legend, panels
 from experiments.claims.training import method_config, train_concept
 from personax.data import emoji
@@ -26,26 +25,24 @@ PANELS = {
 def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     """A point for each method, subject and class word."""
     setup = generation.make_setup(config, saved)
+
+    def scores(training: ConfigDict, subject: str) -> Point:
+        model = setup.bind(train_concept(training, setup.trained))
+        task = generation.task([subject], config.prompts)
+        point = generation.to_point(setup.clip(setup.generate(model, task)))
+        return point | generation.phrase_drift(setup.plain, model)
+
     points = []
     for method, arguments in config.methods.items():
         for subject, wrong in config.wrong.items():
             for kind, word in _words(subject, wrong).items():
-                training = method_config(method, subject)
-                training.update(config.changes)
-                training.method_args.update(arguments)
-                training.concept.class_word, training.steps = word, config.steps
-
-                def make(training=training, subject=subject) -> Point:
-                    model = setup.bind(train_concept(training, setup.trained))
-                    task = generation.task([subject], config.prompts)
-                    scores = setup.clip(setup.generate(model, task))
-                    return generation.to_point(scores) | phrase_drift(
-                        setup.plain, model
-                    )
-
+                settings = config.steps, config.changes
+                training = method_config(method, subject, *settings, **arguments)
+                training.concept.class_word = word
+                key = [training.to_dict(), *setup.key]
                 own = {"method": method, "subject": subject}
                 own |= {"class word": kind, "word": word}
-                points.append(own | saved([training.to_dict(), *setup.key], make))
+                points.append(own | saved(key, scores, training, subject))
     return points
 
 

@@ -15,6 +15,7 @@ from experiments.claims.generation import Setup
 from experiments.claims.plots import curve, panels, subject_curves
 from experiments.claims.training import method_config, train_concept
 from personax.concepts.compress import compress
+from personax.evaluation.protocol import EvalTask
 
 PANELS = {
     "clip_i": "image alignment (cosine)",
@@ -27,23 +28,25 @@ PANELS = {
 def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     """A point for each subject and share."""
     setup = generation.make_setup(config, saved)
+
+    def scores(training: ConfigDict, task: EvalTask, share: float) -> Point:
+        concept = train_concept(training, setup.trained)
+        folder = _compressed(setup, concept, share)
+        metrics = setup.clip(setup.generate(setup.bind(folder), task))
+        bytes_of = [
+            (each / "theta.safetensors").stat().st_size for each in (folder, concept)
+        ]
+        size = {"size": bytes_of[0] / bytes_of[1], "bytes": bytes_of[0]}
+        return size | _ranks(folder) | generation.to_point(metrics)
+
     points = []
     for subject in config.subjects:
-        training = method_config("custom_diffusion", subject)
-        training.update(config.changes)
+        training = method_config("custom_diffusion", subject, changes=config.changes)
         task = generation.task([subject], config.prompts)
         for share in config.shares:
-
-            def make(training=training, task=task, share=share) -> Point:
-                concept = train_concept(training, setup.trained)
-                folder = _compressed(setup, concept, share)
-                scores = setup.clip(setup.generate(setup.bind(folder), task))
-                size = {"size": _bytes(folder) / _bytes(concept)}
-                size |= {"bytes": _bytes(folder)}
-                return size | _ranks(folder) | generation.to_point(scores)
-
             key = [training.to_dict(), share, *setup.key]
-            points.append({"subject": subject, "share": share} | saved(key, make))
+            point = saved(key, scores, training, task, share)
+            points.append({"subject": subject, "share": share} | point)
     return points
 
 
@@ -63,13 +66,8 @@ def _ranks(folder: pathlib.Path) -> Point:
     if not compression:
         return {"error": 0.0}
     ranks = compression["ranks"].values()
-    smallest, largest = min(ranks), max(ranks)
-    error = compression["error"]
-    return {"error": error, "least rank": smallest, "largest rank": largest}
-
-
-def _bytes(concept: pathlib.Path) -> int:
-    return (concept / "theta.safetensors").stat().st_size
+    extremes = {"least rank": min(ranks), "largest rank": max(ranks)}
+    return {"error": compression["error"], **extremes}
 
 
 def draw(points: Sequence[Point], path: pathlib.Path) -> None:

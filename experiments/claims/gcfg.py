@@ -10,7 +10,6 @@ import functools
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +112,7 @@ def _drift_and_rectification(config: ConfigDict, saved: SavedPoints) -> Iterator
 
     about = {"set": config.set}
     for name in (BASE, *config.models):
-        point = saved([*key, "drift", name], partial(drift, name))
+        point = saved([*key, "drift", name], drift, name)
         yield {"kind": "drift", **about, "model": name, **point}
     for name in config.models:
         for weight in config.weights:
@@ -121,7 +120,7 @@ def _drift_and_rectification(config: ConfigDict, saved: SavedPoints) -> Iterator
                 # At weight 1 the unconditional term has weight 0.
                 used = "own" if weight == 1 else term
                 mark = [*key, "guided", name, used, weight]
-                point = saved(mark, partial(guided, name, used, weight))
+                point = saved(mark, guided, name, used, weight)
                 own = {"model": name, "weight": weight, "term": term}
                 yield {"kind": "guided", **about, **own, **point}
 

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.claims.claim import Point, SavedPoints
@@ -12,11 +13,13 @@ from personax.data.published import read_subjects
 from personax.evaluation import image_metrics
 from personax.evaluation.config import DrawConfig
 from personax.evaluation.draw import Draw, make_draw
+from personax.evaluation.drift_metrics import phrase_features
 from personax.evaluation.protocol import EvalTask
 from personax.evaluation.results import Measurement
 from personax.evaluation.runner import to_generations
 from personax.evaluation.samples import Generations, Metric
 from personax.loading import Base, load_base
+from personax.metrics import drift
 
 
 class Setup(NamedTuple):
@@ -96,4 +99,23 @@ def to_point(metrics: Mapping[str, Measurement]) -> Point:
     point: Point = {}
     for name, measured in metrics.items():
         point |= {name: measured.value, f"{name}_error": measured.error}
+    return point
+
+
+def phrase_drift(plain: Model, model: Model, seeds: Sequence[int] = ()) -> Point:
+    """{cosine_distance, rank_cosine, rank_tsne, among} of "a <v1> dog" from "a dog".
+
+    Ranks are among the 71 adjectives of Huang et al. 2024 (app. D), 1 the nearest.
+    `rank_tsne` is the mean over t-SNE `seeds`, omitted without any.
+    """
+    features = _, special, bare = phrase_features(plain, model)
+    cosine = special @ bare / np.linalg.norm(special) / np.linalg.norm(bare)
+    rank = drift.rank_by_cosine(*features)
+    point = {
+        "cosine_distance": float(1 - cosine),
+        "rank_cosine": rank.rank,
+        "among": rank.among,
+    }
+    if seeds:
+        point["rank_tsne"] = drift.rank_by_tsne(*features, seeds=seeds).rank
     return point

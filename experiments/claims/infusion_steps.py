@@ -40,14 +40,7 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
     Raises ArithmeticError if Infusion's frozen stream differs from the base in any bit.
     """
     setup = generation.make_setup(config, saved)
-    others = drift_metrics.fisher(
-        "scenes",
-        setup.base,
-        setup.plain,
-        config.bootstrap,
-        config.seed,
-        config.captions,
-    )
+    others = _fisher(setup, "scenes")
     return [
         {**point, "subject": subject}
         for subject in config.subjects
@@ -64,25 +57,25 @@ def _subject(
     stops = sorted({*config.stops, config.reference})
     early = [stop for stop in stops if stop <= config.reference]
 
-    def trajectory(method: str, factor: float, stops: Sequence[int]) -> list[Point]:
+    def trajectory(method: str, factor: float, stops: Sequence[int]) -> Iterator[Point]:
         training = _config(config, method, subject, factor)
+        # Trained only if a point is missing.
         train = functools.cache(
             lambda: training_trajectory(training, stops, setup.trained)
         )
         mark = [*key, training.to_dict() | {"steps": 0}]
         rate = {"factor": factor, "rate": training.optimizer.learning_rate}
-        return [
-            rate
-            | {"step": stop}
-            | saved([*mark, stop], lambda stop=stop: score(setup.bind(train()[stop])))
-            for stop in stops
-        ]
+        for stop in stops:
+            point = saved(
+                [*mark, stop], lambda stop: score(setup.bind(train()[stop])), stop
+            )
+            yield {**rate, "step": stop, **point}
 
-    base = saved(key, lambda: score(setup.plain))
+    base = saved(key, score, setup.plain)
     yield {"kind": "base", "method": "base", **base}
     for method in config.methods:
         # The stops before the reference are saved: the best rate resumes from there.
-        tried = [trajectory(method, each, early)[-1] for each in config.factors]
+        tried = [list(trajectory(method, x, early))[-1] for x in config.factors]
         for point in tried:
             yield {"kind": "rate", "method": method, **point}
         best = max(tried, key=lambda point: point["clip_i"])["factor"]
@@ -90,10 +83,16 @@ def _subject(
             yield {"kind": "step", "method": method, **point}
 
 
+def _fisher(setup: Setup, source: str) -> Metric:
+    """The Fisher divergence on the captions of a source."""
+    base, config = (setup.base, setup.plain), setup.config
+    settings = config.bootstrap, config.seed, config.captions
+    return drift_metrics.fisher(source, *base, *settings)
+
+
 def _config(config: ConfigDict, method: str, subject: str, factor: float) -> ConfigDict:
     """The method's config for the subject, all of its learning rates times `factor`."""
-    own = method_config(method, subject)
-    own.steps = max(config.stops)
+    own = method_config(method, subject, max(config.stops))
     own.optimizer.learning_rate *= factor
     for part in own.optimizer.learning_rates:
         own.optimizer.learning_rates[part] *= factor
@@ -125,8 +124,7 @@ def _make_score(
             cache=str(out / "captioned"),
         )
         folder = str(world(prior, task.class_words[0])[0].path.parent)
-        settings = setup.plain, config.bootstrap, config.seed, config.captions
-        return drift_metrics.fisher(folder, setup.base, *settings)
+        return _fisher(setup, folder)
 
     def fisher(generations: Generations) -> dict[str, Any]:
         """The divergence on captions without the class word, and with it."""

@@ -48,6 +48,7 @@ def panels(
     rows: int,
     columns: int,
     size: tuple[float, float],
+    dpi: int = 150,
     **options: Any,
 ) -> Iterator[np.ndarray]:
     """The axes of a new figure, an array of (rows, columns); saved at the end."""
@@ -55,7 +56,7 @@ def panels(
 
     figure = Figure(figsize=size, layout="constrained")
     yield figure.subplots(rows, columns, squeeze=False, **options)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=dpi)
 
 
 def legend(axes: np.ndarray, columns: int = 4) -> None:

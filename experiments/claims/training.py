@@ -3,7 +3,8 @@
 import importlib
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,12 +14,20 @@ from personax.data import emoji
 from personax.evaluation.protocol import digest
 
 
-def method_config(method: str, subject: str) -> ConfigDict:
-    """configs/emoji_METHOD.py for a bundled subject, without previews or validation."""
+def method_config(
+    method: str, subject: str, steps: int = 0, changes: Mapping = {}, **arguments: Any
+) -> ConfigDict:
+    """configs/emoji_METHOD.py for a bundled subject, without previews or validation.
+
+    With that many steps (0: its own), with changes, and arguments of the method.
+    """
     config = importlib.import_module(f"configs.emoji_{method}").get_config()
     config.concept.images = subject
     config.concept.class_word = emoji.subject(subject).class_word
     config.preview.prompts, config.validation.every = (), 0
+    config.update(changes)
+    config.method_args.update(arguments)
+    config.steps = steps or config.steps
     return config
 
 

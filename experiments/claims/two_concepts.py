@@ -9,11 +9,12 @@ Kumari et al. 2023, sec. 4.2 and fig. 19; see the config for claim and protocol.
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.portrait_runs import train_to_end
 from experiments.claims import generation
 from experiments.claims.attention_capture import (
     CaptureMaps,
@@ -22,16 +23,88 @@ from experiments.claims.attention_capture import (
     shared_mass,
 )
 from experiments.claims.claim import Point, SavedPoints, run
-from experiments.claims.composition import WAYS, Composition
 from experiments.claims.generation import Setup, to_point
 from experiments.claims.plots import bars, distinct, panels, where
-from experiments.claims.training import method_config
+from experiments.claims.training import method_config, train_concept
 from personax.concepts.bind import Model
+from personax.concepts.merge import merge, read_captions
+from personax.core.files import write_json
+from personax.data import emoji
 from personax.evaluation.protocol import digest
 from personax.evaluation.runner import to_generations
 from personax.evaluation.samples import summarize
+from personax.loading import Base
 
 ALONE = "trained alone"
+
+
+class Composition(NamedTuple):
+    """Bundled subjects to combine, and the folder of their trainings."""
+
+    base: Base
+    subjects: tuple[str, ...]
+    steps: int  # for each subject
+    folder: pathlib.Path
+
+    def separate(self, method: str = "custom_diffusion") -> list[str]:
+        """Each subject's concept, trained without the others."""
+        folder = self.folder / method
+        configs = [method_config(method, each, self.steps) for each in self.subjects]
+        return [str(train_concept(config, folder)) for config in configs]
+
+    def joint(self) -> list[str]:
+        """All subjects in one training by Custom Diffusion."""
+        folder = self.folder / "joint"
+        steps = self.steps * len(self.subjects)
+        config = method_config("custom_diffusion", self.subjects[0], steps)
+        entries = [  # they override the config's concept
+            {
+                "images": subject,
+                "placeholder": f"<v{i}>",
+                "class_word": emoji.subject(subject).class_word,
+            }
+            for i, subject in enumerate(self.subjects, start=1)
+        ]
+        config.concepts_list = str(folder / "concepts.json")
+        write_json(folder / "concepts.json", entries)
+        return [_train(config, folder / "run")]
+
+    def sequential(self) -> list[str]:
+        """One subject after another, each on top of the concepts before."""
+        concept = self.separate()[0]
+        for i, subject in enumerate(self.subjects[1:], start=2):
+            config = method_config("custom_diffusion", subject, self.steps)
+            config.concept.placeholder, config.before = f"<v{i}>", (concept,)
+            config.concept.initial = config.concept.initial.split("+")[i - 1]
+            concept = _train(config, self.folder / "sequential" / f"run{i}")
+        return [concept]
+
+    def merged(self) -> list[str]:
+        """The separate concepts, merged in closed form."""
+        out = self.folder / "merged" / "concept"
+        if not (out / "concept.json").is_file():
+            folders = [pathlib.Path(path) for path in self.separate()]
+            merge(self.base, folders, out, read_captions(self.base, None))
+        return [str(out)]
+
+    def two_tokens(self) -> list[str]:
+        """Textual Inversion's separate tokens, side by side, as `<v1>`, `<v2>`, …."""
+        folders = self.separate("textual_inversion")
+        return [f"<v{i}>={path}" for i, path in enumerate(folders, start=1)]
+
+
+def _train(config: ConfigDict, folder: pathlib.Path) -> str:
+    train_to_end(config, folder)
+    return str(folder / "concept")
+
+
+WAYS: dict[str, Callable[[Composition], Sequence[str]]] = {
+    "the base": lambda composition: (),
+    "joint": Composition.joint,
+    "merged": Composition.merged,
+    "sequential": Composition.sequential,
+    "two tokens": Composition.two_tokens,
+}
 
 
 def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
@@ -58,31 +131,27 @@ def measure(config: ConfigDict, saved: SavedPoints) -> list[Point]:
 def _points(
     setup: Setup, capture: CaptureMaps, pair: Composition, saved: SavedPoints, key: list
 ) -> Iterator[Point]:
-    def both(model: Callable[[], Model]) -> Point:
-        return _both(setup, capture, pair, model())
-
-    def one(model: Callable[[], Model], subject: str) -> Point:
-        return _one(setup, model(), pair.subjects, subject)
-
-    def alone(subject: str) -> Point:
-        concept = pair.separate()[pair.subjects.index(subject)]
-        return _one(setup, setup.bind(concept), [subject], subject)
-
     for way, combine in WAYS.items():
+        # Trained and bound only if a point is missing.
         model = functools.cache(lambda combine=combine: setup.bind(*combine(pair)))
-        point = saved([*key, way, "both"], partial(both, model))
+        point = saved([*key, way, "both"], _both, setup, capture, pair, model)
         yield {"kind": "both", "way": way, **point}
         for subject in pair.subjects:
-            point = saved([*key, way, subject], partial(one, model, subject))
+            args = setup, model, pair.subjects, subject
+            point = saved([*key, way, subject], _one, *args)
             yield {"kind": "one", "way": way, "subject": subject, **point}
-    for subject in pair.subjects:
-        point = saved([*key, "alone", subject], partial(alone, subject))
+    for i, subject in enumerate(pair.subjects):
+        model = functools.cache(lambda i=i: setup.bind(pair.separate()[i]))
+        args = setup, model, [subject], subject
+        point = saved([*key, "alone", subject], _one, *args)
         yield {"kind": "one", "way": ALONE, "subject": subject, **point}
 
 
-def _both(setup: Setup, capture: CaptureMaps, pair: Composition, model: Model) -> Point:
+def _both(
+    setup: Setup, capture: CaptureMaps, pair: Composition, make: Callable[[], Model]
+) -> Point:
     """Pictures of both subjects: overlap of their words, alignment with each."""
-    config = setup.config
+    config, model = setup.config, make()
     task = generation.task(pair.subjects, config.together)
     words, classes = generation.phrases(model, task), task.class_words
     prompts = task.prompts(words)
@@ -110,8 +179,11 @@ def _both(setup: Setup, capture: CaptureMaps, pair: Composition, model: Model) -
     return to_point(scores)
 
 
-def _one(setup: Setup, model: Model, known: Sequence[str], subject: str) -> Point:
+def _one(
+    setup: Setup, make: Callable[[], Model], known: Sequence[str], subject: str
+) -> Point:
     """Pictures of one subject alone, by a model that knows these subjects."""
+    model = make()
     phrases = generation.phrases(model, generation.task(known, ()))
     task = generation.task([subject], setup.config.prompts)
     word = phrases[known.index(subject)]
@@ -123,8 +195,11 @@ def draw(points: Sequence[Point], path: pathlib.Path) -> None:
     both, alone = where(points, kind="both"), where(points, kind="one")
     maps = {"overlap": "whole maps", "iou": "above half of maximum (IoU)"}
     images = {"clip_i_first": "first subject", "clip_i_second": "second subject"}
-    turns = {"first": "first subject", "second": "second subject"}
-    alone = [point | {"turn": _turn(point)} for point in alone]
+    turns = {True: "first subject", False: "second subject"}
+    alone = [
+        point | {"turn": point["pair"].startswith(f"{point['subject']}+")}
+        for point in alone
+    ]
     ways = [ALONE, *(way for way in distinct(alone, "way") if way != ALONE)]
     alone = [point for way in ways for point in where(alone, way=way)]
     with panels(path, 1, 3, (13, 4.3)) as axes:
@@ -143,19 +218,10 @@ def draw(points: Sequence[Point], path: pathlib.Path) -> None:
 def _long(points: Sequence[Point], columns: Iterable[str]) -> list[Point]:
     """A point for each of these columns of each point."""
     return [
-        {
-            "way": point["way"],
-            "metric": column,
-            "value": point[column],
-            "value_error": point[f"{column}_error"],
-        }
-        for point in points
-        for column in columns
+        {"way": x["way"], "metric": y, "value": x[y], "value_error": x[f"{y}_error"]}
+        for x in points
+        for y in columns
     ]
-
-
-def _turn(point: Point) -> str:
-    return "first" if point["pair"].startswith(f"{point['subject']}+") else "second"
 
 
 if __name__ == "__main__":

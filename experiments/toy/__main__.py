@@ -1,5 +1,6 @@
 """The command: `python -m experiments.toy --config configs/toy/FILE --out DIR`."""
 
+import importlib.util
 import json
 import pathlib
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments.toy import overfitting, plots, tables
+from experiments.toy import figures, overfitting
 from experiments.toy.overfitting import Outcome, best
 from personax.cli import command
 from personax.core.progress import Progress
@@ -49,29 +50,31 @@ def check(config: ConfigDict) -> None:
             f"plots.condition: unknown condition {config.plots.condition!r}. "
             f"Nearest: {near}."
         )
-    plots.check_matplotlib()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(
+            "The figures need matplotlib, which is not installed: "
+            "pip install 'personax[plot]'."
+        )
 
 
 def write(config: ConfigDict, outcome: Outcome, out: pathlib.Path) -> None:
     """Write three figures, a CSV for each, and summary.json."""
     teaching, task = config.teaching, outcome.task
     reference, last = teaching.reference_step, teaching.steps[-1]
-    curves = tables.curves(outcome)
-    samples = tables.samples(outcome, (reference, last))
-    field = tables.field(outcome, config.plots, last)
-    named = {"curves": curves, "samples": samples, "field": field}
+    named = {
+        "curves": figures.curves(outcome),
+        "samples": figures.samples(outcome, (reference, last)),
+        "field": figures.field(outcome, config.plots, last),
+    }
     for name, rows in named.items():
-        tables.write(out / f"{name}.csv", rows)
-    plots.draw_curves(
-        out / "curves.png",
-        curves,
-        ideal=outcome.baselines["ideal"],
-        reference_step=reference,
+        figures.write_csv(out / f"{name}.csv", rows)
+    ideal, at = outcome.baselines["ideal"], config.plots
+    figures.draw_curves(
+        out / "curves.png", named["curves"], ideal=ideal, reference_step=reference
     )
-    plots.draw_samples(out / "samples.png", samples, task)
-    at = config.plots
+    figures.draw_samples(out / "samples.png", named["samples"], task)
     title = f"-eps under {at.condition!r} at t = {at.time:g}, step {last}"
-    plots.draw_field(out / "field.png", field, task, title=title)
+    figures.draw_field(out / "field.png", named["field"], task, title=title)
     (out / "summary.json").write_text(json.dumps(_summary(config, outcome), indent=1))
 
 

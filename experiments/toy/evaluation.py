@@ -1,5 +1,6 @@
 """Evaluation of a toy network, on fixed points, draws and noise."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -12,8 +13,7 @@ from ml_collections import ConfigDict
 from experiments.toy import measures, peaks
 from experiments.toy.measures import Drawn, Field, Probe
 from experiments.toy.network import velocity
-from experiments.toy.peaks import Points, draw
-from experiments.toy.sampling import sample
+from experiments.toy.peaks import Points, Times, draw
 from experiments.toy.task import Task
 from experiments.toy.training import loss
 from personax.core.typing import Key, Params
@@ -79,9 +79,7 @@ def evaluate(params: Params, reference: Reference) -> Evaluation:
         own, base = measures.field(params, probe), reference.base_fields[name]
         change = measures.field_change(own, base, probe, task.trained)
         metrics |= {f"{key}_{name}": value for key, value in change.items()}
-    metrics |= measures.other_samples(samples, task)
-    metrics |= _of_concept(samples[CONCEPT], reference)
-    return Evaluation(metrics, samples)
+    return Evaluation(metrics | _sample_metrics(samples, reference), samples)
 
 
 def held_out_loss(params: Params, reference: Reference) -> float:
@@ -117,14 +115,15 @@ def _ideal(reference: Reference, key: Key) -> dict[str, float]:
         name: np.asarray(draw(each, mixture, number))
         for each, (name, mixture) in zip(keys, mixtures.items(), strict=True)
     }
-    of_others = measures.other_samples(samples, task)
-    return of_others | _of_concept(samples[CONCEPT], reference)
+    return _sample_metrics(samples, reference)
 
 
-def _of_concept(z: Drawn, reference: Reference) -> dict[str, float]:
-    return measures.concept_samples(
-        z, reference.base_class, reference.of_lines, reference.task
-    )
+def _sample_metrics(
+    samples: dict[str, Drawn], reference: Reference
+) -> dict[str, float]:
+    task, sets = reference.task, (reference.base_class, reference.of_lines)
+    of_concept = measures.concept_samples(samples[CONCEPT], *sets, task)
+    return measures.other_samples(samples, task) | of_concept
 
 
 def _pretraining_error(name: str, reference: Reference) -> float:
@@ -134,6 +133,27 @@ def _pretraining_error(name: str, reference: Reference) -> float:
     exact = -peaks.noise_of(peaks.velocity(task.mixtures[name], x, t), x, t)
     error = reference.base_fields["others"].value[own] - exact
     return float(jnp.square(error).sum(1).mean() / 2)
+
+
+def sample(
+    field: Callable[[Points, Times], Points], key: Key, number: int, steps: int
+) -> Points:
+    """Integrate dx/dφ = field, φ = πt/2, from noise at t = 1 to t = 0.
+
+    Heun's method, second order (Karras et al. 2022, alg. 1): two evaluations per step,
+    with smaller steps at less noise.
+    """
+    times = jnp.square(jnp.linspace(1.0, 0.0, steps + 1))
+
+    def step(x: Points, ends: tuple) -> tuple[Points, None]:
+        now, then = (jnp.full(number, t) for t in ends)
+        turn = (jnp.pi / 2 * (then - now))[:, None]
+        first = field(x, now)
+        second = field(x + turn * first, then)
+        return x + turn * (first + second) / 2, None
+
+    noise = jax.random.normal(key, (number, 2))
+    return jax.lax.scan(step, noise, (times[:-1], times[1:]))[0]
 
 
 def _samples(

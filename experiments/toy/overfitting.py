@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from experiments.toy import training
 from experiments.toy.evaluation import (
     Evaluation,
-    Reference,
     baselines,
     evaluate,
     held_out_loss,
@@ -51,19 +50,37 @@ class Outcome(NamedTuple):
 def run(config: ConfigDict, on_steps: OnSteps = lambda steps: None) -> Outcome:
     """Pretrain a network, train V* with every method, and evaluate each.
 
-    `on_steps` receives the number of steps completed since its last call,
-    `num_steps(config)` in total. Raises ValueError for an invalid config.
+    The config is valid, see `check`. `on_steps` receives the number of steps completed
+    since its last call, `num_steps(config)` in total.
     """
-    check(config)
+    teaching = config.teaching
     keys = jax.random.split(jax.random.key(config.seed), 6)
     task = make_task(config, keys[0])
     base = _pretrained(config, task, (keys[1], keys[2]), on_steps)
     reference = make_reference(config.measures, task, base, keys[3])
+
+    def train(state: training.State, until: int, rate: float):
+        """(the state after step `until`, the network)."""
+        on_steps(until - int(state.step))
+        settings = {"rate": rate, "batch": teaching.batch}
+        args = state, base, task.examples, keys[4], until
+        state = training.train_concept(*args, **settings)
+        return state, overwrite(base, state.theta)
+
     snapshots, losses = [], {}
-    for method in config.teaching.methods:
-        trainer = _Trainer(config.teaching, method, base, reference, keys[4], on_steps)
-        losses[method] = trainer.try_rates()
-        snapshots += trainer.trajectory(best(losses[method]))
+    for method in teaching.methods:
+        state = training.start(base, training.METHODS[method])
+        losses[method] = {
+            rate: held_out_loss(
+                train(state, teaching.reference_step, rate)[1], reference
+            )
+            for rate in teaching.rates
+        }
+        rate = best(losses[method])
+        for step in teaching.steps:
+            state, params = train(state, step, rate)
+            evaluation = evaluate(params, reference)
+            snapshots.append(Snapshot(method, step, params, evaluation))
     return Outcome(task, base, snapshots, losses, baselines(base, reference, keys[5]))
 
 
@@ -104,17 +121,12 @@ def _pretrained(
 ) -> Params:
     """The network trained on its conditions, V* a copy of the class."""
     settings, mixtures = config.pretraining, tuple(task.mixtures.values())
-    sizes = config.network.to_dict()
-    params = init_network(keys[0], conditions=len(mixtures), **sizes)
+    params = init_network(keys[0], conditions=len(mixtures), **config.network)
     state = training.start(params, training.METHODS["dreambooth"])
     for i in range(_ROUNDS):
         before, until = int(state.step), settings.steps * (i + 1) // _ROUNDS
         state = training.pretrain(
-            state,
-            params,
-            mixtures,
-            keys[1],
-            until,
+            *(state, params, mixtures, keys[1], until),
             rate=settings.learning_rate,
             steps=settings.steps,
             batch=settings.batch,
@@ -122,49 +134,3 @@ def _pretrained(
         on_steps(int(state.step) - before)
     params = overwrite(params, state.theta)
     return with_concept(params, task.number(task.class_word))
-
-
-class _Trainer(NamedTuple):
-    """The trainings of one method."""
-
-    settings: ConfigDict  # the config's `teaching`
-    method: str
-    base: Params
-    reference: Reference
-    key: Key
-    on_steps: OnSteps
-
-    def try_rates(self) -> dict[float, float]:
-        """{rate: the loss on held-out draws at the reference step}."""
-        losses = {}
-        for rate in self.settings.rates:
-            params = self._train(self._start(), self.settings.reference_step, rate)[1]
-            losses[rate] = held_out_loss(params, self.reference)
-        return losses
-
-    def trajectory(self, rate: float) -> list[Snapshot]:
-        state, snapshots = self._start(), []
-        for step in self.settings.steps:
-            state, params = self._train(state, step, rate)
-            evaluation = evaluate(params, self.reference)
-            snapshots.append(Snapshot(self.method, step, params, evaluation))
-        return snapshots
-
-    def _start(self) -> training.State:
-        return training.start(self.base, training.METHODS[self.method])
-
-    def _train(
-        self, state: training.State, until: int, rate: float
-    ) -> tuple[training.State, Params]:
-        before = int(state.step)
-        state = training.train_concept(
-            state,
-            self.base,
-            self.reference.task.examples,
-            self.key,
-            until,
-            rate=rate,
-            batch=self.settings.batch,
-        )
-        self.on_steps(until - before)
-        return state, overwrite(self.base, state.theta)

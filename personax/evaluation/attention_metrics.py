@@ -11,11 +11,11 @@ from personax.concepts.bind import Model
 from personax.core.typing import Latents
 from personax.diffusion import attention_maps, schedule
 from personax.diffusion.denoiser import Denoiser, Prompt, predict
-from personax.evaluation.drift_metrics import prompt
 from personax.evaluation.protocol import with_words
 from personax.evaluation.results import Measurement
 from personax.evaluation.samples import Generations, Metric, summarize
 from personax.networks.tokenizer import concept_mask
+from personax.sampling.prompt_terms import to_prompt
 
 _TIMES = (0.125, 0.375, 0.625, 0.875)  # as fractions of the training timesteps
 
@@ -38,27 +38,26 @@ def activation(plain: Model, rounds: int, seed: int) -> Metric:
         # The first picture of each prompt.
         texts, templates = generations.texts, generations.templates
         first = [texts.index(text) for text in dict.fromkeys(texts)]
-        prompts = {
-            "plain": (plain, [texts[i] for i in first]),
-            "model": (model, with_words([templates[i] for i in first], phrases)),
-        }
+        own = [texts[i] for i in first]
+        phrased = with_words([templates[i] for i in first], phrases)
+        pairs = (plain, own), (model, phrased)
         masks = [
-            concept_mask(each.tokenizer, own, generations.class_words)
-            for each, own in prompts.values()
+            concept_mask(each.tokenizer, prompts, generations.class_words)
+            for each, prompts in pairs
         ]
         if not all(mask.any(axis=-1).all() for mask in masks):
             return {}
         x0 = jnp.asarray(generations.before[np.array(first)])
         before, after = (
-            _word_maps(each, own, mask, x0, jax.random.key(seed))
-            for (each, own), mask in zip(prompts.values(), masks, strict=True)
+            _word_maps(*pair, mask, x0, jax.random.key(seed))
+            for pair, mask in zip(pairs, masks, strict=True)
         )
         strengths = [
             attention_maps.strength(y, attention_maps.object_region(x))
             for x, y in zip(before, after, strict=True)
         ]
         mean = np.mean(np.asarray(strengths, np.float64), axis=0)
-        return summarize({"activation": mean}, prompts["plain"][1], rounds)
+        return summarize({"activation": mean}, own, rounds)
 
     return metric
 
@@ -74,7 +73,7 @@ def _word_maps(
     _, height, width, channels = x0.shape
     spec = attention_maps.make_map_spec(model.denoiser, (height, width, channels))
     capture = attention_maps.capture(model.denoiser, spec)
-    encoded = prompt(model, texts)
+    encoded = to_prompt(model, *texts)
     steps = model.denoiser.spec.schedule.num_train_timesteps
     maps = sum(
         _map(capture, spec, x0, jnp.full(len(x0), int(share * steps)), encoded, own)

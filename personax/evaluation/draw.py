@@ -12,7 +12,6 @@ from personax.concepts.bind import Model, from_base
 from personax.core.tree import stack
 from personax.diffusion.solvers import SOLVERS, ddim
 from personax.evaluation.config import DrawConfig
-from personax.evaluation.results import Sample
 from personax.loading import Base
 from personax.sampling import prompt_terms
 from personax.sampling.grammar import parse_term
@@ -21,9 +20,8 @@ from personax.sampling.sampler import make_sampler
 
 
 class Drawn(NamedTuple):
-    """Pictures in the order of their samples, and their latents."""
+    """Pictures, those of one prompt adjacent, and their latents."""
 
-    samples: tuple[Sample, ...]
     pixels: UInt8[np.ndarray, "n height width 3"]
     latents: Float[np.ndarray, "n h w c"] | None  # scaled, as the sampler returns them
 
@@ -80,9 +78,6 @@ def make_draw(base: Base, settings: DrawConfig) -> Draw:
             jax.device_get(sampler.decode(latents[i : i + settings.batch]))
             for i in range(0, len(latents), settings.batch)
         ]
-        samples = tuple(
-            Sample(text, seed, i) for text, seed in prompts for i in range(images)
-        )
-        return Drawn(samples, np.concatenate(pixels), np.asarray(latents))
+        return Drawn(np.concatenate(pixels), np.asarray(latents))
 
     return draw

@@ -6,29 +6,29 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from personax.concepts.bind import Model
 from personax.core import images
 from personax.core.typing import Latents
 from personax.data.captioned import read_captioned
-from personax.data.rendered import open_scenes
-from personax.diffusion.denoiser import Prompt
-from personax.diffusion.encode import encode_pictures, encode_prompts
+from personax.data.sets import open_set
+from personax.diffusion.encode import encode_pictures
 from personax.evaluation.results import Measurement
 from personax.evaluation.samples import Generations, Metric, summarize
 from personax.loading import Base
 from personax.metrics import drift as drift_rank
 from personax.metrics import wasserstein as w2
 from personax.metrics.change import by_group, rate_of_change
-from personax.metrics.fisher import divergence, noises
+from personax.metrics.features import Features
+from personax.metrics.fisher import divergences
 from personax.networks import vae
 from personax.networks.clip_text import pool_text
 from personax.networks.compute import Compute
-from personax.networks.tokenizer import concept_mask, tokenize
+from personax.networks.tokenizer import tokenize
+from personax.sampling.prompt_terms import to_prompt
 
 _CAPTIONS = 64
-_BATCH = 16
 
 
 def wasserstein(rounds: int) -> Metric:
@@ -74,22 +74,18 @@ def fisher(
         model = generations.model
         if model is None:
             return {}
+        # All captions: another number of rows would compile another program.
+        denoisers = plain.denoiser, model.denoiser
+        prompts = to_prompt(plain, *captions), to_prompt(model, *captions)
+        values = divergences(*denoisers, latents(), prompts, keys)
         rows = [
             i
             for i, caption in enumerate(captions)
             if not any(word in caption for word in generations.class_words)
         ]
-        # All captions: another number of rows would compile another program.
-        denoisers = plain.denoiser, model.denoiser
-        prompts = prompt(plain, captions), prompt(model, captions)
-        eps, other, alpha_bar = noises(*denoisers, latents(), prompts, keys)
-        weights = {"fisher": None, "fisher_score": alpha_bar}
-        totals = {
-            name: np.asarray(divergence(eps, other, alpha_bar=weight), np.float64)
-            for name, weight in weights.items()
-        }
-        selected = {name: total[rows] for name, total in totals.items()}
-        return summarize(selected, rows, rounds)
+        selected = [np.asarray(each, np.float64)[rows] for each in values]
+        names = "fisher", "fisher_score"
+        return summarize(dict(zip(names, selected, strict=True)), rows, rounds)
 
     return metric
 
@@ -102,21 +98,25 @@ def drift(plain: Model) -> Metric:
 
     def metric(generations: Generations) -> dict[str, Measurement]:
         model = generations.model
-        if model is None or len(model.concepts) != 1:
+        if model is None or model.denoiser.token_conditioners:
             return {}
-        if model.denoiser.token_conditioners:
+        if len(model.concepts) != 1 or not model.concepts[0].placeholder:
             return {}
-        concept = model.concepts[0]
-        if not concept.placeholder:
-            return {}
-        class_word = concept.class_word
-        phrases = [*drift_rank.phrases(class_word), f"a {class_word}"]
-        features = _text_features(plain, phrases)
-        special = _text_features(model, [f"a {concept.phrase}"])[0]
-        rank = drift_rank.rank_by_cosine(features[:-1], special, features[-1])
+        rank = drift_rank.rank_by_cosine(*phrase_features(plain, model))
         return {"drift": Measurement(rank.rank, None, rank.among)}
 
     return metric
+
+
+def phrase_features(
+    plain: Model, model: Model
+) -> tuple[Features, Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Text features of the phrases with adjectives, the concept's, and the class."""
+    concept = model.concepts[0]
+    phrases = [*drift_rank.phrases(concept.class_word), f"a {concept.class_word}"]
+    features = _text_features(plain, phrases)
+    special = _text_features(model, [f"a {concept.phrase}"])[0]
+    return features[:-1], special, features[-1]
 
 
 def change(plain: Model) -> Metric:
@@ -131,7 +131,7 @@ def change(plain: Model) -> Metric:
         if generations.model is None:
             return {}
         after = generations.model.denoiser.params["unet"]
-        groups = by_group(rate_of_change(before, after, per="layer"))
+        groups = by_group(rate_of_change(before, after))
         return {
             f"change_{name.partition('-')[0]}": Measurement(rate.mean, None, rate.count)
             for name, rate in groups.items()
@@ -140,25 +140,12 @@ def change(plain: Model) -> Metric:
     return metric
 
 
-def prompt(model: Model, captions: Sequence[str]) -> Prompt:
-    """The encoded captions, with the model's concepts marked."""
-    ids = jnp.asarray(tokenize(model.tokenizer, list(captions)))
-    if not model.concepts:
-        return encode_prompts(model.denoiser, ids, None)
-    handles = [concept.handle for concept in model.concepts]
-    mask = jnp.asarray(concept_mask(model.tokenizer, list(captions), handles))
-    return encode_prompts(model.denoiser, ids, mask)
-
-
 def _captioned(
     source: str, base: Base, count: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """`count` pictures of the base's size, and their captions."""
     if source == "scenes":
-        scenes = open_scenes({"seed": "9", "count": str(count)})
-        pairs = [
-            (each.pixels, each.caption) for each in map(scenes.picture, range(count))
-        ]
+        pairs = list(map(open_set("scenes:seed=9").picture, range(count)))
     else:
         records = read_captioned(source)[:count]
         if len(records) < count:
@@ -170,19 +157,14 @@ def _captioned(
 
 def _encode(base: Base, pixels: np.ndarray) -> Latents:
     """The mean of the autoencoder's posterior of each picture, scaled."""
-    config, means = base.spec.vae, []
-    for i in range(0, len(pixels), _BATCH):
-        posterior = encode_pictures(
-            base.params["vae"],
-            jnp.asarray(pixels[i : i + _BATCH]),
-            config=config,
-            compute=Compute(),
-        )
-        means.append(posterior.mean)
+    config = base.spec.vae
+    encode = functools.partial(encode_pictures, config=config, compute=Compute())
+    batches = [jnp.asarray(x) for x in np.split(pixels, range(16, len(pixels), 16))]
+    means = [encode(base.params["vae"], batch).mean for batch in batches]
     return vae.scale(config, jnp.concatenate(means))
 
 
 def _text_features(model: Model, texts: Sequence[str]) -> np.ndarray:
     ids = jnp.asarray(tokenize(model.tokenizer, list(texts)))
-    states = encode_prompts(model.denoiser, ids, None).text
+    states = to_prompt(model, *texts, marked=False).text
     return np.asarray(pool_text(model.denoiser.spec.text_encoder, ids, states))

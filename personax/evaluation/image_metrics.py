@@ -2,27 +2,26 @@
 
 import importlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from personax.core.images import read_images
 from personax.evaluation.results import Measurement
 from personax.evaluation.samples import Generations, Metric, summarize
-from personax.loading import EMBEDDED, Clip, load_clip
+from personax.loading import EMBEDDED, load_clip
 from personax.loading.blip import load_blip
 from personax.loading.blip2 import load_blip2
 from personax.loading.dino import load_dino
 from personax.loading.embedded_world import class_word, prompt_attributes
 from personax.loading.inception import load_inception
 from personax.metrics import blip as blip_scores
-from personax.metrics import blip2 as blip2_scores
 from personax.metrics import clip as clip_features
 from personax.metrics import dino as dino_features
 from personax.metrics import inception as inception_features
 from personax.metrics.alignment import clip_score, mean_over_targets, text_cosines
-from personax.metrics.attributes import attribute_ratio
 from personax.metrics.classifier import classify, load_classifier
 from personax.metrics.features import Features
 from personax.metrics.frechet import frechet
@@ -40,14 +39,14 @@ def clip(folder: str, rounds: int) -> Metric:
     directory, or "emoji" for the embedded one.
     """
     network = load_clip(None if folder == EMBEDDED else folder)
+    of_images = partial(clip_features.of_images, network)
 
     def metric(generations: Generations) -> dict[str, Measurement]:
-        pictures = clip_features.of_images(network, generations.pixels)
-        texts = generations.texts
-        words = _text_features(network, texts)
-        targets = [
-            clip_features.of_images(network, each) for each in generations.targets
-        ]
+        pictures, texts = of_images(generations.pixels), generations.texts
+        # Each distinct text is encoded once.
+        distinct, rows = np.unique(texts, return_inverse=True)
+        words = clip_features.of_texts(network, distinct.tolist())[rows]
+        targets = [of_images(each) for each in generations.targets]
         alignment = {
             "clip_i": mean_over_targets(pictures, targets),
             "clip_t": text_cosines(pictures, words),
@@ -55,8 +54,8 @@ def clip(folder: str, rounds: int) -> Metric:
         }
         measurements = summarize(alignment, texts, rounds)
         if generations.bare:
-            after = clip_features.of_images(network, generations.bare)
-            before = clip_features.of_images(network, generations.bare_before)
+            after = of_images(generations.bare)
+            before = of_images(generations.bare_before)
             near = [mean_over_targets(x, targets) for x in (after, before)]
             prior = {"same": text_cosines(after, before), "leak": near[0] - near[1]}
             measurements |= summarize(prior, range(len(after)), rounds)
@@ -67,14 +66,11 @@ def clip(folder: str, rounds: int) -> Metric:
 
 def dino(folder: str, rounds: int) -> Metric:
     """DINO-I."""
-    network = load_dino(folder)
+    of_images = partial(dino_features.of_images, load_dino(folder))
 
     def metric(generations: Generations) -> dict[str, Measurement]:
-        pictures = dino_features.of_images(network, generations.pixels)
-        targets = [
-            dino_features.of_images(network, each) for each in generations.targets
-        ]
-        cosines = {"dino_i": mean_over_targets(pictures, targets)}
+        targets = [of_images(each) for each in generations.targets]
+        cosines = {"dino_i": mean_over_targets(of_images(generations.pixels), targets)}
         return summarize(cosines, generations.texts, rounds)
 
     return metric
@@ -82,27 +78,22 @@ def dino(folder: str, rounds: int) -> Metric:
 
 def blip(folder: str, rounds: int) -> Metric:
     """BLIP's ITC cosine and ITM probability."""
-    network = load_blip(folder)
-
-    def metric(generations: Generations) -> dict[str, Measurement]:
-        pairs = generations.pixels, generations.texts
-        scores = {
-            "blip_itc": blip_scores.itc(network, *pairs),
-            "blip_itm": blip_scores.itm(network, *pairs),
-        }
-        return summarize(scores, generations.texts, rounds)
-
-    return metric
+    scores = {"blip_itc": blip_scores.itc, "blip_itm": blip_scores.itm}
+    return _text_scores(load_blip(folder), scores, rounds)
 
 
 def blip2(folder: str, rounds: int) -> Metric:
     """BLIP-2's ITC cosine."""
-    network = load_blip2(folder)
+    return _text_scores(load_blip2(folder), {"blip2_itc": blip_scores.itc}, rounds)
 
+
+def _text_scores(
+    network: Any, scores: Mapping[str, Callable[..., np.ndarray]], rounds: int
+) -> Metric:
     def metric(generations: Generations) -> dict[str, Measurement]:
         pairs = generations.pixels, generations.texts
-        scores = {"blip2_itc": blip2_scores.itc(network, *pairs)}
-        return summarize(scores, generations.texts, rounds)
+        values = {name: score(network, *pairs) for name, score in scores.items()}
+        return summarize(values, generations.texts, rounds)
 
     return metric
 
@@ -115,7 +106,8 @@ def inception(file: str, real: str | None) -> Metric:
     the number of pictures: compare rows of one protocol only. Raises FileNotFoundError
     without that folder.
     """
-    params, folders = load_inception(file), pathlib.Path(real or "")
+    of_images = partial(inception_features.of_images, load_inception(file))
+    folders = pathlib.Path(real or "")
     if not real or not folders.is_dir():
         raise FileNotFoundError(f"No folder {real or ''!r} of real pictures (real).")
     features: dict[str, Features] = {}
@@ -126,9 +118,8 @@ def inception(file: str, real: str | None) -> Metric:
         if len(generations.class_words) > 1 or count < 3 or not folder.is_dir():
             return {}
         if word not in features:
-            pictures = list(read_images(folder).values())
-            features[word] = inception_features.of_images(params, pictures)
-        own = inception_features.of_images(params, generations.bare)
+            features[word] = of_images(list(read_images(folder).values()))
+        own = of_images(generations.bare)
         distance = kid(own, features[word])
         return {
             "kid": Measurement(distance.value, distance.error, count),
@@ -147,22 +138,21 @@ def classifier(folder: str, rounds: int) -> Metric:
     network = load_classifier(None if folder == EMBEDDED else pathlib.Path(folder))
 
     def metric(generations: Generations) -> dict[str, Measurement]:
-        labels = classify(network, generations.pixels)
-        accuracy = {}
+        labels, texts = classify(network, generations.pixels), generations.texts
+        measurements = {}
         if len(generations.class_words) == 1:
-            words = [class_word(name) for name in labels["class"]]
-            accuracy["class"] = attribute_ratio(words, generations.class_words[0])
-        measurements = summarize(accuracy, generations.texts, rounds)
+            words = np.array([class_word(name) for name in labels["class"]])
+            accuracy = {"class": words == generations.class_words[0]}
+            measurements |= summarize(accuracy, texts, rounds)
         attributes = [prompt_attributes(each) for each in generations.templates]
-        rows = [i for i, each in enumerate(attributes) if each]
-        if rows:
-            correct = [
-                all(labels[head][i] == word for head, word in attributes[i].items())
-                for i in rows
-            ]
-            texts = [generations.texts[i] for i in rows]
-            values = {"asked": np.array(correct, np.float64)}
-            measurements |= summarize(values, texts, rounds)
+        correct = {
+            i: all(labels[head][i] == word for head, word in own.items())
+            for i, own in enumerate(attributes)
+            if own
+        }
+        if correct:
+            own = {"asked": np.array(list(correct.values()))}
+            measurements |= summarize(own, [texts[i] for i in correct], rounds)
         return measurements
 
     return metric
@@ -182,16 +172,14 @@ def tifa(file: str, vqa: str | None, rounds: int) -> Metric:
     answer = _import_function(vqa)
 
     def metric(generations: Generations) -> dict[str, Measurement]:
-        rows = [i for i, text in enumerate(generations.texts) if text in by_caption]
-        if not rows:
+        pairs = zip(generations.pixels, generations.texts, strict=True)
+        own = [(pixels, text) for pixels, text in pairs if text in by_caption]
+        if not own:
             return {}
-        texts = [generations.texts[i] for i in rows]
-        pictures = [
-            (generations.pixels[i], by_caption[text])
-            for i, text in zip(rows, texts, strict=True)
-        ]
-        scores = np.array(tifa_scores(answer, pictures).scores)
-        return summarize({"tifa": scores}, texts, rounds)
+        scores = tifa_scores(
+            answer, [(pixels, by_caption[text]) for pixels, text in own]
+        )
+        return summarize({"tifa": scores}, [text for _, text in own], rounds)
 
     return metric
 
@@ -206,10 +194,3 @@ def _import_function(name: str | None) -> Vqa:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"Cannot import vqa {name!r}: {error}.")
-
-
-def _text_features(network: Clip, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-    """A feature per text; each distinct text is encoded once."""
-    distinct = list(dict.fromkeys(texts))
-    rows = dict(zip(distinct, clip_features.of_texts(network, distinct), strict=True))
-    return np.stack([rows[text] for text in texts])

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from personax.evaluation.results import COSTS, Column, EvalResult
+from personax.evaluation.results import COSTS, Column, EvalResult, Measurement
 
 GROUPS = {"single": "One subject", "pair": "Several subjects at once"}
 
@@ -52,7 +52,7 @@ def means(
     for group in GROUPS:
         by_method: dict[str, list[EvalResult]] = {}
         for result in results:
-            if group_of(result) == group:
+            if (result.kind == "pair") == (group == "pair"):
                 by_method.setdefault(result.method, []).append(result)
         by_key = {each.key: _column(each, by_method, unranked) for each in columns}
         rows += [
@@ -66,22 +66,6 @@ def means(
             for method, own in by_method.items()
         ]
     return rows
-
-
-def group_of(result: EvalResult) -> str:
-    """The key of GROUPS that a result belongs to."""
-    return "pair" if result.kind == "pair" else "single"
-
-
-def value_of(result: EvalResult, key: str) -> tuple[float, float | None] | None:
-    """(value, error) of a column, or None if it was not measured or is not finite."""
-    if key in COSTS:
-        return float(getattr(result, COSTS[key])), None
-    measurement = result.metrics.get(key)
-    if measurement is None or not math.isfinite(measurement.value):
-        return None
-    error = None if measurement.error is None else float(measurement.error)
-    return float(measurement.value), error
 
 
 def formatted(column: Column, value: int | float) -> str:
@@ -140,55 +124,52 @@ def _column(
     by_method: Mapping[str, Sequence[EvalResult]],
     unranked: Collection[str],
 ) -> dict[str, Mean]:
-    """{method: its mean} of one group."""
-    values = {
+    """{method: its mean} of one group, without methods that were not measured."""
+    measured = {
         method: {
-            result.subject: value
+            result.subject: measurement
             for result in results
-            if (value := value_of(result, column.key)) is not None
+            if (measurement := _measurement(result, column.key)) is not None
         }
         for method, results in by_method.items()
     }
-    compared = [own.keys() for method, own in values.items() if method not in unranked]
+    compared = [own for method, own in measured.items() if method not in unranked]
     subjects = set().union(*compared)
-    averaged = {
+    means = {
         method: _mean(list(own.values()), complete=own.keys() >= subjects)
-        for method, own in values.items()
+        for method, own in measured.items()
         if own
     }
-    ranks = _ranks(
-        column,
-        {
-            method: mean.value
-            for method, mean in averaged.items()
-            if mean.complete and method not in unranked
-        },
-    )
-    return {
-        method: mean._replace(rank=ranks.get(method, 0))
-        for method, mean in averaged.items()
+    ranked = {
+        method: mean.value
+        for method, mean in means.items()
+        if mean.complete and method not in unranked
     }
+    ranks = _ranks(column, ranked)
+    return {m: mean._replace(rank=ranks.get(m, 0)) for m, mean in means.items()}
 
 
-def _mean(values: Sequence[tuple[float, float | None]], *, complete: bool) -> Mean:
-    n, errors = len(values), [error for _, error in values if error is not None]
+def _measurement(result: EvalResult, key: str) -> Measurement | None:
+    """A column's measurement, None if there is none or it is not finite."""
+    if key in COSTS:
+        return Measurement(getattr(result, COSTS[key]), None, 1)
+    own = result.metrics.get(key)
+    return own if own and math.isfinite(own.value) else None
+
+
+def _mean(measured: Sequence[Measurement], *, complete: bool) -> Mean:
+    n, errors = len(measured), [x.error for x in measured if x.error is not None]
     error = math.sqrt(sum(e * e for e in errors)) / n if len(errors) == n else None
-    return Mean(sum(value for value, _ in values) / n, error, n, complete)
+    return Mean(sum(x.value for x in measured) / n, error, n, complete)
 
 
 def _ranks(column: Column, values: Mapping[str, float]) -> dict[str, int]:
     """{method: 1 or 2}; numbers that are formatted equally share a rank."""
-    if not column.better:
+    best = sorted(values.values(), reverse=column.better == "higher")
+    texts = dict.fromkeys(formatted(column, value) for value in best)
+    if not column.better or len(texts) < 2:
         return {}
-    descending = column.better == "higher"
-    texts = [
-        formatted(column, value)
-        for value in sorted(values.values(), reverse=descending)
-    ]
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts), 1)}
-    if len(places) < 2:
-        return {}
-    ranks = {
-        method: places[formatted(column, value)] for method, value in values.items()
-    }
-    return {method: rank for method, rank in ranks.items() if rank <= 2}
+    first, second, *_ = texts
+    ranks = {first: 1, second: 2}
+    texts = {method: formatted(column, value) for method, value in values.items()}
+    return {method: ranks[text] for method, text in texts.items() if text in ranks}

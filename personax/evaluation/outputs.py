@@ -49,10 +49,8 @@ def write_outputs(
         columns,
         rows=rows,
         out=out,
-        title=report.title or "Evaluation",
+        config=report,
         references=write_references(protocol, out),
-        images=report.images,
-        lossless=report.lossless,
         scatter=scatter,
     )
 

@@ -55,11 +55,9 @@ def tiles(out: pathlib.Path, result: EvalResult) -> list[Pixels]:
             f"{count} pictures of {width}x{height}, {columns} per row, require "
             f"{columns * width}x{rows * height}."
         )
-    places = [divmod(i, columns) for i in range(count)]
-    return [
-        sheet[y * height : (y + 1) * height, x * width : (x + 1) * width]
-        for y, x in places
-    ]
+    blocks = sheet[: rows * height, : columns * width]
+    blocks = blocks.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
+    return list(blocks.reshape(-1, height, width, 3)[:count])
 
 
 def pictures_of(
@@ -87,13 +85,9 @@ def data_uri(pixels: Pixels, *, lossless: bool | None = None) -> str:
     file = io.BytesIO()
     options = {"lossless": True} if exact else {"quality": 90, "method": 6}
     Image.fromarray(pixels).save(file, format="WEBP", **options)
-    return _uri("webp", file.getvalue())
+    return uri("webp", file.getvalue())
 
 
-def png_uri(path: pathlib.Path) -> str:
-    """A PNG file as a data URI."""
-    return _uri("png", path.read_bytes())
-
-
-def _uri(kind: str, data: bytes) -> str:
+def uri(kind: str, data: bytes) -> str:
+    """The data URI of an image file's content."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,11 +1,10 @@
 """Win rates of a preference study's votes, with confidence intervals."""
 
 import csv
-import io
 import itertools
 import pathlib
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +19,9 @@ _LEVEL = 0.95
 class Rate(NamedTuple):
     """How often one method was preferred to another; a tie is half a win.
 
-    `interval` is Wilson's over votes, as if all were independent. `by_voter` is the
-    percentile bootstrap's over voters, None for a single voter.
+    (low, high) is Wilson's interval over votes, as if all were independent,
+    (voters_low, voters_high) the percentile bootstrap's over voters, None for a single
+    voter.
     """
 
     kind: str
@@ -31,8 +31,10 @@ class Rate(NamedTuple):
     ties: int
     losses: int
     rate: float
-    interval: tuple[float, float]
-    by_voter: tuple[float, float] | None
+    low: float
+    high: float
+    voters_low: float | None = None
+    voters_high: float | None = None
 
 
 def score(
@@ -53,11 +55,10 @@ def score(
             if not votes:
                 continue
             rate = (wins + ties / 2) / votes
-            by_voter = _bootstrap(counts, seed, rounds) if len(ballots) > 1 else None
-            interval = wilson(rate, votes)
-            rates.append(
-                Rate(kind, *pair, wins, ties, losses, rate, interval, by_voter)
-            )
+            intervals = wilson(rate, votes)
+            if len(ballots) > 1:
+                intervals += _bootstrap(counts, seed, rounds)
+            rates.append(Rate(kind, *pair, wins, ties, losses, rate, *intervals))
     return rates
 
 
@@ -72,14 +73,15 @@ def wilson(rate: float, n: int, level: float = _LEVEL) -> tuple[float, float]:
 
 def to_text(rates: Sequence[Rate]) -> str:
     """A table with a line per rate, in percent."""
-    voters = any(rate.by_voter for rate in rates)
+    voters = any(rate.voters_low is not None for rate in rates)
     head = ["better by", "method", "against", "wins", "ties", "losses", "win rate"]
     lines = [[*head, "95 %", *(["95 %, voters"] if voters else [])]]
     for rate in rates:
         counts = [str(count) for count in (rate.wins, rate.ties, rate.losses)]
         line = [rate.kind, rate.method, rate.against, *counts]
-        line += [f"{100 * rate.rate:.1f} %", _percent(rate.interval)]
-        lines.append(line + ([_percent(rate.by_voter)] if rate.by_voter else []))
+        ends = [f"{100 * end:.1f}" for end in rate[7:] if end is not None]
+        intervals = map(" to ".join, zip(ends[::2], ends[1::2], strict=True))
+        lines.append([*line, f"{100 * rate.rate:.1f} %", *intervals])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
@@ -96,12 +98,8 @@ def summary(key: Mapping[str, Any], ballots: Sequence[Ballot]) -> str:
 
 def write_csv(path: pathlib.Path, rates: Sequence[Rate]) -> None:
     """Write a line per rate; missing values are empty."""
-    rows = list(map(_record, rates))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, file.getvalue())
+    with files.atomic_write(path) as temporary, temporary.open("w") as file:
+        csv.writer(file, lineterminator="\n").writerows([Rate._fields, *rates])
 
 
 def write_json(
@@ -113,29 +111,11 @@ def write_json(
     """Write the rates with the study's id and the number of voters and votes."""
     about = {"study": key["study"], "voters": len(ballots), "votes": _votes(ballots)}
     record = about | {"ties": "half a win", "level": _LEVEL}
-    files.write_json(path, record | {"rates": list(map(_record, rates))})
-
-
-def _record(rate: Rate) -> dict[str, Any]:
-    """A rate as the files have it, with None for missing values."""
-    fields = rate._asdict()
-    low, high = fields.pop("interval")
-    voters_low, voters_high = fields.pop("by_voter") or (None, None)
-    return fields | {
-        "low": low,
-        "high": high,
-        "voters_low": voters_low,
-        "voters_high": voters_high,
-    }
+    files.write_json(path, record | {"rates": [rate._asdict() for rate in rates]})
 
 
 def _votes(ballots: Sequence[Ballot]) -> int:
     return sum(len(ballot.choices) for ballot in ballots)
-
-
-def _percent(interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _count(
@@ -143,23 +123,15 @@ def _count(
     questions: Mapping[str, Mapping[str, Any]],
     kind: str,
     pair: tuple[str, str],
-) -> tuple[int, int, int]:
-    """A voter's (wins, ties, losses) of the first method of the pair."""
-    preferred = list(_preferred(ballot, questions, kind, pair))
-    return preferred.count(pair[0]), preferred.count(None), preferred.count(pair[1])
-
-
-def _preferred(
-    ballot: Ballot,
-    questions: Mapping[str, Mapping[str, Any]],
-    kind: str,
-    pair: tuple[str, str],
-) -> Iterator[str | None]:
+) -> list[int]:
+    """A voter's [wins, ties, losses] of the first method of the pair."""
+    counts: dict[str | None, int] = {pair[0]: 0, None: 0, pair[1]: 0}
     for name, choice in ballot.choices.items():
         question = questions[name]
         sides = {question["left"], question["right"]}
         if question["kind"] == kind and sides == set(pair):
-            yield None if choice == "tie" else question[choice]
+            counts[None if choice == "tie" else question[choice]] += 1
+    return list(counts.values())
 
 
 def _bootstrap(

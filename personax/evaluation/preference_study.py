@@ -1,5 +1,6 @@
 """Blind preference study: the voters' page, its secret key, and the voters' ballots."""
 
+import functools
 import itertools
 import json
 import pathlib
@@ -20,14 +21,9 @@ CHOICES = ("left", "right", "tie")
 _KEY, _VOTES = "personax study 1", "personax votes 1"
 
 
-class StudyQuestion(NamedTuple):
-    """Two methods' pictures of the same sample, side by side."""
-
-    kind: str  # one of KINDS
-    subject: str
-    sample: Sample
-    left: str  # a method
-    right: str
+# Two methods' pictures of one sample, as the key has them: {"kind": one of KINDS,
+# "subject", "left" and "right": methods, and the fields of `Sample`}.
+Question = dict[str, Any]
 
 
 class Ballot(NamedTuple):
@@ -63,43 +59,54 @@ def build(
         raise FileNotFoundError(
             f"{run} has no evaluation: {results.JOURNAL} is missing or empty."
         )
-    pictures = _read_references(references)
+    if not references.is_dir():
+        raise FileNotFoundError(f"There is no folder {references} of references.")
+    pictures = {
+        path.name: list(read_images(path).values())
+        for path in sorted(references.iterdir())
+        if path.is_dir()
+    }
     chosen = _choose(evaluated, methods, questions, seed)
-    subjects = sorted({question.subject for question in chosen})
+    subjects = sorted({question["subject"] for question in chosen})
     by_subject = {name: pictures_of(name, pictures) for name in subjects}
     for name, own in by_subject.items():
         if not own:
             raise ValueError(f"The subject {name} has no reference pictures.")
-    pairs = _pictures(chosen, evaluated, run)
-    names = [f"q{number:03}" for number in range(1, len(chosen) + 1)]
-    key = {
-        "format": _KEY,
-        "seed": seed,
-        "methods": list(methods),
-        "questions": list(map(_record, names, chosen, pairs)),
-    }
-    key = {"study": _digest(key), **key}
-    data = {
-        "study": key["study"],
-        "format": _VOTES,
-        "questions": [
+    by_name = {result.name: result for result in evaluated}
+    sheet = functools.cache(lambda name: tiles(run, by_name[name]))
+
+    def picture(question: Question, side: str) -> Pixels:
+        name = question[side], question["subject"]
+        sample = Sample(*(question[key] for key in Sample._fields))
+        return sheet(name)[by_name[name].samples.index(sample)]
+
+    asked, shown = [], []  # the questions of the key and of the page
+    for number, question in enumerate(chosen, 1):
+        left, right = picture(question, "left"), picture(question, "right")
+        name = {"id": f"q{number:03}"}
+        digest = files.digest(left.tobytes(), right.tobytes())
+        asked.append({**name, **question, "pictures": digest})
+        shown.append(
             {
-                "id": name,
-                "kind": question.kind,
-                "prompt": question.sample.prompt,
-                "subject": subjects.index(question.subject),
+                **name,
+                "kind": question["kind"],
+                "prompt": question["prompt"],
+                "subject": subjects.index(question["subject"]),
                 "left": data_uri(left),
                 "right": data_uri(right),
             }
-            for name, question, (left, right) in zip(names, chosen, pairs, strict=True)
-        ],
-        "references": [
-            {
-                "several": "+" in name,
-                "pictures": [data_uri(reduced(each)) for each in own],
-            }
-            for name, own in by_subject.items()
-        ],
+        )
+    key = {"format": _KEY, "seed": seed, "methods": list(methods), "questions": asked}
+    key = {"study": _digest(key), **key}
+    shown_references = [
+        {"several": "+" in name, "pictures": [data_uri(reduced(x)) for x in own]}
+        for name, own in by_subject.items()
+    ]
+    data = {
+        "study": key["study"],
+        "format": _VOTES,
+        "questions": shown,
+        "references": shown_references,
     }
     files.write_text(page, fill("study", "Which picture is better?", data))
     path = page.with_suffix(".json")
@@ -123,33 +130,19 @@ def read_ballots(paths: Sequence[pathlib.Path], key: Mapping[str, Any]) -> list[
     The checksum detects accidental edits, not forgery.
     """
     by_voter: dict[str, pathlib.Path] = {}
-    ballots = []
-    for path in paths:
-        ballot = _read_ballot(path, key)
-        if ballot.voter in by_voter:
+    ballots = [_read_ballot(path, key) for path in paths]
+    for ballot, path in zip(ballots, paths, strict=True):
+        other = by_voter.setdefault(ballot.voter, path)
+        if other is not path:
             raise ValueError(
-                f"{by_voter[ballot.voter]} and {path} are of the same voter; pass only "
-                f"the later one."
+                f"{other} and {path} are of the same voter; pass only the later one."
             )
-        by_voter[ballot.voter] = path
-        ballots.append(ballot)
     return ballots
-
-
-def _read_references(folder: pathlib.Path) -> dict[str, Sequence[Pixels]]:
-    """{subject: the pictures in the folder of its name}."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} of references.")
-    return {
-        path.name: list(read_images(path).values())
-        for path in sorted(folder.iterdir())
-        if path.is_dir()
-    }
 
 
 def _choose(
     evaluated: Sequence[EvalResult], methods: Sequence[str], questions: int, seed: int
-) -> list[StudyQuestion]:
+) -> list[Question]:
     """The questions in the order of the page: all of one kind, then of the other."""
     known = list(dict.fromkeys(result.method for result in evaluated))
     for method in methods:
@@ -174,7 +167,7 @@ def _choose(
         chosen += _of_pair(evaluated, kind, pair, share, rng)
     chosen = [chosen[i] for i in rng.permutation(len(chosen))]
     order = rng.permutation(len(KINDS))
-    return sorted(chosen, key=lambda question: order[KINDS.index(question.kind)])
+    return sorted(chosen, key=lambda question: order[KINDS.index(question["kind"])])
 
 
 def _of_pair(
@@ -183,9 +176,17 @@ def _of_pair(
     pair: tuple[str, str],
     share: int,
     rng: np.random.Generator,
-) -> list[StudyQuestion]:
+) -> list[Question]:
     """`share` questions, spread over subjects, each method on either side as often."""
-    common = _in_common(evaluated, pair)
+    one, other = (
+        {result.subject: result.samples for result in evaluated if result.method == m}
+        for m in pair
+    )
+    common = {  # samples that both methods have pictures of
+        name: [sample for sample in one[name] if sample in set(other[name])]
+        for name in one
+        if name in other
+    }
     total = sum(map(len, common.values()))
     if share > total:
         raise ValueError(
@@ -194,65 +195,19 @@ def _of_pair(
         )
     names = [list(common)[i] for i in rng.permutation(len(common))]
     shuffled = [[common[n][i] for i in rng.permutation(len(common[n]))] for n in names]
-    turns = itertools.zip_longest(*shuffled)
     drawn = [
         (name, sample)
-        for turn in turns
+        for turn in itertools.zip_longest(*shuffled)
         for name, sample in zip(names, turn, strict=True)
         if sample is not None
     ][:share]
     swapped = rng.permutation(np.arange(share) + rng.integers(2)) % 2
-    return [
-        StudyQuestion(kind, name, sample, *(reversed(pair) if swap else pair))
-        for (name, sample), swap in zip(drawn, swapped, strict=True)
-    ]
-
-
-def _in_common(
-    evaluated: Sequence[EvalResult], pair: tuple[str, str]
-) -> dict[str, list[Sample]]:
-    """{subject: the samples that both methods have pictures of}."""
-    one, other = (
-        {result.subject: result.samples for result in evaluated if result.method == m}
-        for m in pair
-    )
-    return {
-        name: [sample for sample in one[name] if sample in set(other[name])]
-        for name in one
-        if name in other
-    }
-
-
-def _pictures(
-    questions: Sequence[StudyQuestion],
-    evaluated: Sequence[EvalResult],
-    run: pathlib.Path,
-) -> list[tuple[Pixels, Pixels]]:
-    """(left, right) of each question; every sheet is read once."""
-    by_name = {result.name: result for result in evaluated}
-    names = {(m, each.subject) for each in questions for m in (each.left, each.right)}
-    sheets = {name: tiles(run, by_name[name]) for name in names}
-
-    def picture(method: str, question: StudyQuestion) -> Pixels:
-        name = method, question.subject
-        return sheets[name][by_name[name].samples.index(question.sample)]
-
-    return [(picture(each.left, each), picture(each.right, each)) for each in questions]
-
-
-def _record(
-    name: str, question: StudyQuestion, pair: tuple[Pixels, Pixels]
-) -> dict[str, Any]:
-    """A question as the key has it."""
-    return {
-        "id": name,
-        "kind": question.kind,
-        "subject": question.subject,
-        "left": question.left,
-        "right": question.right,
-        **question.sample._asdict(),
-        "pictures": files.digest(*(pixels.tobytes() for pixels in pair)),
-    }
+    questions = []
+    for (name, sample), swap in zip(drawn, swapped, strict=True):
+        left, right = reversed(pair) if swap else pair
+        sides = {"subject": name, "left": left, "right": right}
+        questions.append({"kind": kind, **sides, **sample._asdict()})
+    return questions
 
 
 def _read_ballot(path: pathlib.Path, key: Mapping[str, Any]) -> Ballot:

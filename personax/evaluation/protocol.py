@@ -3,16 +3,18 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from personax import methods
+from personax.concepts.bind import Model
 from personax.core import files
 from personax.data.published import Subject, read_pairs, read_subjects
 from personax.evaluation.config import BASE, RENDERS, EvalConfig, RowConfig
-from personax.evaluation.draw import CONCEPT
+from personax.evaluation.draw import CONCEPT, Draw
+from personax.evaluation.samples import Metric
 from personax.evaluation.train_subjects import TrainJob
 from personax.loading import EMBEDDED, Base
 from personax.sampling.grammar import parse_term
@@ -53,6 +55,22 @@ class Protocol(NamedTuple):
             rows[RENDERS] = tasks
         rows |= dict.fromkeys(self.rows, self.singles)
         return rows | dict.fromkeys(self.config.pair_rows, self.pairs)
+
+
+class Runner(NamedTuple):
+    """A loaded evaluation."""
+
+    protocol: Protocol
+    base: Base
+    plain: Model  # the base without concepts
+    draw: Draw
+    metrics: Sequence[Metric]
+    out: pathlib.Path
+    only: Collection[str] = ()  # the rows to run, all if empty
+
+    @property
+    def config(self) -> EvalConfig:
+        return self.protocol.config
 
 
 def with_words(templates: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -133,12 +151,8 @@ def fingerprint(protocol: Protocol, base: Base, row: str, task: EvalTask) -> str
     config = protocol.config
     pair = config.pair_rows.get(row)
     trained = pair.of if pair else row
-    settings = {
-        "images": config.images,
-        "seed": config.seed,
-        "draw": dataclasses.asdict(config.draw),
-        "bootstrap": config.bootstrap,
-    }
+    settings = {name: getattr(config, name) for name in ("images", "seed", "bootstrap")}
+    settings["draw"] = dataclasses.asdict(config.draw)
     record = [
         *(settings, config.metrics, config.real or ""),
         *([config.vqa] if config.vqa else []),

@@ -9,16 +9,17 @@ import numpy as np
 
 from personax.core.files import write_text
 from personax.core.images import Pixels
-from personax.evaluation.means import GROUPS, Mean, Row, formatted, notes, titled
+from personax.evaluation.config import ReportConfig
+from personax.evaluation.means import GROUPS, Row, formatted, notes, titled
 from personax.evaluation.page import (
     data_uri,
     fill,
     pictures_of,
-    png_uri,
     reduced,
     tiles,
+    uri,
 )
-from personax.evaluation.results import Column, EvalResult, Sample
+from personax.evaluation.results import Column, EvalResult
 
 
 def write_report(
@@ -28,10 +29,8 @@ def write_report(
     *,
     rows: Sequence[Row],
     out: pathlib.Path,
-    title: str,
+    config: ReportConfig,
     references: Mapping[str, Sequence[Pixels]] = {},
-    images: int = 4,
-    lossless: bool = True,
     scatter: pathlib.Path | None = None,
 ) -> None:
     """Write one HTML file that requests nothing from the network.
@@ -39,8 +38,8 @@ def write_report(
     Its table can be sorted, and filtered by method; its pictures can be filtered by
     method and subject. `rows` are the results' means, `scatter` a PNG file, `out` the
     folder of the results' sheets and `references` the training pictures of each
-    subject. The first `images` of each prompt are shown; small ones are embedded
-    without loss unless `lossless` is False.
+    subject. The first `config.images` of each prompt are shown; small ones are embedded
+    without loss unless `config.lossless` is False.
 
     Raises ValueError without a result and for a sheet that is too small, and
     FileNotFoundError for a missing sheet.
@@ -49,12 +48,11 @@ def write_report(
         raise ValueError("A report requires at least one result.")
     prompts = list(dict.fromkeys(s.prompt for each in results for s in each.samples))
     index = {text: i for i, text in enumerate(prompts)}
-    records, rules = [], []
-    for number, result in enumerate(results):
-        name = f"sheet-{number}"
-        record, rule = _embedded(result, name, out, images, lossless, index)
-        records.append(record)
-        rules.append(rule)
+    embedded = [
+        _embedded(result, f"sheet-{number}", out, config, index)
+        for number, result in enumerate(results)
+    ]
+    records, rules = zip(*embedded, strict=True)
     subjects = dict.fromkeys(result.subject for result in results)
     data = {
         "columns": [
@@ -64,7 +62,7 @@ def write_report(
         "groups": GROUPS,
         "rows": [_row(row, columns) for row in rows],
         "notes": " ".join([*notes(rows), "Best in bold, second underlined."]),
-        "scatter": None if scatter is None else png_uri(scatter),
+        "scatter": None if scatter is None else uri("png", scatter.read_bytes()),
         "prompts": prompts,
         "results": records,
         "references": {
@@ -75,7 +73,8 @@ def write_report(
         },
     }
     scripts = "report_table", "report_pictures"
-    write_text(path, fill("report", title, data, scripts, sheets="\n".join(rules)))
+    title, sheets = config.title or "Evaluation", "\n".join(rules)
+    write_text(path, fill("report", title, data, scripts, sheets=sheets))
 
 
 def _row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
@@ -85,21 +84,16 @@ def _row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
         "group": row.group,
         "unranked": row.unranked,
         "means": {
-            column.key: _field(column, row.means[column.key])
+            column.key: {
+                "value": mean.value,
+                "text": formatted(column, mean.value),
+                "error": None if mean.error is None else formatted(column, mean.error),
+                "rank": mean.rank,
+                "subjects": None if mean.complete else mean.subjects,
+            }
             for column in columns
-            if column.key in row.means
+            if (mean := row.means.get(column.key)) is not None
         },
-    }
-
-
-def _field(column: Column, mean: Mean) -> dict[str, Any]:
-    error = None if mean.error is None else formatted(column, mean.error)
-    return {
-        "value": mean.value,
-        "text": formatted(column, mean.value),
-        "error": error,
-        "rank": mean.rank,
-        "subjects": None if mean.complete else mean.subjects,
     }
 
 
@@ -107,41 +101,29 @@ def _embedded(
     result: EvalResult,
     name: str,
     out: pathlib.Path,
-    images: int,
-    lossless: bool,
+    config: ReportConfig,
     prompts: Mapping[str, int],
 ) -> tuple[dict[str, Any], str]:
     """A result for report_pictures.js, and the CSS rule with its pictures."""
-    kept = _first_of_each_prompt(result.samples, images)
-    pictures = tiles(out, result)
-    pictures = [reduced(pictures[i]) for i in kept]
-    samples = [result.samples[i] for i in kept]
+    pairs = zip(tiles(out, result), result.samples, strict=True)
+    kept = [(reduced(x), sample) for x, sample in pairs if sample.index < config.images]
     record = {
         "method": result.method,
         "subject": result.subject,
         "kind": result.kind,
-        "samples": [[prompts[s.prompt], s.seed, s.index] for s in samples],
+        "samples": [[prompts[s.prompt], s.seed, s.index] for _, s in kept],
         "sheet": name,
     }
-    if not pictures:
+    if not kept:
         return record, ""
+    pictures = [x for x, _ in kept]
     sheet, across = _packed(pictures)
     height, width = pictures[0].shape[:2]
     exact = min(width, height) <= 64
-    url = data_uri(sheet, lossless=exact and lossless)
+    url = data_uri(sheet, lossless=exact and config.lossless)
     down = sheet.shape[0] // height
     record |= {"across": across, "down": down, "tile": [width, height], "exact": exact}
     return record, f'.{name} {{ background-image: url("{url}") }}'
-
-
-def _first_of_each_prompt(samples: Sequence[Sample], images: int) -> list[int]:
-    counts: dict[str, int] = {}
-    kept = []
-    for i, sample in enumerate(samples):
-        counts[sample.prompt] = counts.get(sample.prompt, 0) + 1
-        if counts[sample.prompt] <= images:
-            kept.append(i)
-    return kept
 
 
 def _packed(pictures: Sequence[Pixels]) -> tuple[Pixels, int]:

@@ -1,8 +1,7 @@
 """Run an evaluation: train, sample and score every task of every row."""
 
 import pathlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -12,37 +11,20 @@ from personax.core.progress import Progress
 from personax.data import concepts
 from personax.evaluation import results
 from personax.evaluation.config import BASE, EvalConfig
-from personax.evaluation.draw import Draw, Drawn, make_draw
+from personax.evaluation.draw import Drawn, make_draw
 from personax.evaluation.metric_registry import check_columns, make_metrics, score
-from personax.evaluation.oracle_renders import renders
 from personax.evaluation.protocol import (
     EvalTask,
-    Protocol,
+    Runner,
     fingerprint,
     make_protocol,
 )
-from personax.evaluation.results import EvalResult
-from personax.evaluation.samples import Generations, Metric
-from personax.evaluation.trained_models import TrainedModel, Trainer, trained_models
-from personax.loading import Base, load_base
+from personax.evaluation.results import EvalResult, Sample
+from personax.evaluation.samples import Generations
+from personax.evaluation.trained_models import TrainedModel, trained_models
+from personax.loading import Base, embedded_world, load_base
 
 _BARE = 5  # prompts without the concept, for prior similarity, class leakage and KID
-
-
-class Runner(NamedTuple):
-    """A loaded evaluation."""
-
-    protocol: Protocol
-    base: Base
-    plain: Model  # the base without concepts
-    draw: Draw
-    metrics: Sequence[Metric]
-    out: pathlib.Path
-    only: Collection[str] = ()  # the rows to run, all if empty
-
-    @property
-    def config(self) -> EvalConfig:
-        return self.protocol.config
 
 
 def open_runner(
@@ -88,13 +70,12 @@ def evaluate(runner: Runner) -> list[EvalResult]:
         if name in stored and stored[name].fingerprint == mark
     }
     rows = list(dict.fromkeys(runner.only or tasks))
-    trainer = Trainer(runner.protocol, runner.base, runner.plain, runner.out)
     total = sum(len(tasks[row]) for row in rows)
     initial = sum(row in rows for row, _ in done)
     with Progress(total=total, initial=initial, desc="evaluating", unit="task") as bar:
         for row in rows:
             missing = [task for task in tasks[row] if (row, task.name) not in done]
-            for task, trained in trained_models(trainer, row, missing):
+            for task, trained in trained_models(runner, row, missing):
                 bar.set_postfix_str(f"{row}, {task.name}", refresh=False)
                 mark = marks[row, task.name]
                 result = _evaluate(runner, row, task, trained, mark)
@@ -109,84 +90,94 @@ def to_generations(
 ) -> Generations:
     """The record of pictures of a task, `count` of each prompt, for metrics."""
     texts = task.prompts(task.class_words)
+    targets = (concepts.pictures(subject.images) for subject in task.subjects)
     return Generations(
         pixels=tuple(pixels),
         texts=tuple(text for text in texts for _ in range(count)),
         templates=tuple(each for each in task.templates for _ in range(count)),
         class_words=tuple(task.class_words),
-        targets=tuple(_targets(base, each.images) for each in task.subjects),
+        targets=tuple(
+            [images.to_uint8(images.fit(x, base.spec.size)) for x in own]
+            for own in targets
+        ),
     )
 
 
-def _targets(base: Base, source: str) -> list[images.Pixels]:
-    fitted = (images.fit(each, base.spec.size) for each in concepts.pictures(source))
-    return [images.to_uint8(each) for each in fitted]
-
-
 def _evaluate(
-    runner: Runner, row: str, task: EvalTask, trained: TrainedModel | None, mark: str
+    runner: Runner, row: str, task: EvalTask, trained: TrainedModel, mark: str
 ) -> EvalResult:
-    config, before = runner.config, None
-    if trained is None:
-        drawn = renders(task, config.images, config.seed)
+    config, model = runner.config, trained.model
+    if model is None:
+        drawn = _renders(task, config.images, config.seed)
     else:
-        prompts = task.prompts(trained.words)
-        drawn = _draw(runner, trained.model, prompts, trained.terms)
-        if trained.model is not runner.plain:
-            before = _base_samples(runner, task)
-    generations = _generations(runner, task, trained, drawn, before)
+        drawn = _draw(runner, model, task.prompts(trained.words), trained.terms)
+    generations = to_generations(runner.base, task, drawn.pixels, config.images)
+    if model is not None and model is not runner.plain:
+        generations = generations._replace(latents=drawn.latents)
+        generations = _with_base(runner, task, model, generations, trained.terms)
     sheet = f"sheets/{row}/{task.name}.png"
     images.write_png(runner.out / sheet, _sheet(drawn.pixels, config.images))
     height, width = drawn.pixels.shape[1:3]
-    costs = trained or TrainedModel(runner.plain, task.class_words)
     return EvalResult(
         method=row,
         subject=task.name,
         kind=task.kind,
         fingerprint=mark,
-        num_params=costs.num_params,
-        size=costs.size,
-        seconds=costs.seconds,
+        num_params=trained.num_params,
+        size=trained.size,
+        seconds=trained.seconds,
         metrics=score(runner.metrics, generations),
         sheet=sheet,
         tile=(width, height),
         columns=config.images,
         samples=tuple(
-            sample._replace(prompt=text)
-            for sample, text in zip(drawn.samples, generations.texts, strict=True)
+            Sample(text, config.seed + i // config.images, i % config.images)
+            for i, text in enumerate(generations.texts)
         ),
-        words=tuple(costs.words),
+        words=tuple(trained.words),
     )
 
 
 def _draw(
     runner: Runner, model: Model, prompts: Sequence[str], terms: Sequence[str] = ()
 ) -> Drawn:
-    seeds = range(runner.config.seed, runner.config.seed + len(prompts))
-    seeded = list(zip(prompts, seeds, strict=True))
+    seeded = [(text, runner.config.seed + i) for i, text in enumerate(prompts)]
     return runner.draw(model, seeded, runner.config.images, terms)
 
 
-def _generations(
+def _renders(task: EvalTask, images: int, seed: int) -> Drawn:
+    """Renders of the subjects of the embedded world, with the seeds of the models.
+
+    Raises ValueError for a subject that is not bundled.
+    """
+    names = [subject.name for subject in task.subjects]
+    pixels = [
+        embedded_world.render_prompt(text, names, np.random.default_rng((seed + i, k)))
+        for i, text in enumerate(task.templates)
+        for k in range(images)
+    ]
+    return Drawn(np.stack(pixels), None)
+
+
+def _with_base(
     runner: Runner,
     task: EvalTask,
-    trained: TrainedModel | None,
-    drawn: Drawn,
-    before: Drawn | None,
+    model: Model,
+    generations: Generations,
+    terms: Sequence[str],
 ) -> Generations:
-    generations = to_generations(runner.base, task, drawn.pixels, runner.config.images)
-    if before is None or trained is None:
-        return generations
-    generations = generations._replace(latents=drawn.latents, before=before.latents)
-    if trained.terms:
+    """The generations with the model, and pictures of the class of model and base."""
+    before = _base_samples(runner, task)
+    generations = generations._replace(before=before.latents)
+    if terms:
         return generations  # the model is not used without the base
-    generations = generations._replace(model=trained.model)
-    if not all(concept.placeholder for concept in trained.model.concepts):
+    generations = generations._replace(model=model)
+    if not all(concept.placeholder for concept in model.concepts):
         return generations  # the class word is the concept: no prompt lacks it
     texts = task.prompts(task.class_words)
-    bare = _draw(runner, trained.model, texts[:_BARE])
+    bare = _draw(runner, model, texts[:_BARE]).pixels
     return generations._replace(
-        bare=tuple(bare.pixels), bare_before=tuple(before.pixels[: len(bare.pixels)])
+        bare=tuple(bare), bare_before=tuple(before.pixels[: len(bare)])
     )
 
 
@@ -197,11 +188,10 @@ def _base_samples(runner: Runner, task: EvalTask) -> Drawn:
     if path.is_file():
         with np.load(path) as cached:
             if str(cached["mark"]) == mark:
-                return Drawn((), cached["pixels"], cached["latents"])
+                return Drawn(cached["pixels"], cached["latents"])
     drawn = _draw(runner, runner.plain, task.prompts(task.class_words))
-    arrays: Mapping[str, Any] = {"pixels": drawn.pixels, "latents": drawn.latents}
     with files.atomic_write(path) as temporary:
-        np.savez(temporary, mark=mark, **arrays)
+        np.savez(temporary, mark=np.array(mark), **drawn._asdict())
     return drawn
 
 

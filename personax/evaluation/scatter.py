@@ -33,8 +33,21 @@ def write_scatter(
     axes.spines[["top", "right"]].set_visible(False)
     mixed = len({row.group for row in complete}) > 1
     for row in complete:
+        across, up = row.means[x.key], row.means[y.key]
         number = methods.index(row.method)
-        _draw(axes, row, x, y, number, hollow=mixed and row.group == "pair")
+        colour = f"C{number % 10}"
+        axes.errorbar(
+            across.value,
+            up.value,
+            xerr=across.error,
+            yerr=up.error,
+            fmt="os^D"[number // 10 % 4],
+            color=colour,
+            ecolor=(colour, 0.5),
+            elinewidth=1,
+            markersize=6,
+            markerfacecolor="white" if mixed and row.group == "pair" else colour,
+        )
     axes.margins(0.12)
     canvas.draw()  # fixes the transform to pixels
     _label(axes, complete, x, y, canvas.get_renderer())
@@ -42,28 +55,9 @@ def write_scatter(
     figure.savefig(path)
 
 
-def _draw(
-    axes: Any, row: Row, x: Column, y: Column, number: int, *, hollow: bool
-) -> None:
-    across, up = row.means[x.key], row.means[y.key]
-    colour = f"C{number % 10}"
-    axes.errorbar(
-        across.value,
-        up.value,
-        xerr=across.error,
-        yerr=up.error,
-        fmt="os^D"[number // 10 % 4],
-        color=colour,
-        ecolor=(colour, 0.5),
-        elinewidth=1,
-        markersize=6,
-        markerfacecolor="white" if hollow else colour,
-    )
-
-
-# Candidate label positions: offset in points, and alignment.
+# Candidate label positions: offset in points, alignment, and whether with a line.
 _PLACES = [
-    (far * dx, far * dy, across, up)
+    (far * dx, far * dy, across, up, far > 7)
     for far in (7, 14, 24, 36)
     for dx, dy, across, up in (
         *((1, 0, "left", "center"), (-1, 0, "right", "center")),
@@ -76,6 +70,7 @@ _PLACES = [
 
 def _label(axes: Any, rows: Sequence[Row], x: Column, y: Column, renderer: Any) -> None:
     """Place each name where it overlaps points, bars and other names the least."""
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     frame, taken = axes.get_window_extent(renderer), []
@@ -93,23 +88,22 @@ def _label(axes: Any, rows: Sequence[Row], x: Column, y: Column, renderer: Any) 
         ]
     for row in rows:
         at = row.means[x.key].value, row.means[y.key].value
+        texts = [_annotate(axes, row.method, at, place) for place in _PLACES]
         costs = []
-        for number, place in enumerate(_PLACES):
-            text = _annotate(axes, row.method, at, place)
-            box = text.get_window_extent(renderer)
-            text.remove()
+        for number, text in enumerate(texts):
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer)  # without the arrow
             shared = sum(_overlap(box, other) for other in taken)
             outside = box.width * box.height - _overlap(box, frame)
             costs.append((shared + 2 * outside + 3 * number, number, box))
         _, best, box = min(costs, key=lambda cost: cost[:2])
-        _annotate(axes, row.method, at, _PLACES[best], leader=best >= 8)
+        for text in texts[:best] + texts[best + 1 :]:
+            text.remove()
         taken.append(box)
 
 
-def _annotate(
-    axes: Any, name: str, at: tuple[float, float], place: Any, *, leader: bool = False
-) -> Any:
-    dx, dy, across, up = place
+def _annotate(axes: Any, name: str, at: tuple[float, float], place: Any) -> Any:
+    dx, dy, across, up, leader = place
     return axes.annotate(
         name,
         at,
@@ -123,6 +117,5 @@ def _annotate(
 
 
 def _overlap(box: Any, other: Any) -> float:
-    wide = min(box.x1, other.x1) - max(box.x0, other.x0)
-    high = min(box.y1, other.y1) - max(box.y0, other.y0)
-    return max(wide, 0.0) * max(high, 0.0)
+    shared = box.intersection(box, other)
+    return 0.0 if shared is None else shared.width * shared.height

@@ -2,12 +2,11 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from personax.evaluation.means import GROUPS, Mean, Row, arrow, formatted, notes, titled
+from personax.evaluation.means import GROUPS, Row, arrow, formatted, notes, titled
 from personax.evaluation.results import Column
-
-NONE = "–"  # for a value that was not measured
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -35,21 +34,20 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
     A mean over fewer subjects than others is marked † and has no rank.
     """
+    style = _Style("–", {1: "**{}**"}, "†", " ± {}")
     groups = _groups(rows)
-    head = ["Method", "Subjects", *(_escape_markdown(titled(c)) for c in columns)]
-    tables = [
-        "\n".join(
-            [
-                *([f"**{GROUPS[group]}**\n"] if len(groups) > 1 else []),
-                _markdown_line(head),
-                _markdown_line(["---", *["---:"] * (len(head) - 1)]),
-                *(_markdown_line(_markdown_fields(row, columns)) for row in own),
-            ]
-        )
-        for group, own in groups.items()
-    ]
+    head = ["Method", "Subjects", *(titled(c).translate(_MARKDOWN) for c in columns)]
+    parts = []
+    for group, own in groups.items():
+        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        for row in own:
+            name = row.method.translate(_MARKDOWN)
+            name = f"*{name}*" if row.unranked else name
+            lines.append([name, str(row.subjects), *_fields(row, columns, style)])
+        parts += [f"**{GROUPS[group]}**"] if len(groups) > 1 else []
+        parts.append("\n".join(f"| {' | '.join(fields)} |" for fields in lines))
     sentences = notes(rows)
-    return "\n\n".join([*tables, *([" ".join(sentences)] if sentences else [])]) + "\n"
+    return "\n\n".join([*parts, *([" ".join(sentences)] if sentences else [])]) + "\n"
 
 
 def to_latex(rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -57,39 +55,60 @@ def to_latex(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
     A mean over fewer subjects than others is marked with a dagger and has no rank.
     """
+    ranks = {1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}
+    style = _Style("--", ranks, "$^\\dagger$", " {{\\scriptsize $\\pm$ {}}}")
     groups = _groups(rows)
     titles = [
-        f"{_escape_latex(each.title)} {_ARROWS[arrow(each)]}".rstrip()
+        f"{each.title.translate(_LATEX)} {_ARROWS[arrow(each)]}".rstrip()
         for each in columns
     ]
-    lines = [
-        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        "\\toprule",
-        _latex_line(["Method", *titles]),
-    ]
+    head = f"\\begin{{tabular}}{{l{'r' * len(columns)}}}"
+    lines = [head, "\\toprule", " & ".join(["Method", *titles]) + " \\\\"]
     for group, own in groups.items():
         lines.append("\\midrule")
         if len(groups) > 1:
             span = f"\\multicolumn{{{len(columns) + 1}}}{{l}}"
             lines.append(f"{span}{{\\emph{{{GROUPS[group]}}}}} \\\\")
         for row in own:
-            fields = [_latex_field(each, row.means.get(each.key)) for each in columns]
-            name = _escape_latex(row.method)
+            name = row.method.translate(_LATEX)
             name = f"\\emph{{{name}}}" if row.unranked else name
-            lines.append(_latex_line([name, *fields]))
+            fields = [name, *_fields(row, columns, style)]
+            lines.append(" & ".join(fields) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _escape_latex(text: str) -> str:
-    """`text` with LaTeX's special characters escaped."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+class _Style(NamedTuple):
+    """How a format writes the fields of a table."""
+
+    missing: str
+    ranks: Mapping[int, str]  # formats of the values of these ranks
+    partial: str  # mark of a mean over fewer subjects
+    error: str
 
 
-_LATEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
-    **{"\\": "\\textbackslash{}", "<": "\\textless{}", ">": "\\textgreater{}"},
-}
+def _fields(row: Row, columns: Sequence[Column], style: _Style) -> list[str]:
+    fields = []
+    for column in columns:
+        mean = row.means.get(column.key)
+        if mean is None:
+            fields.append(style.missing)
+            continue
+        text = style.ranks.get(mean.rank, "{}").format(formatted(column, mean.value))
+        text += "" if mean.complete else style.partial
+        if mean.error is not None:
+            text += style.error.format(formatted(column, mean.error))
+        fields.append(text)
+    return fields
+
+
+_LATEX = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+        **{"~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
+        **{"\\": "\\textbackslash{}", "<": "\\textless{}", ">": "\\textgreater{}"},
+    }
+)
+_MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "\\|*_<`["})
 _ARROWS = {"↑": "$\\uparrow$", "↓": "$\\downarrow$", "": ""}
 
 
@@ -99,49 +118,3 @@ def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
         for group in GROUPS
         if (own := [row for row in rows if row.group == group])
     }
-
-
-def _markdown_fields(row: Row, columns: Sequence[Column]) -> list[str]:
-    fields = []
-    for column in columns:
-        mean = row.means.get(column.key)
-        text = _value(column, mean)
-        text = f"**{text}**" if mean and mean.rank == 1 else text
-        fields.append(text + _dagger(mean, "†") + _error(column, mean, " ± "))
-    name = _escape_markdown(row.method)
-    return [f"*{name}*" if row.unranked else name, str(row.subjects), *fields]
-
-
-def _latex_field(column: Column, mean: Mean | None) -> str:
-    text = "--" if mean is None else _value(column, mean)
-    if mean and mean.rank:
-        text = f"\\{'textbf' if mean.rank == 1 else 'underline'}{{{text}}}"
-    error = _error(column, mean, "")
-    error = f" {{\\scriptsize $\\pm$ {error}}}" if error else ""
-    return text + _dagger(mean, "$^\\dagger$") + error
-
-
-def _value(column: Column, mean: Mean | None) -> str:
-    return NONE if mean is None else formatted(column, mean.value)
-
-
-def _error(column: Column, mean: Mean | None, sign: str) -> str:
-    if mean is None or mean.error is None:
-        return ""
-    return sign + formatted(column, mean.error)
-
-
-def _dagger(mean: Mean | None, mark: str) -> str:
-    return "" if mean is None or mean.complete else mark
-
-
-def _escape_markdown(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "\\|*_<`[" else letter for letter in text)
-
-
-def _markdown_line(fields: Sequence[str]) -> str:
-    return f"| {' | '.join(fields)} |"
-
-
-def _latex_line(fields: Sequence[str]) -> str:
-    return f"{' & '.join(fields)} \\\\"

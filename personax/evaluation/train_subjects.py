@@ -67,7 +67,11 @@ def train_jobs(jobs: Sequence[TrainJob], *, together: int = 1) -> None:
             run = prepare(job.config, like=run)
             by_shape.setdefault(_shapes(run), []).append((job, run))
     for group in by_shape.values():
-        step = _make_step(*group[0])
+        first, run = group[0]
+        options = {name: first.config[name] for name in ("accumulate", "ema_decay")}
+        step = make_step(run.method, run.tx, **options)
+        # Over an axis of states and batches.
+        step = jax.jit(jax.vmap(step, in_axes=(0, None, 0)), donate_argnums=0)
         for start in range(0, len(group), together):
             _train(step, *zip(*group[start : start + together], strict=True))
 
@@ -76,17 +80,6 @@ def _shapes(run: Run) -> str:
     theta = jax.tree.map(lambda x: (x.shape, str(x.dtype)), run.theta)
     concepts = getattr(run.dataset, "concepts", ())
     return str((theta, [len(each) for each in concepts], run.size))
-
-
-def _make_step(job: TrainJob, run: Run) -> Callable:
-    """The training step over an axis of states and batches."""
-    step = make_step(
-        run.method,
-        run.tx,
-        accumulate=job.config.accumulate,
-        ema_decay=job.config.ema_decay,
-    )
-    return jax.jit(jax.vmap(step, in_axes=(0, None, 0)), donate_argnums=0)
 
 
 def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> None:
@@ -106,7 +99,16 @@ def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> Non
             lambda done: done % config.save_every == 0 and 0 < done < config.steps,
             lambda done, state: checkpoints.save(state, done),
         )
-        bar = enter(_bar(jobs, start))
+        names = ", ".join(job.folder.name for job in jobs)
+        bar = enter(
+            Progress(
+                desc=f"training {names}",
+                total=config.steps,
+                initial=start,
+                unit="step",
+                leave=False,
+            )
+        )
         try:
             state = fit(
                 lambda state, batch: step(state, base, batch),
@@ -122,8 +124,7 @@ def _train(step: Callable, jobs: Sequence[TrainJob], runs: Sequence[Run]) -> Non
             raise _diverged(error, jobs)
         seconds = clock.seconds(config.steps) / len(jobs)
     for k, (job, run) in enumerate(zip(jobs, runs, strict=True)):
-        own = jax.tree.map(operator.itemgetter(k), state)
-        save_concept(run, job.folder, own)
+        save_concept(run, job.folder, jax.tree.map(operator.itemgetter(k), state))
         text = json.dumps({"seconds": round(seconds, 2)})
         files.write_text(job.folder / _DONE, text)
 
@@ -158,17 +159,6 @@ def _checkpoints(jobs: Sequence[TrainJob]) -> pathlib.Path:
     """The folder of the jobs' joint state, which no other set of jobs shares."""
     names = "+".join(job.folder.name for job in jobs)
     return jobs[0].folder / f"checkpoints.{files.digest(names, length=8)}"
-
-
-def _bar(jobs: Sequence[TrainJob], start: int) -> Progress:
-    names = ", ".join(job.folder.name for job in jobs)
-    return Progress(
-        desc=f"training {names}",
-        total=jobs[0].config.steps,
-        initial=start,
-        unit="step",
-        leave=False,
-    )
 
 
 def _log(records: Records, writers: Sequence[Writer]) -> None:

@@ -9,30 +9,20 @@ from safetensors import safe_open
 
 from personax.concepts.bind import Model, with_concepts
 from personax.concepts.merge import merge, read_captions
-from personax.evaluation.config import BASE, RENDERS
+from personax.evaluation.config import BASE, RENDERS, PairRowConfig
 from personax.evaluation.protocol import (
     EvalTask,
-    Protocol,
+    Runner,
     joint_train_job,
     train_job,
 )
 from personax.evaluation.train_subjects import train_jobs
-from personax.loading import Base
-
-
-class Trainer(NamedTuple):
-    """What models are trained and bound with."""
-
-    protocol: Protocol
-    base: Base
-    plain: Model  # the base without concepts
-    out: pathlib.Path
 
 
 class TrainedModel(NamedTuple):
     """A model to sample from, and its costs: 0 for the base."""
 
-    model: Model
+    model: Model | None  # None for renders
     words: Sequence[str]  # for the task's subjects
     num_params: int = 0
     size: int = 0  # bytes
@@ -41,75 +31,68 @@ class TrainedModel(NamedTuple):
 
 
 def trained_models(
-    trainer: Trainer, row: str, tasks: Sequence[EvalTask]
-) -> Iterator[tuple[EvalTask, TrainedModel | None]]:
-    """Each task with its model, None for the renders."""
-    if not tasks:
-        return
-    pair = trainer.protocol.config.pair_rows.get(row)
-    if row == RENDERS:
-        yield from ((task, None) for task in tasks)
-    elif row == BASE:
-        for task in tasks:
-            yield task, TrainedModel(trainer.plain, task.class_words)
-    elif pair is None:
-        yield from _singles(trainer, row, tasks)
-    elif pair.way == "joint":
-        yield from _joint(trainer, pair.of, tasks)
+    runner: Runner, row: str, tasks: Sequence[EvalTask]
+) -> Iterator[tuple[EvalTask, TrainedModel]]:
+    """Each task with its model."""
+    config = runner.config
+    if row in (BASE, RENDERS):
+        model = runner.plain if row == BASE else None
+        yield from ((task, TrainedModel(model, task.class_words)) for task in tasks)
+    elif row in config.rows:
+        yield from _singles(runner, row, tasks)
     else:
-        for task in tasks:
-            yield task, _combined(trainer, pair.of, task, pair.way)
+        pair = config.pair_rows[row]
+        make = _joint if pair.way == "joint" else _combined
+        yield from ((task, make(runner, pair, task)) for task in tasks)
 
 
 def _singles(
-    trainer: Trainer, name: str, tasks: Sequence[EvalTask]
+    runner: Runner, name: str, tasks: Sequence[EvalTask]
 ) -> Iterator[tuple[EvalTask, TrainedModel]]:
-    row = trainer.protocol.config.rows[name]
-    together = row.together or trainer.protocol.config.together
+    config = runner.config
+    row = config.rows[name]
+    together = row.together or config.together
     # Subjects trained one after the other share a program: sample after several.
-    count = max(together, trainer.protocol.config.together)
+    count = max(together, config.together)
     for start in range(0, len(tasks), count):
-        jobs = {
-            task: train_job(trainer.protocol, name, task.subjects[0], trainer.out)
-            for task in tasks[start : start + count]
-        }
-        train_jobs(list(jobs.values()), together=together)
-        for task, job in jobs.items():
-            trained = _bind(trainer, [job.concept], job.seconds)
+        own = tasks[start : start + count]
+        jobs = [
+            train_job(runner.protocol, name, task.subjects[0], runner.out)
+            for task in own
+        ]
+        train_jobs(jobs, together=together)
+        for task, job in zip(own, jobs, strict=True):
+            trained = _bind(runner, [job.concept], job.seconds)
             yield task, trained._replace(terms=row.terms)
 
 
-def _joint(
-    trainer: Trainer, row: str, tasks: Sequence[EvalTask]
-) -> Iterator[tuple[EvalTask, TrainedModel]]:
-    for task in tasks:
-        job = joint_train_job(trainer.protocol, row, task, trainer.out)
-        train_jobs([job])
-        yield task, _bind(trainer, [job.concept], job.seconds)
+def _joint(runner: Runner, pair: PairRowConfig, task: EvalTask) -> TrainedModel:
+    job = joint_train_job(runner.protocol, pair.of, task, runner.out)
+    train_jobs([job])
+    return _bind(runner, [job.concept], job.seconds)
 
 
-def _combined(trainer: Trainer, row: str, task: EvalTask, way: str) -> TrainedModel:
+def _combined(runner: Runner, pair: PairRowConfig, task: EvalTask) -> TrainedModel:
     """Concepts trained separately, side by side or merged in closed form."""
     jobs = [
-        train_job(trainer.protocol, row, subject, trainer.out)
+        train_job(runner.protocol, pair.of, subject, runner.out)
         for subject in task.subjects
     ]
     train_jobs(jobs)
     folders = [job.concept for job in jobs]
-    seconds = sum(job.seconds for job in jobs)
-    if way == "merge":
-        out = trainer.out / "merged" / row / task.name
-        captions = read_captions(trainer.base, trainer.protocol.config.merge_captions)
-        merge(trainer.base, folders, out, captions)
+    if pair.way == "merge":
+        out = runner.out / "merged" / pair.of / task.name
+        captions = read_captions(runner.base, runner.config.merge_captions)
+        merge(runner.base, folders, out, captions)
         folders = [out]
-    return _bind(trainer, folders, seconds)
+    return _bind(runner, folders, sum(job.seconds for job in jobs))
 
 
 def _bind(
-    trainer: Trainer, folders: Sequence[pathlib.Path], seconds: float
+    runner: Runner, folders: Sequence[pathlib.Path], seconds: float
 ) -> TrainedModel:
     weights = [folder / "theta.safetensors" for folder in folders]
-    model = with_concepts(trainer.plain, trainer.base, _sources(trainer, folders))
+    model = with_concepts(runner.plain, runner.base, _sources(runner, folders))
     return TrainedModel(
         model,
         [concept.phrase for concept in model.concepts],
@@ -119,13 +102,11 @@ def _bind(
     )
 
 
-def _sources(trainer: Trainer, folders: Sequence[pathlib.Path]) -> list[str]:
+def _sources(runner: Runner, folders: Sequence[pathlib.Path]) -> list[str]:
     """Arguments of `with_concepts`, with distinct placeholders for several concepts."""
     if len(folders) == 1:
         return [str(folders[0])]
-    bound = [
-        with_concepts(trainer.plain, trainer.base, [str(each)]) for each in folders
-    ]
+    bound = [with_concepts(runner.plain, runner.base, [str(each)]) for each in folders]
     return [
         f"<v{k}>={folder}" if model.concepts[0].placeholder else str(folder)
         for k, (folder, model) in enumerate(zip(folders, bound, strict=True), 1)

@@ -1,11 +1,9 @@
-"""BLIP's image-text scores: the ITC cosine and the ITM probability.
+"""BLIP's and BLIP-2's image-text scores: the ITC cosine and the ITM probability.
 
-ClassDiffusion's release uses the ITC cosine of BLIP ViT-L for the paper's BLIP2-T;
-BLIP-2's own scores are in `personax.metrics.blip2`.
+ClassDiffusion's release uses the ITC cosine of BLIP ViT-L for the paper's BLIP2-T.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +16,11 @@ from personax.core.images import Pixels
 from personax.core.typing import Ids, Images, Params
 from personax.loading.blip import Blip
 from personax.loading.blip2 import Blip2
-from personax.networks.blip import (
-    BertConfig,
-    BlipConfig,
-    Mask,
-    image_features,
-    match_logits,
-    text_features,
-)
+from personax.metrics.features import normalized
+from personax.networks import blip as blip_network
+from personax.networks import blip2 as blip2_network
+from personax.networks.blip import BertConfig, BlipConfig, Mask
+from personax.networks.blip2 import Blip2Config
 
 Scores = Float[np.ndarray, " n"]
 
@@ -33,43 +28,44 @@ _BATCH = 32
 _MULTIPLE = 16  # texts are padded to multiples, to compile few lengths
 
 
-def itc(blip: Blip, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
+def itc(
+    model: Blip | Blip2, pixels: Sequence[Pixels], prompts: Sequence[str]
+) -> Scores:
     """The ITC cosine of each picture and its prompt, in [-1, 1], float32.
 
-    Pictures are uint8 of any size. The release computes in float16. Raises ValueError
-    unless there are as many pictures as prompts, and for a prompt that is too long or
-    has an unknown word id.
+    Of BLIP-2 the largest cosine of a picture's queries (Li et al. 2023, sec. 3.1).
+    Pictures are uint8 of any size, one per prompt. BLIP's release computes in float16.
+    Raises ValueError for a prompt that is too long or has an unknown word id.
     """
-    return scores(_itc, blip, blip.config.text_config, pixels, prompts)
+    return _scores(_itc, model, pixels, prompts)
 
 
-def itm(blip: Blip, pixels: Sequence[Pixels], prompts: Sequence[str]) -> Scores:
+def itm(
+    model: Blip | Blip2, pixels: Sequence[Pixels], prompts: Sequence[str]
+) -> Scores:
     """The ITM probability that each picture matches its prompt, float32.
 
     Raises what `itc` raises.
     """
-    return scores(_itm, blip, blip.config.text_config, pixels, prompts)
+    return _scores(_itm, model, pixels, prompts)
 
 
-def scores(
-    score: Callable[[Params, Any, Images, Ids, Mask], jax.Array],
+def _scores(
+    score: Callable[..., jax.Array],
     model: Blip | Blip2,
-    text: BertConfig,
     pixels: Sequence[Pixels],
     prompts: Sequence[str],
 ) -> Scores:
     """`score` of each picture and its prompt, in batches."""
-    if len(pixels) != len(prompts) or not prompts:
-        raise ValueError(
-            f"The number of pictures and prompts must be equal and not 0: "
-            f"{len(pixels)} pictures, {len(prompts)} prompts."
-        )
+    config = model.config
+    is_blip2 = isinstance(config, Blip2Config)
+    text = config.qformer_config if is_blip2 else config.text_config
     ids, mask = map(jnp.asarray, tokens(model.tokenizer, text, prompts))
     parts = []
     for i in range(0, len(pixels), _BATCH):
         part = slice(i, i + _BATCH)
         images = jnp.asarray(prepared(model, pixels[part]))
-        parts.append(score(model.params, model.config, images, ids[part], mask[part]))
+        parts.append(score(model.params, config, images, ids[part], mask[part]))
     return np.concatenate(parts)
 
 
@@ -81,11 +77,9 @@ def prepared(
     Pictures of any shape are resized to the tower's square (bicubic).
     """
     side = model.config.vision_config.image_size
-    mean, std = np.array(model.mean, np.float32), np.array(model.std, np.float32)
     bicubic = Image.Resampling.BICUBIC
     resized = (Image.fromarray(each).resize((side, side), bicubic) for each in pixels)
-    x = np.stack([np.asarray(image, np.float32) for image in resized])
-    return (x / 255 - mean) / std
+    return normalized(list(map(np.asarray, resized)), model)
 
 
 def tokens(
@@ -123,18 +117,31 @@ def unit(x: Float[Array, "*rest d"]) -> Float[Array, "*rest d"]:
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def _network(config: BlipConfig | Blip2Config):
+    return blip2_network if isinstance(config, Blip2Config) else blip_network
+
+
 @jax.jit(static_argnames="config")
 def _itc(
-    params: Params, config: BlipConfig, images: Images, ids: Ids, mask: Mask
+    params: Params,
+    config: BlipConfig | Blip2Config,
+    images: Images,
+    ids: Ids,
+    mask: Mask,
 ) -> Float[Array, " b"]:
-    texts = text_features(params, config, ids, mask)
-    pictures = image_features(params, config, images)
-    return (unit(pictures) * unit(texts)).sum(axis=-1)
+    texts = unit(_network(config).text_features(params, config, ids, mask))
+    pictures = unit(_network(config).image_features(params, config, images))
+    queries = pictures.reshape(len(texts), -1, texts.shape[-1])
+    return (queries * texts[:, None]).sum(axis=-1).max(axis=1)
 
 
 @jax.jit(static_argnames="config")
 def _itm(
-    params: Params, config: BlipConfig, images: Images, ids: Ids, mask: Mask
+    params: Params,
+    config: BlipConfig | Blip2Config,
+    images: Images,
+    ids: Ids,
+    mask: Mask,
 ) -> Float[Array, " b"]:
-    logits = match_logits(params, config, images, ids, mask)
+    logits = _network(config).match_logits(params, config, images, ids, mask)
     return jax.nn.softmax(logits, axis=-1)[:, 1]

@@ -29,18 +29,20 @@ def standard_error(
     Not for estimates over pairs of rows such as KID, which would treat a repeated row
     as a very close pair; see `kernel.kid` for its error.
 
-    Raises ValueError for fewer than two rows, groups or rounds, unless there is one
-    group per row, and for values or statistics that are not finite.
+    Raises ValueError for fewer than two rows or groups, unless there is one group per
+    row, and for values or statistics that are not finite.
     """
     x = checked(values, "A standard error", rows="rows")
-    rows = _rows_of_groups(len(x), groups)
+    what = "rows" if groups is None else "groups"
+    groups = range(len(x)) if groups is None else groups
+    members: dict[Hashable, list[int]] = {}
+    for row, group in zip(range(len(x)), groups, strict=True):
+        members.setdefault(group, []).append(row)
+    rows = list(members.values())
     if len(rows) < 2:
-        what = "rows" if groups is None else "groups"
         raise ValueError(
             f"A standard error requires at least 2 {what}, not {len(rows)}."
         )
-    if rounds < 2:
-        raise ValueError(f"A standard error requires at least 2 rounds, not {rounds}.")
     rng, statistics = np.random.default_rng(seed), []
     for _ in range(rounds):
         drawn = rng.integers(len(rows), size=len(rows))
@@ -48,15 +50,3 @@ def standard_error(
     if not np.isfinite(statistics).all():
         raise ValueError("The statistic of resampled rows is not finite.")
     return float(np.std(statistics, ddof=1))
-
-
-def _rows_of_groups(n: int, groups: Sequence[Hashable] | None) -> list[np.ndarray]:
-    """Row indices of each group, in order of first appearance."""
-    if groups is None:
-        return list(np.arange(n)[:, None])
-    if len(groups) != n:
-        raise ValueError(f"Expected a group per row: {len(groups)} groups, {n} rows.")
-    members: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    return [np.array(each) for each in members.values()]

@@ -17,20 +17,12 @@ from safetensors.numpy import load_file
 
 from personax.core.images import Pixels, to_float
 from personax.core.tree import nest
-from personax.core.typing import Images, Key, Params
+from personax.core.typing import Images, Params
 from personax.loading.files import embedded
-from personax.networks.layers import (
-    conv,
-    dense,
-    group_norm,
-    init_conv,
-    init_dense,
-    init_norm,
-    keys_for,
-)
+from personax.networks.layers import conv, dense, group_norm
 
 NONE = "none"  # no accessory, no tint
-_WIDTHS = (48, 96, 192)  # at 1/2, 1/4 and 1/8 of the picture's side
+WIDTHS = (48, 96, 192)  # at 1/2, 1/4 and 1/8 of the picture's side
 _GROUPS, _EPS = 8, 1e-5
 _BATCH = 256
 
@@ -101,7 +93,7 @@ def logits(params: Params, images: Images) -> dict[str, Float[Array, "b _"]]:
     maximum pooling.
     """
     x = _blocks(images)
-    for level in range(len(_WIDTHS)):
+    for level in range(len(WIDTHS)):
         own = params[f"level_{level}"]
         x = conv(own["conv"], x, stride=1 if level == 0 else 2)
         y = conv(own["first"], _normed(own["norm_1"], x))
@@ -109,25 +101,6 @@ def logits(params: Params, images: Images) -> dict[str, Float[Array, "b _"]]:
     x = _normed(params["norm"], x)
     pooled = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], axis=-1)
     return {head: dense(own, pooled) for head, own in params["heads"].items()}
-
-
-def init_classifier(key: Key, heads: Mapping[str, Sequence[str]]) -> Params:
-    """Random parameters for heads with these words."""
-    params, inputs = {}, 12
-    for level, width in enumerate(_WIDTHS):
-        key, own = jax.random.split(key)
-        keys = keys_for(own, "conv", "first", "second")
-        params[f"level_{level}"] = {
-            "conv": init_conv(keys["conv"], 3, inputs, width),
-            "norm_1": init_norm(width),
-            "first": init_conv(keys["first"], 3, width, width),
-            "norm_2": init_norm(width),
-            "second": init_conv(keys["second"], 3, width, width),
-        }
-        inputs = width
-    keys = keys_for(key, *heads)
-    own = {head: init_dense(keys[head], 2 * inputs, len(heads[head])) for head in heads}
-    return {**params, "norm": init_norm(inputs), "heads": own}
 
 
 def _normed(params: Params, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

@@ -1,18 +1,22 @@
-"""CLIP features of pictures and texts, and zero-shot classification."""
+"""CLIP features of pictures and texts, and scores of pictures by them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from personax.core import images
 from personax.loading.clip import Clip
+from personax.metrics.features import normalized
 from personax.networks.clip import image_features, text_features
 from personax.networks.tokenizer import tokenize
 
 _BATCH = 256
+
+# A score of pictures; higher is better.
+Score = Callable[[Sequence[images.Pixels]], float]
 
 
 def of_images(
@@ -24,11 +28,10 @@ def of_images(
     distances, as clean-fid does with CLIP.
     """
     side = clip.config.vision_config.image_size
-    mean, std = np.array(clip.mean, np.float32), np.array(clip.std, np.float32)
     parts = []
     for i in range(0, len(pixels), _BATCH):
-        x = np.stack([_fitted(each, side) for each in pixels[i : i + _BATCH]])
-        x = (x.astype(np.float32) / 255 - mean) / std
+        fitted = [_fitted(each, side) for each in pixels[i : i + _BATCH]]
+        x = normalized(fitted, clip)
         parts.append(np.asarray(_image(clip.params, clip.config, jnp.asarray(x))))
     features = np.concatenate(parts)
     return _unit(features) if unit else features
@@ -40,11 +43,24 @@ def of_texts(clip: Clip, prompts: Sequence[str]) -> Float[np.ndarray, "n d"]:
     return _unit(np.asarray(_text(clip.params, clip.config, ids)))
 
 
-def zero_shot(
-    clip: Clip, pixels: Sequence[images.Pixels], prompts: Sequence[str]
-) -> Int[np.ndarray, " n"]:
-    """The index of the prompt that is closest to each picture."""
-    return (of_images(clip, pixels) @ of_texts(clip, prompts).T).argmax(axis=1)
+def make_scores(
+    clip: Clip, *, text: str | None = None, reference: Sequence[images.Pixels] = ()
+) -> dict[str, Score]:
+    """{"text": CLIP-T, "image": CLIP-I} of the targets that are given.
+
+    CLIP-T is the mean cosine of the pictures with `text`, CLIP-I the mean cosine over
+    all pairs of a picture and a reference.
+    """
+
+    def mean_cosine(target: Float[np.ndarray, "n d"]) -> Score:
+        return lambda pictures: float((of_images(clip, pictures) @ target.T).mean())
+
+    scores = {}
+    if text:
+        scores["text"] = mean_cosine(of_texts(clip, [text]))
+    if reference:
+        scores["image"] = mean_cosine(of_images(clip, reference))
+    return scores
 
 
 def _fitted(pixels: images.Pixels, side: int) -> images.Pixels:

@@ -15,18 +15,14 @@ from PIL import Image
 from personax.core.images import Pixels
 from personax.core.typing import Images, Params
 from personax.loading.dino import Dino
+from personax.metrics.features import normalized
 from personax.networks.vit import ViTConfig, vit
 
 _BATCH = 64
 
 
 def of_images(dino: Dino, pixels: Sequence[Pixels]) -> Float[np.ndarray, "n d"]:
-    """The class token's state of each uint8 picture, of unit length, float32.
-
-    Raises ValueError without pictures.
-    """
-    if not pixels:
-        raise ValueError("DINO features require at least one picture.")
+    """The class token's state of each uint8 picture, of unit length, float32."""
     parts = []
     for i in range(0, len(pixels), _BATCH):
         x = prepared(dino, pixels[i : i + _BATCH])
@@ -44,9 +40,7 @@ def prepared(
     mean and deviation. Pictures that already have the size are treated the same.
     """
     side = dino.config.image_size
-    mean, std = np.array(dino.mean, np.float32), np.array(dino.std, np.float32)
-    x = np.stack([_centre(Image.fromarray(each), side) for each in pixels])
-    return (x.astype(np.float32) / 255 - mean) / std
+    return normalized([_centre(Image.fromarray(x), side) for x in pixels], dino)
 
 
 def _centre(image: Image.Image, side: int) -> Pixels:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from personax.metrics.features import Features, check_widths, checked
+from personax.metrics.features import Features, checked
 
 _WORDS = """
 beautiful happy sad tall short bright dark big small young old fast slow warm cold
@@ -49,14 +49,11 @@ def rank_by_cosine(
     """The rank of the concept's phrase by cosine with the class.
 
     Deterministic and in all dimensions, unlike the paper's `rank_by_tsne`. Equal
-    cosines share the better rank. Raises ValueError without phrases, for two widths,
-    and for a feature that is 0 or not finite.
+    cosines share the better rank. Raises ValueError for two widths and for a feature
+    that is not finite.
     """
     rows = _rows(features, special, plain)
-    lengths = np.linalg.norm(rows, axis=1)
-    if not lengths.all():
-        raise ValueError("A phrase has the feature 0, so that its cosine is undefined.")
-    cosines = rows @ rows[-1] / lengths
+    cosines = rows @ rows[-1] / np.linalg.norm(rows, axis=1)
     return Rank(_rank(-cosines[:-1]), len(features) + 1)
 
 
@@ -65,18 +62,16 @@ def rank_by_tsne(
     special: Float[np.ndarray, " _"],
     plain: Float[np.ndarray, " _"],
     *,
-    seeds: Sequence[int] = tuple(range(10)),
-    perplexity: float = 30.0,
+    seeds: Sequence[int],
 ) -> Rank:
     """The mean rank over seeds by distance in a two-dimensional t-SNE.
 
-    The paper gives neither perplexity nor seed; the perplexity defaults to
-    scikit-learn's, 30. The initialisation is random, since all seeds give the same
-    layout from principal components, and the gradient is exact, since there are few
-    points.
+    The paper gives neither perplexity nor seed; the perplexity is scikit-learn's, 30.
+    The initialisation is random, since all seeds give the same layout from principal
+    components, and the gradient is exact, since there are few points.
 
-    Raises ValueError without scikit-learn or seeds, unless there are more points than
-    the perplexity, for two widths, and for a feature that is not finite.
+    Raises ValueError without scikit-learn, unless there are more than 30 points, for
+    two widths, and for a feature that is not finite.
     """
     try:
         from sklearn.manifold import TSNE
@@ -85,28 +80,18 @@ def rank_by_tsne(
             "t-SNE requires scikit-learn: pip install 'personax[evaluate]'."
         )
     rows = _rows(features, special, plain)
-    if not seeds:
-        raise ValueError("The mean over seeds requires at least one seed.")
-    if not 0 < perplexity < len(rows):
-        raise ValueError(
-            f"perplexity={perplexity:g} must be between 0 and the number of points, "
-            f"{len(rows)}."
-        )
-    options = {"perplexity": perplexity, "init": "random", "method": "exact"}
     ranks = []
     for seed in seeds:
-        plane = TSNE(2, random_state=seed, **options).fit_transform(rows)
+        layout = TSNE(2, random_state=seed, init="random", method="exact")
+        plane = layout.fit_transform(rows)
         ranks.append(_rank(np.linalg.norm(plane[:-1] - plane[-1], axis=1)))
     return Rank(float(np.mean(ranks)), len(features) + 1)
 
 
 def _rows(features: Features, special, plain) -> Float[np.ndarray, "_ _"]:
     """The phrases, the concept's phrase and the class, in float64."""
-    x = checked(features, "A drift rank", rows="phrases")
-    for each in (special, plain):
-        check_widths(x.shape[1], len(each))
-    ends = checked(np.stack([special, plain]), "A drift rank", rows="phrases")
-    return np.concatenate([x, ends])
+    rows = np.concatenate([features, [special], [plain]])
+    return checked(rows, "A drift rank", rows="phrases")
 
 
 def _rank(distances: Float[np.ndarray, " _"]) -> float:

@@ -1,9 +1,20 @@
-"""Validation of sets of features."""
+"""Features of pictures: the input of their networks, and checks of sets of them."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 Features = Shaped[np.ndarray, "_ _"]  # one row per picture or text
+
+
+def normalized(
+    pictures: Sequence[np.ndarray], network: Any
+) -> Float[np.ndarray, "n height width 3"]:
+    """uint8 pictures of one size as a network's input, by its `mean` and `std`."""
+    mean, std = (np.array(x, np.float32) for x in (network.mean, network.std))
+    return (np.stack(pictures).astype(np.float32) / 255 - mean) / std
 
 
 def checked(
@@ -31,9 +42,3 @@ def checked(
             f"is number {wrong[0]}."
         )
     return x
-
-
-def check_widths(one: int, other: int) -> None:
-    """Raise ValueError for features of two widths, which are of two networks."""
-    if one != other:
-        raise ValueError(f"The sets have features of two widths: {one} and {other}.")

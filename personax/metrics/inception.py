@@ -19,12 +19,7 @@ _BATCH = 32
 
 
 def of_images(params: Params, pixels: Sequence[Pixels]) -> Float[np.ndarray, "n 2048"]:
-    """The feature of each uint8 picture of any size, resized by `resize`.
-
-    Raises ValueError without pictures.
-    """
-    if not len(pixels):
-        raise ValueError("Inception features require at least one picture.")
+    """The feature of each uint8 picture of any size, resized by `resize`."""
     # Equal batches, the last padded with zeros, so that the network compiles once.
     batches = math.ceil(len(pixels) / _BATCH)
     size = math.ceil(len(pixels) / batches)

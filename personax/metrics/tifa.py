@@ -8,10 +8,11 @@ from the picture. Files have the format of the TIFA v1.0 benchmark
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from personax.core.files import read_text
 from personax.core.images import Pixels
@@ -33,36 +34,20 @@ class Question(NamedTuple):
     element_type: str  # animal/human, object, color, counting, …
 
 
-class Tifa(NamedTuple):
-    """Accuracy in [0, 1] of each picture, and of each element type.
+def tifa(
+    vqa: Vqa, pictures: Sequence[tuple[Pixels, Sequence[Question]]]
+) -> Float[np.ndarray, " n"]:
+    """The share of each picture's questions that a VQA model answers as expected.
 
-    A picture's score is the mean over its questions, and TIFA the mean over pictures.
-    An element type's accuracy is over all its questions.
+    TIFA is the mean over pictures. Case and surrounding blanks are ignored. Raises
+    ValueError for an answer that is not among the choices.
     """
-
-    scores: tuple[float, ...]
-    by_type: Mapping[str, float]
-
-
-def tifa(vqa: Vqa, pictures: Sequence[tuple[Pixels, Sequence[Question]]]) -> Tifa:
-    """The accuracy of a VQA model's answers to each picture's questions.
-
-    Case and surrounding blanks are ignored. Raises ValueError without pictures, for a
-    picture without questions, and for an answer that is not among the choices.
-    """
-    if not pictures:
-        raise ValueError("TIFA requires pictures.")
-    scores: list[float] = []
-    by_type: dict[str, list[bool]] = {}
-    for i, (pixels, questions) in enumerate(pictures):
-        if not questions:
-            raise ValueError(f"Picture {i} has no questions.")
-        correct = [_is_correct(vqa, pixels, question) for question in questions]
-        scores.append(float(np.mean(correct)))
-        for question, is_correct in zip(questions, correct, strict=True):
-            by_type.setdefault(question.element_type, []).append(is_correct)
-    means = {kind: float(np.mean(correct)) for kind, correct in by_type.items()}
-    return Tifa(tuple(scores), means)
+    return np.array(
+        [
+            np.mean([_is_correct(vqa, pixels, question) for question in questions])
+            for pixels, questions in pictures
+        ]
+    )
 
 
 def read_questions(path: pathlib.Path) -> dict[str, tuple[Question, ...]]:

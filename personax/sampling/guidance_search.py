@@ -16,7 +16,7 @@ from personax.core.files import append_journal, read_journal, read_text, write_j
 from personax.core.images import Pixels
 from personax.core.progress import Progress
 from personax.diffusion.guidance import Term, complete
-from personax.metrics.scores import Score
+from personax.metrics.clip import Score
 from personax.sampling.hints import HintOptions
 from personax.sampling.options import ModelOptions
 from personax.sampling.prompt_terms import Axis, TermSpec, Weights

@@ -133,13 +133,13 @@ def _first_name(models: Mapping[str, Model], name: str) -> str:
     return next(other for other in models if models[other] is models[name])
 
 
-def to_prompt(model: Model, prompt: str, *, marked: bool = True) -> Prompt:
-    """The encoded prompt, one row, with a mask of the model's concepts if `marked`.
+def to_prompt(model: Model, *prompts: str, marked: bool = True) -> Prompt:
+    """The encoded prompts, a row each, with a mask of the model's concepts if `marked`.
 
     The unconditional term has no mask, so that no residual is added to it.
     """
-    ids, mask = jnp.asarray(tokenize(model.tokenizer, [prompt])), None
+    ids, mask = jnp.asarray(tokenize(model.tokenizer, list(prompts))), None
     if marked and model.concepts:
         handles = [concept.handle for concept in model.concepts]
-        mask = jnp.asarray(concept_mask(model.tokenizer, [prompt], handles))
+        mask = jnp.asarray(concept_mask(model.tokenizer, prompts, handles))
     return encode_prompts(model.denoiser, ids, mask)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from personax import search
 from personax.loading import load_clip
-from personax.metrics.scores import make_scores
+from personax.metrics.clip import make_scores
 from personax.sampling.guidance_search import Axis, find_best, resume
 from personax.sampling.guidance_search import search as run_search
 from personax.sampling.score_plot import write_heat_map

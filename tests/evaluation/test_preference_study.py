@@ -257,10 +257,10 @@ def test_win_rates_are_those_counted_by_hand():
     # a against b: won q0 twice and q1 once, lost q1 once, two ties.
     assert ab[:7] == ("subject", "a", "b", 3, 2, 1, 4 / 6)
     found = scipy.stats.binomtest(4, 6).proportion_ci(method="wilson")
-    assert ab.interval == pytest.approx(tuple(found), abs=1e-12)
+    assert (ab.low, ab.high) == pytest.approx(tuple(found), abs=1e-12)
     assert ac[:7] == ("subject", "a", "c", 1, 0, 0, 1.0)
     (alone, _) = score(key, ballots[:1])
-    assert alone.by_voter is None
+    assert alone.voters_low is None
 
 
 def test_the_interval_over_voters_is_scipys_bootstrap():
@@ -280,7 +280,8 @@ def test_the_interval_over_voters_is_scipys_bootstrap():
     ).confidence_interval
     (rate,) = score(key, ballots)
     # Both are of some 10,000 resamplings.
-    assert rate.by_voter == pytest.approx(tuple(expected), abs=0.005)
+    found = rate.voters_low, rate.voters_high
+    assert found == pytest.approx(tuple(expected), abs=0.005)
 
 
 def test_score_writes_the_table_as_csv_and_json(built, call, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from personax.core.images import read_image, write_png
+from personax.evaluation.config import ReportConfig
 from personax.evaluation.means import formatted, means
 from personax.evaluation.page import data_uri
 from personax.evaluation.report import write_report
@@ -83,9 +84,8 @@ def report(tmp_path_factory):
         COLUMNS,
         rows=rows,
         out=folder,
-        title="Two methods & a <base>",
+        config=ReportConfig(title="Two methods & a <base>", images=2),
         references={"dog": [reference, reference]},
-        images=2,
         scatter=folder / "scatter.png",
     )
     return folder / "html" / "report.html", results
@@ -300,9 +300,8 @@ def test_small_pictures_may_be_shown_in_fewer_bytes(tmp_path):
     sizes = []
     for lossless in (True, False):
         page = tmp_path / "report.html"
-        write_report(
-            page, [result], COLUMNS, rows=[], out=tmp_path, title="", lossless=lossless
-        )
+        config = ReportConfig(lossless=lossless)
+        write_report(page, [result], COLUMNS, rows=[], out=tmp_path, config=config)
         (url,) = re.findall(r"data:image/webp;base64,[^\"]+", page.read_text())
         assert decoded(url).shape[2] == 3
         sizes.append(len(url))
@@ -313,8 +312,9 @@ def test_missing_and_small_sheets_are_refused(tmp_path):
     (result, *_) = make_results(tmp_path)
     page = tmp_path / "report.html"
 
-    def write(results, **options):
-        write_report(page, results, COLUMNS, rows=[], out=tmp_path, title="", **options)
+    def write(results):
+        config = ReportConfig()
+        write_report(page, results, COLUMNS, rows=[], out=tmp_path, config=config)
 
     with pytest.raises(ValueError, match="at least one result"):
         write([])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.claims import composition, plots, training
+from experiments.claims import plots, training, two_concepts
 from experiments.claims.attention_capture import iou, shared_mass
 from experiments.claims.claim import SavedPoints, write_csv
 from personax.data import emoji
@@ -104,7 +104,7 @@ def trainer(monkeypatch):
         (folder / "concept" / "concept.json").write_text("{}")
         (state / str(config.steps)).write_text("")
 
-    for module in (training, composition):
+    for module in (training, two_concepts):
         monkeypatch.setattr(module, "train_to_end", train_to_end)
     return Trainings(runs, configs)
 
@@ -141,7 +141,7 @@ def test_one_stop_may_have_any_schedule(trainer, tmp_path):
 
 @pytest.fixture
 def pair(tmp_path):
-    return composition.Composition(None, ("dog", "cat"), 3, tmp_path)
+    return two_concepts.Composition(None, ("dog", "cat"), 3, tmp_path)
 
 
 def test_joint_training_takes_the_steps_of_both_concepts(trainer, pair):

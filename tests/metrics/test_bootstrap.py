@@ -78,9 +78,7 @@ def test_what_has_no_error_is_said_in_one_sentence():
         standard_error(x[:1])
     with pytest.raises(ValueError, match="at least 2 groups, not 1"):
         standard_error(np.ones(3), groups="aaa")
-    with pytest.raises(ValueError, match="2 groups, 3 rows"):
+    with pytest.raises(ValueError, match="shorter"):
         standard_error(np.ones(3), groups="ab")
     with pytest.raises(ValueError, match=r"statistic of .* not finite"):
         standard_error(np.arange(2.0), lambda rows: rows[0] if rows.all() else np.nan)
-    with pytest.raises(ValueError, match="at least 2 rounds, not 1"):
-        standard_error(np.ones(3), rounds=1)

@@ -63,18 +63,8 @@ def test_the_authors_sample_scores_as_they_publish(tmp_path):
     assert list(questions) == ["coco_301091", "drawbench_52"]
     pictures = [(PIXELS, each) for each in questions.values()]
     found = tifa(lambda pixels, question, choices: SAID[question], pictures)
-    assert found.scores == (1, 0.625)
-    assert np.mean(found.scores) == 0.8125
-    assert found.by_type == pytest.approx(
-        {
-            "animal/human": 0.75,
-            "object": 1,
-            "location": 1,
-            "activity": 1,
-            "color": 1,
-            "counting": 1 / 3,
-        }
-    )
+    assert found.tolist() == [1, 0.625]
+    assert found.mean() == 0.8125
 
 
 def test_the_picture_and_the_choices_are_what_is_asked_about():
@@ -86,16 +76,12 @@ def test_the_picture_and_the_choices_are_what_is_asked_about():
 
     question = Question("0", "a car", "what color?", ("red", "blue"), "red", "color")
     found = tifa(answer, [(PIXELS, [question]), (PIXELS + 1, [question])])
-    assert found.scores == (1, 1)
+    assert found.tolist() == [1, 1]
     assert asked == [(i, "what color?", ("red", "blue")) for i in range(2)]
 
 
 def test_what_has_no_score_is_said():
     question = Question("0", "a car", "what color?", ("red", "blue"), "red", "color")
-    with pytest.raises(ValueError, match="requires pictures"):
-        tifa(lambda *_: "red", [])
-    with pytest.raises(ValueError, match="Picture 1 has no questions"):
-        tifa(lambda *_: "red", [(PIXELS, [question]), (PIXELS, [])])
     with pytest.raises(
         ValueError, match=r"'crimson' to .* not among its choices: red, blue"
     ):

@@ -189,10 +189,6 @@ def copy(source, target):
 
 def test_prompts_that_cannot_be_read_are_refused(saved):
     blip, pixels = load_blip(saved("plain")[2]), some_pixels()
-    with pytest.raises(ValueError, match="4 pictures, 3 prompts"):
-        judge.itc(blip, pixels, PROMPTS[:3])
-    with pytest.raises(ValueError, match="0 pictures, 0 prompts"):
-        judge.itm(blip, [], [])
     with pytest.raises(
         ValueError, match="has 27 tokens; the text encoder has 24 positions"
     ):

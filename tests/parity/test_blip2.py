@@ -11,8 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from personax.core.tree import count
 from personax.loading.blip2 import load_blip2
-from personax.metrics import blip as shared
-from personax.metrics import blip2 as judge
+from personax.metrics import blip as judge
 from personax.networks import blip2 as network
 from personax.networks.blip2 import Blip2Config, QFormerConfig, init_blip2
 from personax.networks.compute import Compute
@@ -92,9 +91,9 @@ def test_projected_features_are_transformers(saved):
     assert mask.sum(1).min() < mask.shape[1]  # there is padding
     images = image_features(blip2.params, blip2.config, nhwc(x))
     assert images.shape == (4, 5, 256)
-    assert_close(shared.unit(images), expected.image_embeds)
+    assert_close(judge.unit(images), expected.image_embeds)
     texts = text_features(blip2.params, blip2.config, ids, mask)
-    assert_close(shared.unit(texts), expected.text_embeds)
+    assert_close(judge.unit(texts), expected.text_embeds)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -127,7 +126,7 @@ def test_half_precision_is_the_vision_towers_alone(saved):
         blip2.params, blip2.config, nhwc(x), compute=Compute("bfloat16")
     )
     assert half.dtype == jnp.float32
-    assert TOLERANCE < abs(shared.unit(half) - exact).max() < 0.1
+    assert TOLERANCE < abs(judge.unit(half) - exact).max() < 0.1
 
 
 def test_what_is_missing_is_said_in_one_sentence(saved, tmp_path):

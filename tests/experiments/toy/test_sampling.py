@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.toy import peaks
-from experiments.toy.sampling import sample
+from experiments.toy.evaluation import sample
 
 KEY = jax.random.key(0)
 

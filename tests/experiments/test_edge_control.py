@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from personax.metrics.edges import edge_iou
+from benchmarks.edge_control import edge_iou
 
 
 def lines(*columns: int) -> np.ndarray:
