@@ -38,6 +38,10 @@ def get_config() -> ConfigDict:
             "vectors": 1,
             "prior_prompt": "",  # "": the prompt with the class word alone
             "prior_images": "",  # a captioned folder or list
+            # prompt; or own: of .txt or .caption files beside the pictures, of
+            # metadata.jsonl or .csv, or the words of kohya's folders (10_sks dog).
+            "captions": "prompt",
+            "caption_column": "",  # of metadata; "": text or caption
         }
     )
     config.corpus = ""  # captions for Perfusion: world, world:10000, or a .txt file
@@ -60,16 +64,19 @@ def get_config() -> ConfigDict:
     config.stream = ConfigDict(
         {
             # portraits:people, portraits:animals, scenes, folder:DIR (or a zip),
-            # tfds:NAME, cache:DIR; "" for concept.images
+            # wds:DIR/{000..099}.tar, hf:DIR, tfds:NAME, cache:DIR; "" for
+            # concept.images
             "source": "",
             "data_dir": "",  # of tfds; "": its default
-            "split": "train",  # of tfds
+            "split": "train",  # of tfds and hf
             "captions": "prompt",  # the concept's; own: the set's; none: empty
             "flip": False,
             "crop": "",  # centre, random, squash; "": centre, or a cache's own
             "buckets": 0,  # sizes by aspect, in multiples of this; 0: one size
             "workers": 0,  # processes that read and decode pictures
             "hint": "",  # canny: edges for a ControlNet
+            "caption_column": "",  # of metadata, JSON or hf; "": text or caption
+            "image_column": "",  # of hf; "": the first with pictures
         }
     )
     config.prior = ConfigDict(

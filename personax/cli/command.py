@@ -140,7 +140,7 @@ def config_name(file: str) -> str:
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     with exit_on_user_error():
         try:
-            return flags.FLAGS(_yaml_as_python(argv))
+            return flags.FLAGS(_read_as_python(argv))
         except flags.Error as error:  # an unknown flag, or a value of the wrong type
             raise ValueError(str(error))
         except AttributeError as error:  # a key that the config does not have
@@ -152,14 +152,21 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
             raise ValueError(f"{error}; run from the folder that contains it.")
 
 
-def _yaml_as_python(argv: Sequence[str]) -> list[str]:
-    """Replace --config FILE.yaml by config_from_yaml.py with the file as argument."""
+def _read_as_python(argv: Sequence[str]) -> list[str]:
+    """Replace --config FILE.yaml by config_from_yaml.py with the file as argument.
+
+    The same for TOML and JSON. Raises ValueError for a file that is no config.
+    """
+    # Imported here: most commands have no config.
+    from personax.training.config import is_read
+
     out = list(argv)
     for i, argument in enumerate(argv):
         name, _, value = argument.partition("=")
         named = name.lstrip("-") == "config" and name.startswith("-")
         if i and argv[i - 1] in ("--config", "-config"):
             named, value = True, argument
-        if named and value.endswith((".yaml", ".yml")):
+        # A Python file may have an argument: FILE.py:ARGUMENT.
+        if named and value and ".py:" not in value and is_read(value):
             out[i] = argument.replace(value, f"{_YAML}:{value}")
     return out

@@ -1,4 +1,7 @@
-"""A YAML config for ml_collections: `--config FILE.yaml` is passed here."""
+"""A config for ml_collections that is not Python: YAML, TOML or JSON.
+
+`--config FILE.yaml` is passed here.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,5 +9,5 @@ from personax.training.config import load_config
 
 
 def get_config(path: str) -> ConfigDict:
-    """The config.yaml of a run; see `load_config`."""
+    """The config of a file; see `load_config`."""
     return load_config(path)

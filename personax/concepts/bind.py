@@ -137,8 +137,14 @@ def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
         elif max(concept.ids) < tokenizer.size:
             tokenizer = add_alias(tokenizer, concept.placeholder, concept.ids)
         else:
-            vectors = len(concept.ids)
-            tokenizer = add_placeholder(tokenizer, concept.placeholder, vectors=vectors)
+            # The word "sks" that was trained from its own ids.
+            itself = concept.initial == ids_of(tokenizer, concept.placeholder)
+            tokenizer = add_placeholder(
+                tokenizer,
+                concept.placeholder,
+                vectors=len(concept.ids),
+                replaces=itself,
+            )
     return tokenizer
 
 

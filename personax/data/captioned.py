@@ -2,11 +2,16 @@
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from personax.core.files import numbered_lines, read_text, write_text
 from personax.core.images import SUFFIXES, is_picture
+from personax.data.metadata import LISTINGS, columns, parse_metadata
+
+# Of the caption beside a picture, in the order in which they are looked for; the second
+# is the default of kohya's trainer.
+TEXT_SUFFIXES = (".txt", ".caption")
 
 
 class Captioned(NamedTuple):
@@ -17,26 +22,29 @@ class Captioned(NamedTuple):
 
 
 def read_captioned(
-    source: str | pathlib.Path, *, caption: str | None = None
+    source: str | pathlib.Path,
+    *,
+    caption: str | None = None,
+    column: str | None = None,
 ) -> list[Captioned]:
     """The pictures of a folder or a list, in its order, each with its caption.
 
-    A folder holds metadata.jsonl with {"file_name", "text"} (Hugging Face's
-    imagefolder), or images.txt and caption.txt (Custom Diffusion's retrieval), or
-    pictures beside .txt files of the same name. A list is a .jsonl file like
-    metadata.jsonl, or a .tsv or .txt file of "path<TAB>caption". Paths are relative to
-    the file that holds them or, as the released retrieval writes them, to the working
-    directory.
+    A folder holds metadata.jsonl or metadata.csv with a "file_name" and a "text" or
+    "caption" (Hugging Face's imagefolder), or images.txt and caption.txt (Custom
+    Diffusion's retrieval), or pictures beside .txt or .caption files of the same name.
+    A list is a .jsonl or .csv file like these, or a .tsv or .txt file of
+    "path<TAB>caption". Paths are relative to the file that holds them or, as the
+    released retrieval writes them, to the working directory.
 
-    `caption` is the one of pictures without a caption. Raises ValueError where there is
-    none, and for a picture, a folder or a form that does not exist; pictures are not
-    opened.
+    `caption` is the one of pictures without a caption; `column` is another column of
+    captions. Raises ValueError where there is none, and for a picture, a folder or a
+    form that does not exist; pictures are not opened.
     """
     source = pathlib.Path(source)
     if source.is_dir():
-        pairs = _read_folder(source)
+        pairs = _read_folder(source, column)
     elif source.is_file():
-        pairs = _read_list(source)
+        pairs = _read_list(source, column)
     else:
         raise ValueError(f"There is no folder or list of pictures {source}.")
     if not pairs:
@@ -46,7 +54,8 @@ def read_captioned(
         own = text.strip() or caption
         if own is None:
             raise ValueError(
-                f"The picture {path} has no caption, and there is no default."
+                f"The picture {path} has no caption, and there is no default"
+                f"{_columns(source)}."
             )
         result.append(Captioned(path, own))
     return result
@@ -59,54 +68,56 @@ def write_captioned(folder: str | pathlib.Path, captions: Mapping[str, str]) -> 
     write_text(pathlib.Path(folder) / "metadata.jsonl", "".join(lines))
 
 
-def parse_metadata(text: str, source: object) -> Iterator[tuple[str, str]]:
-    """(file name, caption) of each line of metadata.jsonl; "" without a caption.
-
-    Raises ValueError, with the number of the line in `source`, for any other form.
-    """
-    for number, line in numbered_lines(text):
-        try:
-            entry = json.loads(line)
-            pair = entry["file_name"].strip(), (entry.get("text") or "").strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(
-                f"Line {number} of {source} is not of the form "
-                '{"file_name": "dog.png", "text": "a photo of a dog"}.'
-            )
-        yield pair
-
-
 # Paths and captions, "" where there is none. A list, not a dict: a picture may be
 # listed twice, with two captions.
 _Pairs = list[tuple[pathlib.Path, str]]
 
 
-def _read_folder(folder: pathlib.Path) -> _Pairs:
+def _read_folder(folder: pathlib.Path, column: str | None) -> _Pairs:
     pictures = sorted(file for file in folder.iterdir() if is_picture(file.name))
-    if (folder / "metadata.jsonl").is_file():
-        listed = _read_json_lines(folder / "metadata.jsonl")
+    listing = _listing(folder)
+    if listing:
+        listed = _read_metadata(listing, column)
         known = {path for path, _ in listed}
         return listed + [(path, "") for path in pictures if path not in known]
     if (folder / "images.txt").is_file() and (folder / "caption.txt").is_file():
         return _read_retrieved(folder)
-    texts = [path.with_suffix(".txt") for path in pictures]
-    captions = (read_text(text) if text.is_file() else "" for text in texts)
-    return list(zip(pictures, captions, strict=True))
+    return [(path, _text_beside(path)) for path in pictures]
 
 
-def _read_list(file: pathlib.Path) -> _Pairs:
-    if file.suffix == ".jsonl":
-        return _read_json_lines(file)
+def _listing(folder: pathlib.Path) -> pathlib.Path | None:
+    paths = (folder / name for name in LISTINGS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _text_beside(picture: pathlib.Path) -> str:
+    texts = (picture.with_suffix(suffix) for suffix in TEXT_SUFFIXES)
+    return next((read_text(text) for text in texts if text.is_file()), "")
+
+
+def _columns(source: pathlib.Path) -> str:
+    """The columns of a folder's listing or of a list, for an error message."""
+    listing = _listing(source) if source.is_dir() else source
+    if listing is None or listing.suffix not in (".jsonl", ".csv"):
+        return ""
+    names = ", ".join(columns(read_text(listing), listing))
+    return f"; {listing.name} has the columns {names}"
+
+
+def _read_list(file: pathlib.Path, column: str | None) -> _Pairs:
+    if file.suffix in (".jsonl", ".csv"):
+        return _read_metadata(file, column)
     if file.suffix not in (".tsv", ".txt"):
         raise ValueError(
-            f"{file} is not a list of pictures; expected a .jsonl, .tsv or .txt file."
+            f"{file} is not a list of pictures; expected a .jsonl, .csv, .tsv or .txt "
+            "file."
         )
     pairs = (line.partition("\t") for _, line in numbered_lines(read_text(file)))
     return [(_picture(file, name), text) for name, _, text in pairs]
 
 
-def _read_json_lines(file: pathlib.Path) -> _Pairs:
-    pairs = parse_metadata(read_text(file), file)
+def _read_metadata(file: pathlib.Path, column: str | None) -> _Pairs:
+    pairs = parse_metadata(read_text(file), file, column)
     return [(_picture(file, name), text) for name, text in pairs]
 
 

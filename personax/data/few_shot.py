@@ -29,6 +29,7 @@ class Example(NamedTuple):
     phrase: str = ""  # the concept's words in the captions, "<v1> dog"
     class_word: str = ""  # what replaces them in plain captions, "dog"
     mask: Mask | None = None  # weight of each pixel in the loss
+    repeats: int = 1  # visits per epoch
 
 
 class Row(NamedTuple):
@@ -59,6 +60,7 @@ class FewShot(Dataset):
     prior_weight: float = 1.0
     options: Augmentation = Augmentation()
     steps: int | None = None
+    own_captions: bool = False  # of the concepts' pictures, in files beside them
 
     caption_chunk = 1  # the size of a chunk decides the last bits
 
@@ -139,7 +141,8 @@ class FewShot(Dataset):
                 slot = step * self.batch + row
                 which, turn = slot % len(sets), slot // len(sets)
                 examples, seed = sets[which], [self.seed, offset + which]
-                number = permuted(len(examples), turn, seed)
+                visits = self._visits[offset + which]
+                number = visits[permuted(len(visits), turn, seed)]
                 rng = np.random.default_rng([*seed, step, row])
                 yield self._row(offset + which, number, examples[number], rng)
 
@@ -158,6 +161,9 @@ class FewShot(Dataset):
             masks = [each.mask for each in examples if each.mask is not None]
             if masks:
                 result[f"masks {i}"] = _digest(masks)
+            if self.own_captions:
+                texts = [(each.captions, each.repeats) for each in examples]
+                result[f"captions {i}"] = digest(repr(texts))
         return result
 
     def _row(self, which: int, number: int, example: Example, rng) -> Row:
@@ -233,6 +239,14 @@ class FewShot(Dataset):
             for mirrored in turns
         ]
         return {item: i for i, item in enumerate(items)}
+
+    @functools.cached_property
+    def _visits(self) -> list[list[int]]:
+        """The numbers of each set's examples, each as often as it is visited."""
+        return [
+            [number for number, each in enumerate(own) for _ in range(each.repeats)]
+            for own in (*self.concepts, *self.priors)
+        ]
 
     @functools.cached_property
     def _masks(self) -> dict[tuple[int, int, bool], Float[np.ndarray, "h w"]]:

@@ -13,8 +13,9 @@ from jaxtyping import Int
 
 from personax.core.files import digest
 from personax.core.images import SUFFIXES, decode, is_picture
-from personax.data.captioned import parse_metadata, read_captioned
+from personax.data.captioned import TEXT_SUFFIXES, read_captioned
 from personax.data.headers import Header, read_headers
+from personax.data.metadata import LISTINGS, parse_metadata
 from personax.data.picture import Picture
 
 
@@ -94,21 +95,22 @@ class Files:
         return None if self.root.is_dir() else zipfile.ZipFile(self.root)
 
 
-def open_files(source: str) -> Files:
+def open_files(source: str, *, column: str | None = None) -> Files:
     """The pictures in and below a folder, or in a zip.
 
     Captions are, in a folder, those of `read_captioned` for each folder in it, and in a
-    zip those of metadata.jsonl or of .txt files with the pictures' names; "" for a
-    picture without one. Raises ValueError where there is no picture, FileNotFoundError
-    where there is no such file or folder.
+    zip those of metadata.jsonl or .csv, or of .txt or .caption files with the pictures'
+    names; "" for a picture without one. `column` is that of the captions. Raises
+    ValueError where there is no picture or no such column, FileNotFoundError where
+    there is no such file or folder.
     """
     root = pathlib.Path(source).expanduser()
     if root.is_dir():
-        entries = _in_folder(root)
+        entries = _in_folder(root, column)
     elif not root.is_file():
         raise FileNotFoundError(f"There is no folder or zip of pictures {source}.")
     elif zipfile.is_zipfile(root):
-        entries = _in_zip(root)
+        entries = _in_zip(root, column)
     else:
         raise ValueError(f"{source} is neither a folder nor a zip of pictures.")
     if not entries:
@@ -116,17 +118,15 @@ def open_files(source: str) -> Files:
     return Files(root, entries)
 
 
-_LISTINGS = ("metadata.jsonl", "images.txt")
-
-
-def _in_folder(root: pathlib.Path) -> list[Entry]:
+def _in_folder(root: pathlib.Path, column: str | None) -> list[Entry]:
     captions: dict[pathlib.Path, list[str]] = {}
     # Outer folders first: their listings may name pictures in the folders below.
     for folder, names in sorted((folder, names) for folder, _, names in os.walk(root)):
-        if not any(is_picture(name) or name in _LISTINGS for name in names):
+        listings = {*LISTINGS, "images.txt"}
+        if not any(is_picture(name) or name in listings for name in names):
             continue
         own: dict[pathlib.Path, list[str]] = {}
-        for path, caption in read_captioned(folder, caption=""):
+        for path, caption in read_captioned(folder, caption="", column=column):
             own.setdefault(path, []).append(caption)
         captions = own | captions
     entries = []
@@ -139,19 +139,24 @@ def _in_folder(root: pathlib.Path) -> list[Entry]:
     return entries
 
 
-def _in_zip(root: pathlib.Path) -> list[Entry]:
+def _in_zip(root: pathlib.Path, column: str | None) -> list[Entry]:
     with zipfile.ZipFile(root) as file:
         infos = {info.filename: info for info in file.infolist()}
         names = sorted(name for name in infos if is_picture(name))
-        captions = {}
-        for name in infos:
-            path = pathlib.PurePosixPath(name)
-            if path.name == "metadata.jsonl":
-                pairs = parse_metadata(_text(file, name), f"{root}/{name}")
-                captions |= {str(path.parent / own): text for own, text in pairs}
+        captions: dict[str, str] = {}
+        # Reversed, so that the first of two in one folder counts.
+        for listing in reversed(LISTINGS):
+            for name in infos:
+                path = pathlib.PurePosixPath(name)
+                if path.name == listing:
+                    text = _text(file, name)
+                    pairs = parse_metadata(text, f"{root}/{name}", column)
+                    captions |= {str(path.parent / own): words for own, words in pairs}
         for name in names:
-            text = str(pathlib.PurePosixPath(name).with_suffix(".txt"))
-            if text in infos:
+            path = pathlib.PurePosixPath(name)
+            texts = (str(path.with_suffix(suffix)) for suffix in TEXT_SUFFIXES)
+            text = next((text for text in texts if text in infos), None)
+            if text:
                 captions[name] = _text(file, text).strip()
     stamps = {name: f"{infos[name].file_size} {infos[name].CRC}" for name in names}
     return [Entry(name, captions.get(name, ""), stamps[name]) for name in names]

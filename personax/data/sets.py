@@ -5,25 +5,37 @@ from collections.abc import Sequence
 from personax.data.files import open_files
 from personax.data.picture import PictureSet
 from personax.data.rendered import open_portraits, open_scenes
+from personax.data.tars import open_tars
 
 SOURCES = (
     "portraits:people",
     "portraits:animals",
     "scenes",
     "folder:DIR or ZIP",
+    "wds:DIR, TAR or PATTERN",
+    "hf:DIR",
     "tfds:NAME",
     "cache:DIR",
 )
 
 
-def open_set(source: str, *, data_dir: str = "", split: str = "train") -> PictureSet:
+def open_set(
+    source: str,
+    *,
+    data_dir: str = "",
+    split: str = "train",
+    caption_column: str | None = None,
+    image_column: str | None = None,
+) -> PictureSet:
     """The picture set of a source.
 
     "portraits:people", "portraits:animals" and "scenes" are rendered, with options:
     "portraits:people:5000:seed=1:styles=noto+twemoji" sets their number and styles
     ("all"); "scenes:held_out" includes the bundled subjects. "folder:DIR" is every
-    picture below a folder, or in a zip; "tfds:NAME" the `split` of a prepared
-    TensorFlow Datasets data set below `data_dir`. Raises ValueError or
+    picture below a folder, or in a zip; "wds:PATTERN" the samples of WebDataset's tars;
+    "hf:DIR" the `split` of a Hugging Face data set on disk; "tfds:NAME" that of a
+    prepared TensorFlow Datasets data set below `data_dir`. The columns are those of
+    metadata, of JSON in tars, and of Hugging Face data sets. Raises ValueError or
     FileNotFoundError for a source that does not exist or is not of this form.
     """
     kind, _, rest = source.partition(":")
@@ -34,7 +46,14 @@ def open_set(source: str, *, data_dir: str = "", split: str = "train") -> Pictur
         case "scenes":
             return open_scenes(_options(source, rest))
         case "folder" if rest:
-            return open_files(rest)
+            return open_files(rest, column=caption_column)
+        case "wds" if rest:
+            return open_tars(rest, column=caption_column)
+        case "hf" if rest:
+            # Imported here: only this source needs Hugging Face's datasets.
+            from personax.data.hugging_face import open_saved
+
+            return open_saved(rest, split, image_column, caption_column)
         case "tfds" if rest:
             # Imported here: only this source needs TensorFlow Datasets.
             from personax.data.tfds.source import open_tfds

@@ -110,12 +110,16 @@ def load_tokenizer(
     )
 
 
-def add_placeholder(tokenizer: Tokenizer, word: str, *, vectors: int = 1) -> Tokenizer:
+def add_placeholder(
+    tokenizer: Tokenizer, word: str, *, vectors: int = 1, replaces: bool = False
+) -> Tokenizer:
     """Add `word` as `vectors` new ids after the existing ones.
 
-    Raises ValueError if the word is in the vocabulary or taken.
+    With `replaces` it may be a word of the vocabulary, such as the rare "sks", which
+    then has the new ids in every text. Raises ValueError if the word is taken, or in
+    the vocabulary.
     """
-    _check_placeholder(tokenizer, word)
+    _check_placeholder(tokenizer, word, replaces)
     if vectors < 1:
         raise ValueError(f"The placeholder {word!r} needs at least one vector.")
     own = [i for other in tokenizer.placeholders for i in other.ids]
@@ -126,10 +130,11 @@ def add_placeholder(tokenizer: Tokenizer, word: str, *, vectors: int = 1) -> Tok
 def add_alias(tokenizer: Tokenizer, word: str, ids: Sequence[int]) -> Tokenizer:
     """Add `word` as an alias of ids of the vocabulary.
 
-    This reaches rare tokens that no text encodes to, such as "ktn". Raises ValueError
-    if the word is in the vocabulary or taken, or an id does not exist.
+    This reaches rare tokens that no text encodes to, such as "ktn". A word of the
+    vocabulary may be the alias of its own ids. Raises ValueError if the word is
+    otherwise in the vocabulary or taken, or an id does not exist.
     """
-    _check_placeholder(tokenizer, word)
+    _check_placeholder(tokenizer, word, tuple(ids) == ids_of(tokenizer, word))
     return _with(
         tokenizer, Placeholder(word, tuple(vocabulary_id(tokenizer, i) for i in ids))
     )
@@ -234,13 +239,13 @@ def vocabulary_id(tokenizer: Tokenizer, entry: str | int) -> int:
     return vocabulary[entry]
 
 
-def _check_placeholder(tokenizer: Tokenizer, word: str) -> None:
+def _check_placeholder(tokenizer: Tokenizer, word: str, replaces: bool) -> None:
     if not word or re.search(r"\s", word):
         raise ValueError(f"The placeholder {word!r} must be one word, such as '<v1>'.")
     taken = [other.word for other in tokenizer.placeholders]
     if word.lower() in (other.lower() for other in taken):
         raise ValueError(f"The placeholder {word!r} exists; taken: {', '.join(taken)}.")
-    if len(ids_of(tokenizer, word)) == 1:
+    if not replaces and len(ids_of(tokenizer, word)) == 1:
         raise ValueError(
             f"The placeholder {word!r} is a word of the vocabulary (id "
             f"{ids_of(tokenizer, word)[0]}); choose one that is not, such as '<v1>'."

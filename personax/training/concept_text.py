@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from personax.core import files
 from personax.core.config import parse, plain
 from personax.core.tree import nearest
+from personax.data.concepts import OwnPicture, own_pictures
+from personax.data.kohya import subsets
 from personax.data.rare import rare_tokens
 from personax.data.templates import fill, without
 from personax.methods import Concept
@@ -41,6 +43,12 @@ class ConceptSpec(NamedTuple):
     prior_prompt: str  # the prompt of its regularisation set
     prior_images: str | None  # that set's folder or list, if it has one
     masks: str | None = None  # a folder with a soft mask for each picture
+    own: tuple[OwnPicture, ...] = ()  # pictures with captions of their own
+
+
+# Words that end the class in a prompt: "photo of a sks dog in the snow".
+_AFTER_CLASS = {"in", "on", "at", "with", "by", "near", "from", "wearing", "and"}
+_ARTICLES = {"a", "an", "the"}
 
 
 def concept_configs(
@@ -49,12 +57,15 @@ def concept_configs(
     """One config per concept: `concept`, or one for each entry of a JSON list.
 
     `concept` provides the keys that an entry leaves out. Keys are ours or diffusers',
-    whose lists give placeholder and class in the prompt alone: "photo of a <new1> cat".
-    Initial tokens joined by "+" belong to the concepts in turn: "ktn+pll+ucd". Raises
-    FileNotFoundError for a missing list, ValueError for an invalid one.
+    whose lists give placeholder and class in the prompts alone: "photo of a <new1>
+    cat", or the rare word of "photo of a sks dog" beside "photo of a dog", which is
+    then trained from its own ids. Initial tokens joined by "+" belong to the concepts
+    in turn: "ktn+pll+ucd". With captions "own" kohya's folders give the words, and a
+    folder of several is as many concepts. Raises FileNotFoundError for a missing list,
+    ValueError for an invalid one.
     """
     if concepts_list is None:
-        return [_with_initial(concept, 0)]
+        return _by_folder(_with_initial(concept, 0))
     path = pathlib.Path(concepts_list)
     try:
         entries = json.loads(files.read_text(path))
@@ -65,8 +76,9 @@ def concept_configs(
     if not entries:
         raise ValueError(f"{path} is empty.")
     return [
-        _overlay(path, _with_initial(concept, i), entry)
+        each
         for i, entry in enumerate(entries)
+        for each in _by_folder(_overlay(path, _with_initial(concept, i), entry))
     ]
 
 
@@ -111,7 +123,10 @@ def _overlay(
         if key not in defaults:
             near = nearest(key, (*defaults, *_PUBLISHED))
             raise ValueError(f"{path}: unknown key {key!r}; nearest: {near}.")
-    words = _words_of(str(values.get("prompt", "")))
+    prompt, prior = str(values.get("prompt", "")), str(values.get("prior_prompt", ""))
+    words = _words_of(prompt)
+    if not words and "placeholder" not in values:
+        words = _rare_words(prompt, prior or str(values.get("class_word", "")))
     if {"placeholder", "class_word"} & (values.keys() | words.keys()):
         # The default's prompt names another placeholder or class.
         defaults["prior_prompt"] = ""
@@ -128,6 +143,72 @@ def _words_of(prompt: str) -> dict[str, str]:
         return {}
     words = {"placeholder": match[1], "class_word": match[2].strip()}
     return {key: word for key, word in words.items() if word}
+
+
+def _rare_words(prompt: str, plain: str) -> dict[str, str]:
+    """Placeholder and class word of "photo of a sks dog", {} where it has none.
+
+    `plain` is the prompt without the rare word, "photo of a dog", or the class alone;
+    articles do not matter. The rare word is trained from its own ids.
+    """
+    words = prompt.split()
+    for i, rare in enumerate(words):
+        after = words[i + 1 :]
+        rests = (_significant([*words[:i], *after]), _significant(after))
+        if not rare.isalnum() or _significant(plain.split()) not in rests:
+            continue
+        ends = (k for k, word in enumerate(after) if word.lower() in _AFTER_CLASS)
+        class_word = " ".join(after[: next(ends, None)]).rstrip(",.")
+        if class_word and rare.lower() not in _ARTICLES:
+            return {"placeholder": rare, "class_word": class_word, "initial": rare}
+    return {}
+
+
+def _significant(words: Sequence[str]) -> list[str]:
+    return [word.lower() for word in words if word.lower() not in _ARTICLES]
+
+
+def _by_folder(concept: ConceptConfig) -> list[ConceptConfig]:
+    """The concept with the words of kohya's folder, or one for each such folder in it.
+
+    Raises ValueError for several folders of one concept beside those of another.
+    """
+    folder = pathlib.Path(concept.images)
+    if concept.captions != "own" or not folder.is_dir():
+        return [concept]
+    found = subsets(folder)
+    words = dict.fromkeys(each.words for each in found)
+    if len(words) < 2:
+        return [_with_folder_words(concept, text) for text in words] or [concept]
+    if len(words) < len(found):
+        raise ValueError(
+            f"{folder} holds several concepts ({', '.join(words)}), and one of them in "
+            "several folders; name one folder, or several in concepts_list."
+        )
+    return [
+        _with_folder_words(
+            dataclasses.replace(concept, images=str(each.folder)), each.words
+        )
+        for each in found
+    ]
+
+
+def _with_folder_words(concept: ConceptConfig, words: str) -> ConceptConfig:
+    """The concept "sks dog" of a folder's name: its word, then its class."""
+    placeholder, _, class_word = words.partition(" ")
+    class_word = class_word.strip()
+    phrase = "{placeholder} {class_word}" if class_word else "{placeholder}"
+    known = placeholder.startswith("<") or placeholder == concept.placeholder
+    same = (class_word or concept.class_word) in (concept.prior_prompt or "")
+    return dataclasses.replace(
+        concept,
+        placeholder=placeholder,
+        class_word=class_word or concept.class_word,
+        phrase=phrase,
+        initial=concept.initial if known else placeholder,
+        # The config's own may name another class.
+        prior_prompt=concept.prior_prompt if same else None,
+    )
 
 
 def _with_initial(concept: ConceptConfig, i: int) -> ConceptConfig:
@@ -156,12 +237,22 @@ def _make_spec(
     captions = fill(config.prompt, phrase)
     if placeholder and placeholder not in phrase:
         raise ValueError(f"The phrase {phrase!r} does not contain {placeholder!r}.")
+    prior_prompt = config.prior_prompt or without(captions[0], phrase, class_word)
+    own: tuple[OwnPicture, ...] = ()
+    if config.captions == "own":
+        own = _own(config, phrase)
+        captions = tuple(dict.fromkeys(each.caption for each in own))
     ids, initial = (), ()
     if placeholder:
         initial = _initial(config, tokenizer, taken)
         rows = tuple(row for row in initial if row is not None)
         if adds_words:
-            tokenizer = add_placeholder(tokenizer, placeholder, vectors=len(initial))
+            tokenizer = add_placeholder(
+                tokenizer,
+                placeholder,
+                vectors=len(initial),
+                replaces=_from_itself(config),
+            )
         elif len(rows) < len(initial):
             raise ValueError(
                 f"{placeholder} is not trained, so its initial token cannot be "
@@ -174,11 +265,36 @@ def _make_spec(
         Concept(placeholder, class_word, ids, initial, phrase),
         images=config.images,
         captions=captions,
-        prior_prompt=config.prior_prompt or without(captions[0], phrase, class_word),
+        prior_prompt=prior_prompt,
         prior_images=config.prior_images,
         masks=config.masks,
+        own=own,
     )
     return spec, tokenizer
+
+
+def _own(config: ConceptConfig, phrase: str) -> tuple[OwnPicture, ...]:
+    """The pictures with their captions, "{}" in which stands for the phrase.
+
+    Raises ValueError where no caption has the word that is trained.
+    """
+    pictures = tuple(
+        each._replace(caption=each.caption.replace("{}", phrase))
+        for each in own_pictures(config.images, config.caption_column)
+    )
+    word = config.placeholder or ""
+    if not any(word.lower() in each.caption.lower() for each in pictures):
+        raise ValueError(
+            f"None of the {len(pictures)} captions of {config.images} has {word!r}; "
+            f'write {phrase!r} or "{{}}" in them, or set concept.placeholder "" to '
+            "train without a new word."
+        )
+    return pictures
+
+
+def _from_itself(config: ConceptConfig) -> bool:
+    """Whether the placeholder is a word such as "sks" that starts from its own ids."""
+    return (config.placeholder or "").lower() == (config.initial or "").lower()
 
 
 def _initial(
@@ -187,11 +303,15 @@ def _initial(
     """The row of the embedding table that each vector starts from.
 
     `config.initial` is an entry of the vocabulary ("ktn", "dog</w>"), a word of one
-    token, an id, None for the last token of the class word, "vocabulary" for a draw
-    from the rows' mean and deviation (None in the result), or "rare:FILE" for the
-    rarest token of a file of captions that is not `taken`. Several are separated by
-    spaces; the last is repeated for the rest of `config.vectors`.
+    token, the placeholder itself ("sks", of any number of tokens), an id, None for the
+    last token of the class word, "vocabulary" for a draw from the rows' mean and
+    deviation (None in the result), or "rare:FILE" for the rarest token of a file of
+    captions that is not `taken`. Several are separated by spaces; the last is repeated
+    for the rest of `config.vectors`.
     """
+    if _from_itself(config):
+        own = ids_of(tokenizer, config.placeholder or "")
+        return (*own, *[own[-1]] * (config.vectors - len(own)))
     # As Custom Diffusion's baseline: "bear" of "teddy bear".
     last_token = str(ids_of(tokenizer, config.class_word)[-1])
     names = (config.initial or "").split() or [last_token]

@@ -6,15 +6,18 @@ for None; `personax.core.config.parse` converts one into the other.
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any
 
 import yaml
 from ml_collections import ConfigDict
 
-from personax.core.config import option, parse
+from personax.core.config import option, parse, plain
+from personax.core.files import read_text
 from personax.core.tree import nearest
 from personax.data.augment import CROP, Augmentation
 from personax.loading import EMBEDDED
@@ -56,6 +59,8 @@ class ConceptConfig:
     vectors: int = option(1, least=1)
     prior_prompt: str | None = None  # None: the prompt with the class word alone
     prior_images: str | None = None
+    captions: str = option("prompt", choices=("prompt", "own"))
+    caption_column: str | None = None  # None: text or caption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,8 @@ class StreamConfig:
     buckets: int | None = option(None, least=1)  # None: one size
     workers: int = option(0, least=0)
     hint: str | None = option(None, choices=HINTS)
+    caption_column: str | None = None  # None: text or caption
+    image_column: str | None = None  # None: the first with pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,37 +205,68 @@ def train_config(values: TrainConfig | ConfigDict | Mapping[str, Any]) -> TrainC
     return parse(TrainConfig, values)
 
 
-def load_config(path: str | pathlib.Path) -> ConfigDict:
-    """The config of a Python file with `get_config()`, or of a run's config.yaml.
+# Config files that are read, not executed: the reader of their text, the format's name.
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    ".yaml": (yaml.safe_load, "YAML"),
+    ".yml": (yaml.safe_load, "YAML"),
+    ".toml": (tomllib.loads, "TOML"),
+    ".json": (json.loads, "JSON"),
+}
 
-    Raises FileNotFoundError for a missing file, ValueError for an invalid one.
+
+def is_read(path: str | pathlib.Path) -> bool:
+    """Whether a config file is a tree of values, and not a Python file.
+
+    Raises ValueError for a file that is neither.
+    """
+    suffix = pathlib.Path(path).suffix
+    if suffix not in (".py", *_READERS):
+        raise ValueError(
+            f"{path} is no config file; expected .py, {', '.join(_READERS)}."
+        )
+    return suffix in _READERS
+
+
+def load_config(path: str | pathlib.Path) -> ConfigDict:
+    """The config of a Python file with `get_config()`, or of YAML, TOML or JSON.
+
+    Those hold the tree of a run's config.yaml; keys that they leave out have their
+    defaults. Raises FileNotFoundError for a missing file, ValueError for an invalid one
+    or an unknown key.
     """
     file = pathlib.Path(path)
+    read = is_read(file)
     if not file.is_file():
         near = nearest(file.name, [other.name for other in file.parent.glob("*.*")])
         raise FileNotFoundError(f"There is no config {path}; nearest: {near}.")
-    if file.suffix in (".yaml", ".yml"):
-        return _load_yaml(file)
+    if read:
+        return _read(file)
     spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is neither a Python nor a YAML file.")
+    assert spec is not None  # of a .py file
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config()
 
 
-def _load_yaml(file: pathlib.Path) -> ConfigDict:
+def _read(file: pathlib.Path) -> ConfigDict:
+    reader, name = _READERS[file.suffix]
     try:
-        values = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid YAML: {error}.")
+        values = reader(read_text(file))
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is not valid {name}: {error}.")
     if not isinstance(values, dict) or not {"base", "method"} <= values.keys():
         raise ValueError(f"{file} is not the config of a run: it lacks base or method.")
-    return ConfigDict(_with_tuples(values))
+    try:
+        config = parse(TrainConfig, _with_tuples(values))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}")
+    # All keys, so that the command line may override those that the file leaves out.
+    return ConfigDict(plain(config))
 
 
 def _with_tuples(value: Any) -> Any:
-    # YAML has no tuples, and configs have no lists.
+    # These formats have no tuples, and configs have no lists.
     if isinstance(value, dict):
         return {key: _with_tuples(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -49,6 +49,7 @@ def make_dataset(
             seed=config.seed,
             prior_weight=config.prior.weight,
             options=config.data,
+            own_captions=any(spec.own for spec in specs),
         )
     for name in _FEW_SHOT:
         if getattr(config.data, name) != getattr(Augmentation, name):
@@ -119,7 +120,29 @@ def with_priors(dataset: Dataset, priors: Sequence[Sequence[Captioned]]) -> Data
 
 
 def _examples(spec: ConceptSpec) -> tuple[Example, ...]:
-    pictures, concept = concepts.pictures(spec.images), spec.concept
+    concept = spec.concept
+    if spec.own:
+        paths = [each.path for each in spec.own]
+        read = images.read_images(list(dict.fromkeys(paths)))
+        pictures = [read[path] for path in paths]
+        masks = [None] * len(paths)
+        if spec.masks:
+            masks = concepts.masks_of(spec.masks, paths, pictures)
+        return tuple(
+            Example(
+                pixels,
+                (each.caption,),
+                # What the class word replaces: a caption may have the word alone.
+                concept.phrase
+                if concept.phrase.lower() in each.caption.lower()
+                else concept.placeholder or concept.phrase,
+                concept.class_word,
+                mask,
+                each.repeats,
+            )
+            for pixels, each, mask in zip(pictures, spec.own, masks, strict=True)
+        )
+    pictures = concepts.pictures(spec.images)
     masks: Sequence[images.Mask | None] = [None] * len(pictures)
     if spec.masks:
         masks = concepts.masks(spec.masks, spec.images)
@@ -169,7 +192,8 @@ def open_stream(
     if captions == "own" and not captioned:
         raise ValueError(
             f"The pictures of {source} have no captions of their own; the "
-            'captions may be "prompt" or "none".'
+            'captions may be "prompt" or "none", and stream.caption_column names '
+            "another column than text or caption."
         )
     prompts = {"prompt": policy.prompts, "own": (), "none": ("",)}[captions]
     held_out = config.validation.count if config.validation.every else 0
@@ -198,7 +222,11 @@ def check_buckets(settings: StreamConfig, factor: int) -> None:
 def open_pictures(settings: StreamConfig, size: tuple[int, int]) -> PictureReader:
     """A reader of the set that a config's `stream` names, with its batch sizes."""
     pictures = open_set(
-        settings.source or "", data_dir=settings.data_dir or "", split=settings.split
+        settings.source or "",
+        data_dir=settings.data_dir or "",
+        split=settings.split,
+        caption_column=settings.caption_column,
+        image_column=settings.image_column,
     )
     sizes, buckets = (size,), None
     if settings.buckets:

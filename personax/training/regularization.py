@@ -31,7 +31,7 @@ from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from personax.training import distributed
-from personax.training.config import PriorConfig
+from personax.training.config import PRIOR_SOURCES, PriorConfig
 from personax.training.sharding import fetch
 
 
@@ -75,6 +75,11 @@ def check(prior: Prior, class_word: str) -> None:
     """Raise ValueError or FileNotFoundError for a set that cannot be made."""
     if prior.source is None:
         return
+    if prior.source not in PRIOR_SOURCES:
+        raise ValueError(
+            f"Unknown regularisation set {prior.source!r}; expected one of "
+            f"{', '.join(PRIOR_SOURCES)}."
+        )
     if prior.source in ("generated", "retrieved") and not prior.prompt:
         raise ValueError(f"A {prior.source} regularisation set needs a prompt.")
     if prior.source in ("folder", "retrieved") and not prior.images:

@@ -175,6 +175,11 @@ def _check_requirements(config: TrainConfig, method: Method) -> None:
             f"The method {config.method} requires {min(unknown)}; a training run can "
             f"provide {', '.join(sorted(_PROVIDED))}."
         )
+    if config.stream.source and config.concept.captions == "own":
+        raise ValueError(
+            "concept.captions own applies to few pictures; a stream has "
+            "stream.captions own."
+        )
     if "hints" in method.requires and not (config.stream.source and config.stream.hint):
         raise ValueError(
             f"The method {config.method} needs hints: --config.stream.source scenes "

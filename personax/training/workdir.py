@@ -68,13 +68,16 @@ def _compare(
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; choose another --workdir.")
     after = _leaves(values, data)
+    # A version without a key trained with its default.
+    default = _leaves(record(TrainConfig()), {})
     constant = after["optimizer.schedule"] == "constant"
     prolonged = constant and after["steps"] >= before.get("steps", 0)
     free = (*_FREE, "steps") if prolonged else _FREE
     changed = [
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
         for key in dict.fromkeys((*before, *after))
-        if before.get(key) != after.get(key) and key.split(".")[0] not in free
+        if before.get(key, default.get(key)) != after.get(key, default.get(key))
+        and key.split(".")[0] not in free
     ]
     if changed:
         raise ValueError(

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import tomllib
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from personax.cli import command
 from personax.cli.config_from_yaml import get_config
 from personax.core.files import read_journal
 from personax.loading import load_base
-from personax.training.config import train_config
+from personax.training.config import TrainConfig, train_config
 from personax.training.setup import prepare
 from personax.training.workdir import record
 from tests.commands.test_commands import check_refusal, run
@@ -234,6 +235,7 @@ def refusal(monkeypatch, capsys, emoji):
             {"mesh.base_rules": (("uent/.*", "shard"), (".*", "replicate"))},
             "rule 'uent/.*' matches no path; nearest: ",
         ),
+        ({"concept.captions": "own"}, "The bundled subject 'penguin' has no captions"),
         ({"validation.images": "dgo"}, "neither a folder nor a bundled subject"),
     ],
 )
@@ -261,6 +263,7 @@ def test_an_invalid_config_fails_before_any_computation(refusal, changes, senten
         ({"validation.images": "cat"}, "holds out validation.count of its own"),
         ({"validation.count": 50}, "Cannot hold out 50 of 50 pictures"),
         ({"batch": 3}, "A batch of 3 examples is not divisible by the 8"),
+        ({"concept.captions": "own"}, "a stream has stream.captions own"),
     ],
 )
 def test_an_invalid_stream_fails_before_any_computation(refusal, changes, sentence):
@@ -296,17 +299,65 @@ def test_two_concepts_of_a_list_cannot_share_a_placeholder(refusal, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("name", "text", "sentence"),
     [
-        ("a: [", "is not valid YAML"),
-        ("- 1", "is not the config of a run"),
-        ("base: x", "is not the config of a run"),
+        ("config.yaml", "a: [", "is not valid YAML"),
+        ("config.yaml", "- 1", "is not the config of a run"),
+        ("config.yaml", "base: x", "is not the config of a run"),
+        ("x.toml", "base = ", "x.toml is not valid TOML"),
+        ("x.json", "{", "x.json is not valid JSON"),
+        (
+            "x.toml",
+            "base = 'emoji'\nmethod = 'lora'\n[optimizer]\nlearning_rat = 1.0",
+            "x.toml: Unknown config key 'optimizer.learning_rat'; nearest: "
+            "optimizer.learning_rate,",
+        ),
+        ("x.toml", "base = 'emoji'\nmethod = 1", "x.toml: method=1: expected a string"),
+        ("x.ini", "", r"x.ini is no config file; expected .py, .yaml, .yml, .toml, .j"),
     ],
 )
-def test_an_invalid_yaml_config_is_an_error(text, sentence, tmp_path):
-    (tmp_path / "config.yaml").write_text(text)
+def test_an_invalid_config_file_is_an_error(name, text, sentence, tmp_path):
+    (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=sentence):
-        get_config(str(tmp_path / "config.yaml"))
+        get_config(str(tmp_path / name))
+
+
+TOML = """
+base = "emoji"
+method = "lora"
+before = ["runs/cat/concept"]
+[method_args]
+rank = 2
+[data]
+shrink = [0.4, 1.0]
+"""
+
+
+def test_toml_and_json_hold_the_tree_of_yaml(tmp_path):
+    values = tomllib.loads(TOML)
+    (tmp_path / "x.toml").write_text(TOML)
+    (tmp_path / "x.json").write_text(json.dumps(values))
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
+    toml, *others = (
+        get_config(str(tmp_path / f"x.{s}")) for s in ("toml", "json", "yaml")
+    )
+    assert others == [toml, toml]
+    assert (toml.before, toml.data.shrink) == (("runs/cat/concept",), (0.4, 1.0))
+    assert toml.method_args.rank == 2
+    # What the file leaves out may be set on the command line.
+    assert toml.optimizer.learning_rate == TrainConfig().optimizer.learning_rate
+
+
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_the_command_reads_toml_and_does_not_execute_it(form, tmp_path, capsys):
+    file = tmp_path / "x.toml"
+    file.write_text(TOML)
+    rewritten = command._read_as_python(["train", *form.format(file).split()])
+    assert rewritten[-1].endswith(f"config_from_yaml.py:{file}")
+    unchanged = ["train", "--config=configs/x.py:a.toml", "--workdir", "x.ini"]
+    assert command._read_as_python(unchanged) == unchanged
+    with pytest.raises(ValueError, match=r"x\.ini is no config file"):
+        command._read_as_python(["train", "--config", "x.ini"])
 
 
 def test_a_yaml_file_gives_back_every_value(tmp_path):

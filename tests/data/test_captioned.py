@@ -1,5 +1,6 @@
 """Captioned pictures: every layout that is read, and every one that is refused."""
 
+import csv
 import json
 
 import pytest
@@ -39,6 +40,47 @@ def test_texts_beside_the_pictures(folder, both):
     (folder / "b.txt").write_text(both[0].caption)
     (folder / "._a.png").write_bytes(b"left by a file system")
     assert read_captioned(folder) == both[::-1]
+
+
+def test_kohya_s_texts_have_another_suffix(folder):
+    (folder / "a.caption").write_text("a dog\n")
+    (folder / "b.caption").write_text("not read")
+    (folder / "b.txt").write_text("a cat")
+    assert [words for _, words in read_captioned(folder)] == ["a dog", "a cat"]
+
+
+ROWS = {"file_name": "a.png", "text": "", "caption": "a dog", "tags": "dog, grass"}
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_captions_are_in_the_column_that_is_named(folder, name):
+    (folder / "b.JPG").unlink()
+    if name.endswith(".csv"):
+        with (folder / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, ROWS)
+            writer.writeheader()
+            writer.writerow(ROWS)
+    else:
+        _lines(folder / name, json.dumps(ROWS))
+    for source in (folder, folder / name):
+        assert read_captioned(source) == [(folder / "a.png", "a dog")]
+        (own,) = read_captioned(source, column="tags")
+        assert own.caption == "dog, grass"
+        columns = "it has: file_name, text, caption, tags"
+        with pytest.raises(
+            ValueError, match=f"Line . of .* no column 'tag'; {columns}"
+        ):
+            read_captioned(source, column="tag")
+
+
+def test_without_a_caption_the_columns_are_told(folder):
+    _lines(folder / "metadata.csv", "file_name,prompt", "a.png,a dog", "b.JPG,a cat")
+    with pytest.raises(
+        ValueError, match=r"a\.png has no .*metadata\.csv has the columns"
+    ):
+        read_captioned(folder)
+    captions = [words for _, words in read_captioned(folder, column="prompt")]
+    assert captions == ["a dog", "a cat"]
 
 
 def test_an_imagefolder(folder, both):
@@ -135,7 +177,12 @@ def test_an_empty_folder_is_named(tmp_path):
         ("list.jsonl", '["a.png"]', r"Line 1 of .* is not of the form"),
         ("list.jsonl", _entry("a.png", 3), r"Line 1 of .* is not of the form"),
         ("list.jsonl", _entry("c.png", ""), r"c\.png, which does not exist"),
-        ("list.csv", "a.png,a dog", r"is not a list of pictures; expected a \.jsonl"),
+        ("list.csv", "a.png,a dog", r"no column file_name; it has: a\.png, a dog"),
+        ("list.csv", "file_name,text\na.png", r"Line 2 of .* does not have 2 values"),
+        ("list.csv", "file_name,text\na.png,a,b", r"Line 2 of .* not have 2 values"),
+        ("list.csv", 'file_name,text\na.png,"a', r"Line 1 of .*unexpected end"),
+        ("list.csv", "file_name,text\nc.png,a", r"c\.png, which does not exist"),
+        ("list.ini", "a.png", r"is not a list of pictures; expected a \.jsonl, \.csv"),
         ("list.tsv", "", r"holds no picture"),
     ],
 )

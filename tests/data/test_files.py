@@ -66,6 +66,26 @@ def test_a_listing_above_speaks_for_the_pictures_below(folder):
     assert len(pictures) == 4
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_captions_may_be_in_csv_or_caption_files(folder, tmp_path, packed):
+    (folder / "a" / "10.caption").write_text("ten\n")
+    listing = "file_name,text,tags\nb.png,bee,insect\n"
+    (folder / "metadata.csv").write_text(listing)
+    source = folder
+    if packed:
+        source = tmp_path / "set.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in folder.rglob("*"):
+                archive.write(path, path.relative_to(folder))
+    captions = [entry.caption for entry in open_files(str(source)).entries]
+    assert captions == ["ten", "two", "bee", "ex"]
+    (folder / "c" / "deep" / "metadata.jsonl").unlink()
+    with pytest.raises(ValueError, match="no column 'tag'; it has: file_name, text, t"):
+        open_files(str(folder), column="tag")
+    tagged = [entry.caption for entry in open_files(str(folder), column="tags").entries]
+    assert tagged == ["ten", "two", "insect", ""]
+
+
 def test_a_zip_holds_the_same_and_is_not_unpacked(folder, tmp_path):
     file = tmp_path / "set.zip"
     with zipfile.ZipFile(file, "w") as archive:

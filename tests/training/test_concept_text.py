@@ -1,10 +1,13 @@
 """The concepts of a config: captions, placeholders, initial tokens, and errors."""
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
+from PIL import Image
 
+from personax.concepts.bind import with_words
 from personax.core.config import parse
 from personax.networks.tokenizer import ids_of, vocabulary_id
 from personax.training.concept_text import check_prompts, concept_configs, make_specs
@@ -289,3 +292,133 @@ def test_a_published_list_has_its_words_in_its_prompts(listed, tokenizer):
 def test_one_concept_takes_the_first_of_the_initial_tokens():
     (concept,) = concept_configs(config(ENTRY | {"initial": "fores+rpla"}))
     assert concept.initial == "fores"
+
+
+def rare_list(listed, instance, plain, **keys):
+    entry = {"instance_prompt": instance, "class_prompt": plain, **keys}
+    return listed([entry])[0]
+
+
+@pytest.mark.parametrize(
+    ("instance", "plain", "words"),
+    [
+        ("photo of a sks dog", "photo of a dog", ("sks", "dog")),
+        ("photo of zwx teddy bear", "photo of a teddy bear", ("zwx", "teddy bear")),
+        ("a sks dog in the snow", "a dog in the snow", ("sks", "dog")),
+        ("photo of a sks dog", "dog", ("sks", "dog")),
+    ],
+)
+def test_a_published_list_may_have_a_rare_word(listed, instance, plain, words):
+    found = rare_list(listed, instance, plain)
+    assert (found.placeholder, found.class_word) == words
+    assert (found.initial, found.prior_prompt) == (words[0], plain)
+
+
+@pytest.mark.parametrize(
+    ("instance", "plain"),
+    [
+        ("photo of a dog", "photo of dog"),
+        ("photo of a sks dog", "photo of a cat"),
+        ("photo of sks", "photo"),
+        ("photo of a sks dog", ""),
+    ],
+)
+def test_without_a_rare_word_the_config_s_words_stay(listed, instance, plain):
+    found = rare_list(listed, instance, plain)
+    assert (found.placeholder, found.class_word) == ("<v1>", "dog")
+
+
+@pytest.mark.parametrize("word", ["fores", "robot", "sksk"])
+@pytest.mark.parametrize("adds_words", [True, False])
+def test_a_rare_word_is_trained_from_its_own_ids(listed, tokenizer, word, adds_words):
+    found = rare_list(listed, f"photo of a {word} dog", "photo of a dog")
+    (spec,), extended = make_specs([found], tokenizer, adds_words=adds_words)
+    own = ids_of(tokenizer, word)
+    assert spec.concept.initial == own
+    assert spec.captions == (f"photo of a {word} dog",)
+    new = tuple(range(tokenizer.size, tokenizer.size + len(own)))
+    expected = new if adds_words else own
+    assert spec.concept.ids == ids_of(extended, word) == expected
+    assert ids_of(extended, f"{word} dog")[-1:] == ids_of(tokenizer, "dog")
+    # A saved concept gives its word back.
+    loaded = with_words(tokenizer, [spec.concept])
+    assert loaded.placeholders == extended.placeholders
+
+
+def captioned(folder, **captions):
+    """A folder of pictures with captions beside them, "" for none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, caption in captions.items():
+        Image.new("RGB", (32, 32)).save(folder / f"{name}.png")
+        if caption:
+            (folder / f"{name}.txt").write_text(caption)
+    return {"images": str(folder), "captions": "own"}
+
+
+def test_captions_may_be_the_pictures_own(tokenizer, tmp_path):
+    own = captioned(tmp_path, a="a {} asleep", b="my <V1> dog", c="no subject")
+    spec = one(tokenizer, **own)
+    assert spec.captions == ("a <v1> dog asleep", "my <V1> dog", "no subject")
+    assert [each.path.name for each in spec.own] == ["a.png", "b.png", "c.png"]
+    assert spec.prior_prompt == "a photo of a dog"
+
+
+@pytest.mark.parametrize(
+    ("captions", "sentence"),
+    [
+        ({"a": "a <v1> dog", "b": ""}, r"picture .*b\.png has no caption"),
+        ({"a": "a dog"}, r"None of the 1 captions of .* has '<v1>'; write '<v1> dog'"),
+        ({"a": "a <v1> dog and <v9>"}, "Unknown placeholder <v9> in 'a <v1> dog and"),
+    ],
+)
+def test_own_captions_that_do_not_fit_are_an_error(
+    tokenizer, tmp_path, captions, sentence
+):
+    with pytest.raises(ValueError, match=sentence):
+        one(tokenizer, **captioned(tmp_path, **captions))
+
+
+def test_without_a_new_word_captions_need_not_have_it(tokenizer, tmp_path):
+    spec = one(tokenizer, placeholder="", **captioned(tmp_path, a="on grass"))
+    assert spec.captions == ("on grass",)
+
+
+def test_a_column_of_metadata_holds_the_captions(tokenizer, tmp_path):
+    own = captioned(tmp_path, a="")
+    (tmp_path / "metadata.csv").write_text("file_name,tags\na.png,a {} on grass\n")
+    spec = one(tokenizer, caption_column="tags", **own)
+    assert spec.captions == ("a <v1> dog on grass",)
+    with pytest.raises(ValueError, match="no column 'tag'; it has: file_name, tags"):
+        one(tokenizer, caption_column="tag", **own)
+
+
+def test_a_kohya_folder_gives_the_words(tokenizer, tmp_path):
+    own = captioned(tmp_path / "10_sksk teddy bear", a="", b="sksk asleep")
+    (found,) = concept_configs(config(ENTRY | own | {"prior_prompt": "a dog"}))
+    (spec,), _ = make_specs([found], tokenizer, adds_words=True)
+    concept = spec.concept
+    assert (concept.placeholder, concept.class_word) == ("sksk", "teddy bear")
+    assert concept.initial == ids_of(tokenizer, "sksk")
+    assert spec.captions == ("sksk teddy bear", "sksk asleep")
+    assert spec.prior_prompt == "a photo of a teddy bear"
+    # Without captions of its own it is a folder like any other.
+    assert concept_configs(config(ENTRY | {"images": own["images"]}))[0].class_word == (
+        "dog"
+    )
+
+
+def test_a_folder_of_kohya_s_folders_is_one_concept_or_several(tokenizer, tmp_path):
+    captioned(tmp_path / "10_sksk dog", a="")
+    own = {"images": str(tmp_path), "captions": "own"}
+    captioned(tmp_path / "5_sksk dog", b="")
+    (single,) = concept_configs(config(ENTRY | own))
+    (spec,), _ = make_specs([single], tokenizer, adds_words=True)
+    assert [each.repeats for each in spec.own] == [2, 1]
+    captioned(tmp_path / "5_<v2> cat", c="")
+    with pytest.raises(ValueError, match=r"several concepts \(sksk dog, <v2> cat\)"):
+        concept_configs(config(ENTRY | own))
+    shutil.rmtree(tmp_path / "5_sksk dog")
+    dog, cat = concept_configs(config(ENTRY | own))
+    assert (cat.placeholder, cat.class_word, cat.initial) == ("<v2>", "cat", "fores")
+    found, _ = make_specs([dog, cat], tokenizer, adds_words=True)
+    assert [len(each.own) for each in found] == [1, 1]

@@ -3,14 +3,20 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
+from personax.data.concepts import own_pictures
 from personax.data.latents import Latents
 from personax.data.stream import CaptionPolicy
+from personax.methods import Concept
+from personax.training.concept_text import ConceptSpec
 from personax.training.config import StreamConfig, TrainConfig, ValidationConfig
-from personax.training.datasets import Encoders, local_rows, open_stream
+from personax.training.datasets import Encoders, _examples, local_rows, open_stream
 from personax.training.sharding import make_mesh
 from tests.data.test_latents import ABOUT, write
+from tests.data.test_tars import png
+from tests.data.test_tars import write as write_tar
 
 ENCODERS = Encoders("emoji", vae="vae", text_encoder="text", factor=4)
 
@@ -51,7 +57,6 @@ def test_captions_may_be_the_set_s_own():
         ({"source": "people"}, "Unknown picture set 'people'"),
         ({"buckets": 6}, "stream.buckets=6: expected a multiple of 4"),
         ({"buckets": 64}, "No bucket of 32x32 pixels"),
-        ({"dropout": 1.5}, "caption_dropout is 1.5"),
         ({"held_out": 40}, "Cannot hold out 40 of 40 pictures"),
         ({"source": "folder:/nowhere"}, "no folder or zip of pictures /nowhere"),
         ({"source": "cache:/nowhere"}, r"/nowhere holds no cache\.json"),
@@ -60,6 +65,54 @@ def test_captions_may_be_the_set_s_own():
 def test_what_does_not_exist_or_fit_is_refused(changes, sentence):
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         stream(**changes)
+
+
+def test_tars_are_streamed_like_a_folder_and_resume(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    files = {}
+    for i in range(20):
+        files |= {f"{i:02d}.png": png(i, (32, 32)), f"{i:02d}.txt": f"no {i}".encode()}
+    names = sorted(files)
+    for shard in range(2):
+        part = {name: files[name] for name in names[20 * shard : 20 * (shard + 1)]}
+        write_tar(tmp_path / f"{shard}.tar", part)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    tars = stream(source=f"wds:{tmp_path}/{{0..1}}.tar", captions="own")
+    same = stream(source=f"folder:{folder}", captions="own")
+    again = stream(source=f"wds:{tmp_path}", captions="own")
+    steps = [tars.step(i) for i in range(6)]
+    for i in reversed(range(6)):  # any step, without those before it
+        for other in (same, again):
+            np.testing.assert_array_equal(other.step(i)["pixels"], steps[i]["pixels"])
+            assert other.step(i)["caption"] == steps[i]["caption"]
+    values = steps[0]["pixels"].mean(axis=(1, 2, 3))
+    assert steps[0]["caption"] == [f"no {value:.0f}" for value in values]
+    assert tars.digest == again.digest
+
+
+def test_few_pictures_are_read_with_their_own_captions_masks_and_repeats(tmp_path):
+    captions = {"2_<v1> dog/a": "", "4_<v1> dog/b": "a <v1> asleep"}
+    for i, (name, caption) in enumerate(captions.items()):
+        path = tmp_path / "set" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(png(i))
+        if caption:
+            path.with_suffix(".txt").write_text(caption)
+        (tmp_path / f"{path.stem}.png").write_bytes(png(100))
+    own = tuple(own_pictures(str(tmp_path / "set")))
+    concept = Concept("<v1>", "dog", (), (), "<v1> dog")
+    masks = str(tmp_path)
+    spec = ConceptSpec(concept, "set", ("x",), "a dog", None, masks, own)
+    one, two = _examples(spec)
+    assert (one.captions, one.phrase, one.repeats) == (("<v1> dog",), "<v1> dog", 1)
+    # The class word replaces the word alone where the caption has it alone.
+    assert (two.captions, two.phrase, two.repeats) == (("a <v1> asleep",), "<v1>", 2)
+    assert [int(each.pixels.mean()) for each in (one, two)] == [0, 1]
+    assert one.mask is not None
+    assert (one.mask == 255).all()
 
 
 CACHED = dataclasses.replace(ABOUT, sizes=((8, 8),), buckets=0)

@@ -128,6 +128,14 @@ def test_every_epoch_of_every_set_is_a_permutation():
     assert orders[0] != orders[1]
 
 
+def test_repeats_are_visits_in_every_epoch():
+    repeated = tuple(example(i)._replace(repeats=n) for i, n in ((0, 1), (1, 3)))
+    seen = [number for _, number, _ in flown(make_data((repeated,), rows=4), 30)]
+    epochs = np.reshape(seen, (-1, 4))
+    assert all(sorted(epoch) == [0, 1, 1, 1] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
 def test_a_picture_has_one_of_its_captions_each_about_as_often():
     captions = tuple(f"{i} photos of a <v1> dog" for i in range(4))
     data = make_data(((example(0, *captions),),))
@@ -395,3 +403,13 @@ def test_the_fingerprint_sees_every_pixel_the_shape_and_the_masks():
     assert "masks 0" not in prints[0]
     masked = make_data(((example(0)._replace(mask=half()),),)).fingerprint()
     assert masked.keys() == {"pictures 0", "masks 0"}
+
+
+def test_the_fingerprint_sees_own_captions_and_repeats():
+    def fingerprint(**changes):
+        data = make_data(((example(0)._replace(**changes),),), own_captions=True)
+        return data.fingerprint()
+
+    prints = [fingerprint(captions=("a",)), fingerprint(captions=("b",))]
+    prints.append(fingerprint(captions=("a",), repeats=2))
+    assert len({each["captions 0"] for each in prints}) == 3

@@ -291,6 +291,7 @@ def test_no_source_is_no_set(get):
         (Prior("generated", prompt="a dog", count=0), "count=0: .* at least 1"),
         (Prior("world", count=-1), "count=-1: .* at least 1"),
         (Prior("generated"), "needs a prompt"),
+        (Prior("web"), "set 'web'; expected one of generated, world, folder, retr"),
         (Prior("folder"), "needs concept.prior_images"),
         (Prior("folder", images="no/such/folder"), "no/such/folder"),
         (Prior("retrieved", prompt="a dog", images="no/such/folder"), "no/such/folder"),

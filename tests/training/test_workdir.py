@@ -115,6 +115,17 @@ def test_a_changed_config_is_an_error_that_shows_the_change(begun, path, value, 
     assert before == {file: file.read_bytes() for file in begun.iterdir()}
 
 
+def test_a_key_that_an_older_version_lacked_had_its_default(begun):
+    file = begun / "run.json"
+    run = json.loads(file.read_text())
+    del run["config"]["concept"]["captions"]
+    file.write_text(json.dumps(run))
+    claim(begun, CONFIG, DATA)
+    file.write_text(json.dumps(run))
+    with pytest.raises(ValueError, match=r"concept\.captions was None and is 'own'"):
+        claim(begun, changed("concept.captions", "own"), DATA)
+
+
 def test_every_difference_is_shown(begun):
     config = changed("seed", 1) | {"base": "other"}
     with pytest.raises(ValueError, match="base was 'emoji' and is 'other'; seed was 0"):
