@@ -9,15 +9,15 @@ from personax.cli import command
 from personax.concepts import artifact
 from personax.concepts.bind import from_base
 from personax.concepts.compress import SHARE, Compression, compress
+from personax.concepts.load_models import load_named_base
 from personax.concepts.quantize import DTYPES
-from personax.loading import load_base
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
-    command.define_base_flags()
+    command.define_base_flags(base=None)
     flags.DEFINE_string("out", None, "Folder for the compressed concept.")
     flags.DEFINE_float(
         "share",
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
     with watch("load"), command.exit_on_user_error():
         folder = _folder(argv, out)
-        base = load_base(FLAGS.base, **command.base_options(FLAGS))
+        base = load_named_base(FLAGS.base, argv[1:], command.base_options(FLAGS))
     share = SHARE if FLAGS.share is None and not FLAGS.dtype else FLAGS.share
     with watch("compress"), command.exit_on_user_error():
         result = compress(

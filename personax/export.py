@@ -13,8 +13,7 @@ from personax.cli import command
 from personax.concepts.bind import from_base, with_concepts
 from personax.concepts.export import FORMATS, check_request, export
 from personax.concepts.exports.request import Request
-from personax.loading import find_pipeline, load_base, published
-from personax.loading.files import find_configs, open_file
+from personax.concepts.load_models import load_named_base
 from personax.loading.write import DTYPES
 
 FLAGS = flags.FLAGS
@@ -22,7 +21,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
-    command.define_base_flags()
+    command.define_base_flags(base=None)
     flags.DEFINE_enum("to", "diffusers", tuple(FORMATS), "Format of what is written.")
     flags.DEFINE_string(
         "out", None, "File (.safetensors) or folder to write; it must not exist."
@@ -49,26 +48,14 @@ def main(argv: Sequence[str]) -> None:
             FLAGS.variant,
         )
         check_request(request)
-        configs = _configs() if request.to == "diffusers" else None
-        base = load_base(FLAGS.base, **command.base_options(FLAGS))
+        base = load_named_base(FLAGS.base, sources, command.base_options(FLAGS))
         plain, pickles = from_base(base), FLAGS.allow_pickle
         model = with_concepts(plain, base, sources, allow_pickle=pickles)
     with watch("write"), command.exit_on_user_error():
-        exported = export(model, base, request, configs)
+        exported = export(model, base, request)
     print(f"{exported.what} in {request.out}: {watch}")
     for note in exported.notes:
         print(f"  {note}")
-
-
-def _configs() -> pathlib.Path:
-    """The folder with the base's config files; a single file has published ones."""
-    path = pathlib.Path(FLAGS.base).expanduser()
-    if not path.is_file():
-        return find_pipeline(FLAGS.base)
-    if FLAGS.base_config:
-        return find_configs(FLAGS.base_config)
-    stored = open_file(path, allow_pickle=FLAGS.allow_pickle)
-    return published.directory(published.kind_of(path, stored))
 
 
 if __name__ == "__main__":

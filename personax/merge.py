@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from personax.cli import command
+from personax.concepts.load_models import load_named_base
 from personax.concepts.merge import (
     RIDGE,
     MergeResult,
@@ -13,7 +14,6 @@ from personax.concepts.merge import (
     merge,
     read_captions,
 )
-from personax.loading import load_base
 
 FLAGS = flags.FLAGS
 
@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
     text = flags.DEFINE_string
-    command.define_base_flags()
+    command.define_base_flags(base=None)
     text("out", None, "Folder for the merged concept.")
     text("captions", None, "File of captions, one a line. Default: the emoji world's.")
     flags.DEFINE_float(
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     folders = [pathlib.Path(name) for name in argv[1:]]
     with watch("load"), command.exit_on_user_error():
         check_folders(folders, out)
-        base = load_base(FLAGS.base, **command.base_options(FLAGS))
+        base = load_named_base(FLAGS.base, argv[1:], command.base_options(FLAGS))
         captions = read_captions(base, FLAGS.captions)
     with watch("merge"), command.exit_on_user_error():
         result = merge(base, folders, out, captions, ridge=FLAGS.ridge)

@@ -113,4 +113,4 @@ class World:
     def export(self, out, *names, **options):
         request = Request(self.folder / out, sources=self.sources(*names), **options)
         check_request(request)
-        return export(self.bound(*names), self.base, request, self.source)
+        return export(self.bound(*names), self.base, request)

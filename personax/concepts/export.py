@@ -56,13 +56,10 @@ def check_request(request: Request) -> None:
             raise ValueError(f"--out {path} exists; choose another path.")
 
 
-def export(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None = None
-) -> Exported:
+def export(model: Model, base: Base, request: Request) -> Exported:
     """Write the concepts bound in `model` as `request` asks; see `check_request`.
 
-    `configs` is the folder with the base's config files, for --to diffusers. Files
-    appear whole or not at all. Raises ValueError for concepts that the format cannot
-    hold, with the nearest one that can.
+    Files appear whole or not at all. Raises ValueError for concepts that the format
+    cannot hold, with the nearest one that can.
     """
-    return FORMATS[request.to](model, base, request, configs)
+    return FORMATS[request.to](model, base, request)

@@ -3,7 +3,7 @@
 from personax.loading.base import Base, load_base
 from personax.loading.clip import Clip, load_clip
 from personax.loading.controlnet import ControlNet, load_controlnet
-from personax.loading.files import EMBEDDED, embedded, find_pipeline
+from personax.loading.files import EMBEDDED, embedded
 
 __all__ = [
     "EMBEDDED",
@@ -11,7 +11,6 @@ __all__ = [
     "Clip",
     "ControlNet",
     "embedded",
-    "find_pipeline",
     "load_base",
     "load_clip",
     "load_controlnet",

@@ -42,6 +42,8 @@ class Base:
     tokenizer: Tokenizer = struct.field(pytree_node=False)
     name: str = struct.field(pytree_node=False)  # `source` as the caller passed it
     fingerprint: str = struct.field(pytree_node=False)  # see loading.place
+    # The directory of its config files in diffusers' layout.
+    configs: Path = struct.field(pytree_node=False, default=Path())
     # What a cache of latents and texts depends on.
     vae_fingerprint: str = struct.field(pytree_node=False, default="")
     text_fingerprint: str = struct.field(pytree_node=False, default="")
@@ -129,6 +131,7 @@ def load_base(
         ),
         name=name,
         fingerprint=digests.whole,
+        configs=directory,
         vae_fingerprint=digests.parts["vae"],
         text_fingerprint=digests.parts["text_encoder"],
         copies=functools.cache(

@@ -72,19 +72,6 @@ def find_network(
     )
 
 
-def find_pipeline(source: str | Path) -> Path:
-    """The directory of a base; ValueError for a single file, which holds no configs."""
-    if source == EMBEDDED:
-        return embedded("pipeline")
-    path = find(source, variant=None, allow_pickle=False)
-    if not path.is_dir():
-        raise ValueError(
-            f"{path} is a single file; to write a pipeline, pass the base as a "
-            "directory in diffusers' layout."
-        )
-    return path
-
-
 def find_configs(source: str | Path) -> Path:
     """The directory with the configs and tokenizer of `source`, weights not fetched."""
     path = Path(source).expanduser()

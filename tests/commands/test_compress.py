@@ -105,7 +105,7 @@ def test_it_is_loaded_as_whole_kernels(emoji, small, whole):
 @pytest.fixture
 def refusal(emoji, monkeypatch, capsys):
     """A function that runs the command in this process and returns its error."""
-    monkeypatch.setattr(compress, "load_base", lambda *_, **__: emoji)
+    monkeypatch.setattr(compress, "load_named_base", lambda *_, **__: emoji)
     return make_refusal(compress, FLAGS, monkeypatch, capsys)
 
 

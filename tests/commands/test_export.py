@@ -59,8 +59,7 @@ def test_diffusers_reads_the_pipeline_and_predicts_the_same(folder):
     out = folder / "out"
     done = run(
         "personax.export",
-        folder / "concept",
-        f"--base={folder / 'base'}",
+        folder / "concept",  # it names its base
         f"--out={out}",
     )
     assert done.returncode == 0, done.stderr
@@ -91,12 +90,11 @@ def test_invalid_arguments_are_refused_before_anything_is_loaded(
     def load(*_, **__):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(export, "load_base", load)
+    monkeypatch.setattr(export, "load_named_base", load)
     refusal = make_refusal(export, FLAGS, monkeypatch, capsys)
     file = str(tmp_path / "out.safetensors")
     assert "--to lora writes what concepts change" in refusal(to="lora", out=file)
     assert f"--out {tmp_path} exists" in refusal("a", out=str(tmp_path))
-    assert "'/nowhere' does not exist" in refusal("a", base="/nowhere")
     assert "must end in .safetensors" in refusal("a", to="diff", out="/nowhere/out")
     assert "--rank is for --to lora" in refusal("a", rank=4)
     assert "--rank 0 must be" in refusal("a", to="lora", out=file, rank=0)
@@ -105,7 +103,7 @@ def test_invalid_arguments_are_refused_before_anything_is_loaded(
 
 
 def test_concepts_that_cannot_be_read_are_refused(emoji, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
+    monkeypatch.setattr(export, "load_named_base", lambda *_, **__: emoji)
     refusal = make_refusal(export, FLAGS, monkeypatch, capsys)
     assert "holds no concept.json" in refusal(tmp_path)
     assert "strength 'half' is not a number" in refusal(f"{tmp_path}@half")

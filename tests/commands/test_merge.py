@@ -130,7 +130,9 @@ def test_every_word_has_the_row_of_its_concept(emoji, folders, merged):
 @pytest.fixture
 def refusal(emoji, monkeypatch, capsys):
     """A function that runs the command in this process and returns its error."""
-    monkeypatch.setattr(merge, "load_base", lambda name, **_: emoji.replace(name=name))
+    monkeypatch.setattr(
+        merge, "load_named_base", lambda name, *_: emoji.replace(name=name)
+    )
     return make_refusal(merge, FLAGS, monkeypatch, capsys)
 
 

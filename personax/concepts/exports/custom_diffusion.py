@@ -89,9 +89,7 @@ def processors(
     return tensors
 
 
-def export_custom_diffusion(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_custom_diffusion(model: Model, base: Base, request: Request) -> Exported:
     """Write a folder with the three kinds of file."""
     changes = find_changes(model, base)
     if not changes.paths():

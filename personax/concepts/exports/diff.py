@@ -1,7 +1,5 @@
 """Whole differences of parameters under kohya's names, for web UIs."""
 
-import pathlib
-
 import numpy as np
 
 from personax.concepts.bind import Model
@@ -52,9 +50,7 @@ def unread_by_comfyui(changes: Changes) -> list[str]:
     ]
 
 
-def export_diff(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_diff(model: Model, base: Base, request: Request) -> Exported:
     """Write the difference of every changed parameter."""
     changes = find_changes(model, base)
     tensors = diff_tensors(changes, request.dtype)

@@ -1,7 +1,5 @@
 """`--to embedding`: the words, for diffusers and for web UIs."""
 
-import pathlib
-
 from personax.concepts.bind import Model
 from personax.concepts.exports import embedding_files
 from personax.concepts.exports.changes import find_changes, find_words, obstacle
@@ -13,9 +11,7 @@ from personax.loading import Base
 from personax.methods.parts.tokens import TABLE
 
 
-def export_embedding(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_embedding(model: Model, base: Base, request: Request) -> Exported:
     """Write both kinds of file for each trained word; ValueError without one."""
     table = flat(model.denoiser.params)[TABLE]
     words = find_words(model.tokenizer, base.tokenizer, table)

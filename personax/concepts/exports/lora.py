@@ -117,9 +117,7 @@ def kohya_metadata(
     return values
 
 
-def export_lora(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_lora(model: Model, base: Base, request: Request) -> Exported:
     """Write kohya's dialect."""
     changes, low = _low_rank(model, base, request)
     tensors = kohya_tensors(low.factors, request.dtype)
@@ -130,9 +128,7 @@ def export_lora(
     return Exported(what, (use, *_about(low), *notes))
 
 
-def export_peft(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_peft(model: Model, base: Base, request: Request) -> Exported:
     """Write PEFT's dialect."""
     changes, low = _low_rank(model, base, request)
     tensors = peft_tensors(low.factors, request.dtype)

@@ -1,6 +1,5 @@
 """`--to diffusers`: a pipeline, or a ControlNet."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,8 @@ from personax.loading.write_tokenizer import vocabulary_size
 from personax.methods.parts.tokens import TABLE
 
 
-def export_pipeline(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_pipeline(model: Model, base: Base, request: Request) -> Exported:
     """Write a pipeline whose tokenizer and embedding table have the words."""
-    assert configs is not None  # the command finds them
     if CONTROLNET in model.denoiser.params:
         return _controlnet(model, request)
     changes = find_changes(model, base)
@@ -39,7 +35,7 @@ def export_pipeline(
     variant = variant if VARIANTS.get(variant or "") == request.dtype else None
     write_pipeline(
         request.out,
-        configs,
+        base.configs,
         params,
         base.tokenizer,
         added=words,

@@ -1,6 +1,5 @@
 """A whole model as one file with LDM's names, for web UIs and `from_single_file`."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,9 +77,7 @@ def _open_clip_tensors(params: Params, dtype: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def export_single_file(
-    model: Model, base: Base, request: Request, configs: pathlib.Path | None
-) -> Exported:
+def export_single_file(model: Model, base: Base, request: Request) -> Exported:
     """Write the whole model; words go into files beside it."""
     changes = find_changes(model, base)
     params = all_params(changes, base)
