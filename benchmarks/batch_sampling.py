@@ -86,7 +86,7 @@ def _rows(encoded: Sequence[Prompt], indices: np.ndarray) -> Prompt:
     if len(encoded) == 1:
         return encoded[0]
     rows = [encoded[int(i) % len(encoded)] for i in indices]
-    axis = {"text": 0, "where": 1, "ids": 0}
+    axis = {"text": 0, "concept_mask": 1, "ids": 0, "guidance": 0}
     return Prompt(
         **{
             name: None

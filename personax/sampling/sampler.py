@@ -183,7 +183,7 @@ def draw_latents(
         eps_fn = guide(denoisers, terms)
         return Sampled(sample(eps_fn, solver, grid, x, keys, kept))
     capturing = {name: capture(each, attention) for name, each in denoisers.items()}
-    text, _, ids = terms[0].prompt
+    text, ids = terms[0].prompt.text, terms[0].prompt.ids
     tokens = text.shape[-2] if text is not None else ids.shape[1]  # type: ignore[union-attr]
     sizes = grid.t.shape[0], len(terms), indices.shape[0], tokens
     post, maps = make_post(attention, *sizes)
