@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from personax.networks.encoder import skip_channels
 from personax.networks.tokenizer import (
     Tokenizer,
     add_alias,
+    add_name,
     add_placeholder,
     ids_of,
 )
@@ -144,8 +145,26 @@ def with_words(tokenizer: Tokenizer, concepts: Sequence[Concept]) -> Tokenizer:
                 concept.placeholder,
                 vectors=len(concept.ids),
                 replaces=itself,
+                spaces=True,
             )
     return tokenizer
+
+
+def _with_names(
+    tokenizer: Tokenizer, names: Mapping[str, str]
+) -> tuple[Tokenizer, str]:
+    """The tokenizer with {another name: a placeholder}, and a note of them.
+
+    A name that is a word already keeps its meaning.
+    """
+    added = []
+    for name, word in names.items():
+        try:
+            tokenizer = add_name(tokenizer, name, word)
+        except ValueError:
+            continue
+        added.append(f"; {name!r} in a prompt means {word!r} as well")
+    return tokenizer, "".join(added)
 
 
 class _Reading(NamedTuple):
@@ -172,6 +191,7 @@ def _bind(
         chain += loaded_earlier
     try:
         tokenizer = with_words(model.tokenizer, concepts)
+        tokenizer, names = _with_names(tokenizer, loaded.about.get("names", {}))
     except ValueError as error:
         raise ValueError(
             f"{path}: {error} Give it another name: --concept '<v2>={path}'."
@@ -185,7 +205,7 @@ def _bind(
     all_concepts = (*model.concepts, *concepts)
     bound = dataclasses.replace(bound, concept_offset=len(all_concepts))
     if "summary" in loaded.about:
-        notice(f"{path} is {loaded.about['method']}: {loaded.about['summary']}.")
+        notice(f"{path} is {loaded.about['method']}: {loaded.about['summary']}{names}.")
     return Model(bound, tokenizer, all_concepts), [*chain, loaded]
 
 
@@ -215,8 +235,12 @@ def _load(model: Model, source: Source, reading: _Reading) -> Artifact:
             f"{path} holds {len(concepts)} concepts; only one can be renamed."
         )
     phrase = concepts[0].phrase.replace(concepts[0].handle, name)
+    about = {key: value for key, value in loaded.about.items() if key != "names"}
+    if "summary" in about:
+        old = repr(concepts[0].handle)
+        about["summary"] = about["summary"].replace(old, repr(name))
     concepts = (concepts[0]._replace(placeholder=name, phrase=phrase),)
-    return loaded._replace(concepts=concepts)
+    return loaded._replace(concepts=concepts, about=about)
 
 
 def _check_exclusive(

@@ -111,18 +111,23 @@ def load_tokenizer(
 
 
 def add_placeholder(
-    tokenizer: Tokenizer, word: str, *, vectors: int = 1, replaces: bool = False
+    tokenizer: Tokenizer,
+    word: str,
+    *,
+    vectors: int = 1,
+    replaces: bool = False,
+    spaces: bool = False,
 ) -> Tokenizer:
     """Add `word` as `vectors` new ids after the existing ones.
 
     With `replaces` it may be a word of the vocabulary, such as the rare "sks", which
-    then has the new ids in every text. Raises ValueError if the word is taken, or in
-    the vocabulary.
+    then has the new ids in every text; with `spaces` it may have blanks. Raises
+    ValueError if the word is taken, or in the vocabulary.
     """
-    _check_placeholder(tokenizer, word, replaces)
+    _check_placeholder(tokenizer, word, replaces, spaces)
     if vectors < 1:
         raise ValueError(f"The placeholder {word!r} needs at least one vector.")
-    own = [i for other in tokenizer.placeholders for i in other.ids]
+    own = {i for other in tokenizer.placeholders for i in other.ids}
     first = tokenizer.size + sum(i >= tokenizer.size for i in own)
     return _with(tokenizer, Placeholder(word, tuple(range(first, first + vectors))))
 
@@ -138,6 +143,16 @@ def add_alias(tokenizer: Tokenizer, word: str, ids: Sequence[int]) -> Tokenizer:
     return _with(
         tokenizer, Placeholder(word, tuple(vocabulary_id(tokenizer, i) for i in ids))
     )
+
+
+def add_name(tokenizer: Tokenizer, word: str, of: str) -> Tokenizer:
+    """Add `word` as another name of the placeholder `of`, with its ids.
+
+    Raises ValueError if the word is in the vocabulary or taken.
+    """
+    _check_placeholder(tokenizer, word, replaces=False, spaces=True)
+    ids = next(each.ids for each in tokenizer.placeholders if each.word == of)
+    return _with(tokenizer, Placeholder(word, ids))
 
 
 def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b n"]:
@@ -167,7 +182,9 @@ def ids_of(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
 
 def text_of(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
     """The text of ids; a placeholder of several vectors appears once."""
-    placeholders = {other.ids[0]: other.word for other in tokenizer.placeholders}
+    # The first name of a placeholder with several.
+    names = reversed(tokenizer.placeholders)
+    placeholders = {other.ids[0]: other.word for other in names}
     pieces, plain = [], []
     for i in (*ids, None):
         if i is not None and i < tokenizer.size:
@@ -239,8 +256,10 @@ def vocabulary_id(tokenizer: Tokenizer, entry: str | int) -> int:
     return vocabulary[entry]
 
 
-def _check_placeholder(tokenizer: Tokenizer, word: str, replaces: bool) -> None:
-    if not word or re.search(r"\s", word):
+def _check_placeholder(
+    tokenizer: Tokenizer, word: str, replaces: bool, spaces: bool = False
+) -> None:
+    if word != word.strip() or not word or (re.search(r"\s", word) and not spaces):
         raise ValueError(f"The placeholder {word!r} must be one word, such as '<v1>'.")
     taken = [other.word for other in tokenizer.placeholders]
     if word.lower() in (other.lower() for other in taken):
@@ -260,7 +279,7 @@ class _Word(NamedTuple):
     """A unit that byte-pair merges do not cross."""
 
     ids: tuple[int, ...]
-    placeholder: str = ""  # tells an alias from the words whose ids it has
+    placeholder: str = ""  # tells an alias from the vocabulary's words of its ids
 
 
 def _occurrences(words: list[_Word], phrase: list[_Word]) -> Iterator[int]:
@@ -287,7 +306,8 @@ def _words(tokenizer: Tokenizer, text: str) -> list[_Word]:
     for piece in _splitter(placeholders).split(text):
         ids = placeholders.get(piece.lower())
         if ids:
-            words.append(_Word(ids, piece.lower()))
+            alias = piece.lower() if ids[0] < tokenizer.size else ""
+            words.append(_Word(ids, alias))
         else:
             words.extend(_plain_words(tokenizer, piece))
     return words

@@ -27,19 +27,19 @@ import numpy as np
 import safetensors
 
 from personax.concepts.artifact import Artifact
-from personax.concepts.formats import module_weights, numbered
+from personax.concepts.formats import embedding, module_weights, numbered
 from personax.concepts.formats.adapter import Family, File, to_artifact
 from personax.core.typing import Params
 from personax.loading.pickles import open_pickle, read_pickle
 from personax.loading.stored import open_safetensors
 
-FAMILIES: tuple[Family, ...] = (module_weights.FAMILY,)
+FAMILIES: tuple[Family, ...] = (module_weights.FAMILY, embedding.FAMILY)
 
 # What is read here, for error messages.
 READ = (
     "LoRA and LoCon (kohya, A1111, PEFT, diffusers, cloneofsimo), LyCORIS (LoHa, LoKr, "
-    "DoRA, (IA)^3, OFT, differences), PEFT's adapter folders, and folders of concepts "
-    "trained by personax"
+    "DoRA, (IA)^3, OFT, differences), PEFT's adapter folders, Textual Inversion "
+    "(diffusers, A1111), and folders of concepts trained by personax"
 )
 SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".pth")
 _WHOLE = ("model.diffusion_model.", "down_blocks.0.resnets.0.conv1.weight", "conv_in.")

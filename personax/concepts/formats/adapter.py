@@ -32,6 +32,7 @@ class File(NamedTuple):
     metadata: Mapping[str, str] = {}  # of a safetensors file
     config: Mapping[str, Any] | None = None  # PEFT's adapter_config.json beside it
     tree: Any = None  # a pickle's values as they are nested; see `read_pickle`
+    allow_pickle: bool = False  # whether files beside it may be pickles
 
 
 class Adapter(NamedTuple):
@@ -39,6 +40,7 @@ class Adapter(NamedTuple):
 
     changes: Mapping[str, Change] = {}
     words: Mapping[str, Float[np.ndarray, "n d"]] = {}
+    names: Mapping[str, str] = {}  # {another name: one of the words}
 
 
 class Family(NamedTuple):
@@ -66,7 +68,11 @@ def to_artifact(
     if rows:
         parts["tokens"] = tokens()
         theta["tokens"] = {"embedding": jnp.asarray(np.concatenate(rows))}
-    about = {"method": kind, "summary": _summary(adapter, count)}
+    about = {
+        "method": kind,
+        "summary": _summary(adapter, count),
+        "names": dict(adapter.names),
+    }
     return Artifact(Method(parts, _untrainable), theta, {}, tuple(concepts), about)
 
 
@@ -119,4 +125,5 @@ def _summary(adapter: Adapter, count: int) -> str:
         f"the word {word!r} ({len(rows)} vector{'s' if len(rows) > 1 else ''})"
         for word, rows in adapter.words.items()
     ]
-    return f"{count} tensors applied to {', '.join(parts)}"
+    plural = "" if count == 1 else "s"
+    return f"{count} tensor{plural} applied to {', '.join(parts)}"
