@@ -42,7 +42,14 @@ def main(argv: Sequence[str]) -> None:
         base = load_named_base(FLAGS.base, argv[1:], command.base_options(FLAGS))
         captions = read_captions(base, FLAGS.captions)
     with watch("merge"), command.exit_on_user_error():
-        result = merge(base, folders, out, captions, ridge=FLAGS.ridge)
+        result = merge(
+            base,
+            folders,
+            out,
+            captions,
+            ridge=FLAGS.ridge,
+            allow_pickle=FLAGS.allow_pickle,
+        )
     print(_summary(result))
     size = (out / "theta.safetensors").stat().st_size
     print(f"{len(result.concepts)} concepts in {out}, {size / 1e6:.1f} MB: {watch}")
@@ -53,7 +60,8 @@ def _summary(result: MergeResult) -> str:
     for source, concept in zip(result.sources, result.concepts, strict=True):
         old, new = source.concept.placeholder, concept.placeholder
         renamed = "" if old == new else f", named {old} there"
-        lines.append(f"{new} {concept.class_word} from {source.folder}{renamed}")
+        phrase = f"{new} {concept.class_word}".strip()
+        lines.append(f"{phrase} from {source.folder}{renamed}")
     kernels = result.kernels
     lines.append(
         f"constraint residual {kernels.residual_targets:.1e}, regularisation residual "

@@ -16,7 +16,7 @@ import personax
 from personax import methods
 from personax.concepts.low_rank import expand
 from personax.concepts.quantize import restore
-from personax.concepts.source import Source, parse_source
+from personax.concepts.source import Source, beside, parse_source
 from personax.core.errors import notice
 from personax.core.files import atomic_folder, digest_file, write_json
 from personax.core.tensor_file import write_tensors
@@ -152,7 +152,7 @@ def digest(path: pathlib.Path) -> str:
     if path.is_dir() and (path / "concept.json").is_file():
         return digest_file(path / "theta.safetensors")
     if path.is_file():
-        return digest_file(path)
+        return " ".join(digest_file(file) for file in (path, *beside(path)))
     return " ".join(digest_file(file) for file in sorted(path.glob("*.*")))
 
 
@@ -177,12 +177,13 @@ def _source(given: Source | str | pathlib.Path) -> Source:
 
 
 def _copy(path: pathlib.Path, to: pathlib.Path) -> None:
-    """A folder as a copy, a file inside a new folder, which keeps its name."""
+    """A folder as a copy; a file, and those beside it, inside a new folder."""
     if path.is_dir():
         shutil.copytree(path, to)
     else:
         to.mkdir(parents=True)
-        shutil.copy(path, to)
+        for file in (path, *beside(path)):
+            shutil.copy(file, to)
 
 
 def _inside(copy: pathlib.Path) -> pathlib.Path:

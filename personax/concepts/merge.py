@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from personax.concepts import artifact
+from personax.concepts import artifact, formats
 from personax.concepts.artifact import Artifact
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.concepts.merge_kernels import (
@@ -22,6 +22,7 @@ from personax.core.tree import flat, select
 from personax.diffusion.encode import encode_prompts
 from personax.loading import EMBEDDED, Base, embedded_world
 from personax.methods import Concept
+from personax.methods.parts.tokens import TABLE
 from personax.networks.tokenizer import tokenize
 
 RIDGE = 1e-6
@@ -62,20 +63,24 @@ def merge(
     captions: Sequence[str],
     *,
     ridge: float = RIDGE,
+    allow_pickle: bool = False,
 ) -> MergeResult:
     """Write the concepts of these folders to `out` as one concept.
+
+    A folder may also be a Custom Diffusion file of another program, see `formats`; its
+    words stand for the concepts' phrases, in "photo of a <new1>".
 
     Raises ValueError for concepts that cannot be merged and for captions that do not
     have full rank; see `merge_kernels`.
     """
     plain = from_base(base)
-    sources = [_read(base, plain, folder) for folder in folders]
+    sources = [_read(base, plain, folder, allow_pickle) for folder in folders]
     before = [concept for source in sources for concept in source.concepts]
     concepts = with_unique_words(before, base.tokenizer.size)
     regularisation = _rows(plain, [TargetPrompt(caption, 1) for caption in captions])
     merged = merge_kernels(
         _kernels(select(plain.denoiser.params, "kv")),
-        [_kernels(source.artifact.theta["weights"]) for source in sources],
+        [_kernels(select(source.model.denoiser.params, "kv")) for source in sources],
         regularisation,
         [_target_rows(source) for source in sources],
         ridge=ridge,
@@ -149,31 +154,45 @@ def with_unique_words(sources: Sequence[SourceConcept], size: int) -> list[Conce
     return concepts
 
 
-def _read(base: Base, plain: Model, folder: pathlib.Path) -> Source:
+def _read(base: Base, plain: Model, folder: pathlib.Path, allow_pickle: bool) -> Source:
     """The concept in `folder`; ValueError if it trains other than K, V and V*."""
     params = plain.denoiser.params
-    loaded = artifact.load(folder, params, base.fingerprint, copies=base.copies)
-    trained = flat(loaded.theta.get("weights", {})).keys()
-    whole = trained == select(params, "kv").keys()
-    if set(loaded.theta) != {"weights", "tokens"} or not whole:
-        raise ValueError(
-            f"{folder} is a concept of {loaded.about['method']}; only concepts that "
-            f"train tokens and whole cross-attention keys and values can be merged "
-            f"(custom_diffusion's default)."
-        )
+    kernels = select(params, "kv").keys()
+    if formats.find(folder):
+        size = base.tokenizer.size
+        loaded = formats.read(folder, params, size=size, allow_pickle=allow_pickle)
+        every = [[f"photo of a {concept.phrase}"] for concept in loaded.concepts]
+        whole = set(loaded.method.parts) == {"adapter", "tokens"}
+        method = loaded.about["method"]
+    else:
+        loaded = artifact.load(folder, params, base.fingerprint, copies=base.copies)
+        # Older files hold one concept with one "prompt".
+        old = [[loaded.about["prompt"]]] if "prompt" in loaded.about else []
+        every = loaded.about.get("prompts", old)
+        trained = flat(loaded.theta.get("weights", {})).keys()
+        whole = set(loaded.theta) == {"weights", "tokens"} and trained == kernels
+        method = f"a concept of {loaded.about['method']}"
+    refusal = (
+        f"{folder} is {method}; only concepts that train tokens and whole "
+        "cross-attention keys and values can be merged (custom_diffusion's default)."
+    )
+    if not whole:
+        raise ValueError(refusal)
     if artifact.earlier(folder):
         raise ValueError(
             f"{folder} was trained on top of another concept; only concepts that were "
             f"trained on the base can be merged."
         )
-    # Older files hold one concept with one "prompt".
-    old = [[loaded.about["prompt"]]] if "prompt" in loaded.about else []
+    model = with_concepts(plain, base, [str(folder)], allow_pickle=allow_pickle)
+    before, after = flat(params), flat(model.denoiser.params)
+    if {path for path in before if after[path] is not before[path]} - {
+        TABLE
+    } != kernels:
+        raise ValueError(refusal)
     concepts = []
-    every = loaded.about.get("prompts", old)
     for concept, prompts in zip(loaded.concepts, every, strict=True):
         phrase = concept.phrase or f"{concept.placeholder} {concept.class_word}"
         concepts.append(SourceConcept(folder, concept, phrase, prompts))
-    model = with_concepts(plain, base, [str(folder)])
     return Source(loaded, model, concepts)
 
 

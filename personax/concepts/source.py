@@ -46,3 +46,14 @@ def parse_source(text: str) -> Source:
     if not math.isfinite(strength):
         raise ValueError(f"{text!r}: the strength must be finite.")
     return Source(found, name if equals else "", strength)
+
+
+def beside(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files next to an adapter's file that belong to it."""
+    folder = path.parent
+    if path.name.startswith("pytorch_custom_diffusion_weights."):
+        names = sorted(folder.glob("<*>.*"))  # words
+        return [each for each in names if each.suffix in (".safetensors", ".bin")]
+    config = folder / "adapter_config.json"  # PEFT's
+    is_peft = path.name == "adapter_model.safetensors" and config.is_file()
+    return [config] if is_peft else []

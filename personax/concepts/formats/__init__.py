@@ -27,19 +27,29 @@ import numpy as np
 import safetensors
 
 from personax.concepts.artifact import Artifact
-from personax.concepts.formats import embedding, module_weights, numbered
+from personax.concepts.formats import (
+    custom_diffusion,
+    embedding,
+    module_weights,
+    numbered,
+)
 from personax.concepts.formats.adapter import Family, File, to_artifact
 from personax.core.typing import Params
 from personax.loading.pickles import open_pickle, read_pickle
 from personax.loading.stored import open_safetensors
 
-FAMILIES: tuple[Family, ...] = (module_weights.FAMILY, embedding.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    custom_diffusion.FAMILY,
+    module_weights.FAMILY,
+    embedding.FAMILY,
+)
 
 # What is read here, for error messages.
 READ = (
     "LoRA and LoCon (kohya, A1111, PEFT, diffusers, cloneofsimo), LyCORIS (LoHa, LoKr, "
     "DoRA, (IA)^3, OFT, differences), PEFT's adapter folders, Textual Inversion "
-    "(diffusers, A1111), and folders of concepts trained by personax"
+    "(diffusers, A1111), Custom Diffusion (diffusers, delta.bin, CompVis), and folders "
+    "of concepts trained by personax"
 )
 SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".pth")
 _WHOLE = ("model.diffusion_model.", "down_blocks.0.resnets.0.conv1.weight", "conv_in.")
@@ -95,7 +105,8 @@ def read(
         adapter = family.read(file, params)
     except ValueError as error:
         raise ValueError(f"{found} looks like {kind}: {error}")
-    return to_artifact(adapter, found, kind, len(file.tensors), size)
+    count = sum(tensor.size > 0 for tensor in file.tensors.values())
+    return to_artifact(adapter, found, kind, count, size)
 
 
 def _open(path: pathlib.Path, allow_pickle: bool) -> File:
@@ -103,7 +114,7 @@ def _open(path: pathlib.Path, allow_pickle: bool) -> File:
         tensors = open_safetensors(path)
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-        return File(path, tensors, metadata, _config(path))
+        return File(path, tensors, metadata, _config(path), None, allow_pickle)
     if not allow_pickle:
         raise ValueError(
             f"{path} is a pickle, which may hold code; pass --allow_pickle "
@@ -112,7 +123,7 @@ def _open(path: pathlib.Path, allow_pickle: bool) -> File:
     tree = read_pickle(path)
     if isinstance(tree, list):
         return File(path, numbered.from_list(path, tree), tree=tree)
-    return File(path, open_pickle(path), tree=tree)
+    return File(path, open_pickle(path), tree=tree, allow_pickle=True)
 
 
 def _config(path: pathlib.Path) -> dict | None:

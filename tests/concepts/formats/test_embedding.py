@@ -97,7 +97,8 @@ def test_a_word_of_another_concept_needs_another_name(base, tmp_path, capsys):
     first = write(tmp_path / "a" / "toy-one.safetensors", {"<v1>": rows(1)})
     second = write(tmp_path / "b" / "toy-two.safetensors", {"<v1>": 2 * rows(1)})
     line = refusal(base, first, second)
-    assert "'<v1>' exists" in line and f"--concept '<v2>={second}'" in line
+    assert "'<v1>' exists" in line
+    assert f"--concept '<v2>={second}'" in line
     capsys.readouterr()
     model = bind(base, first, f"<v2>={second}")
     assert "the word '<v2>' (1 vector)" in capsys.readouterr().err
@@ -157,7 +158,8 @@ def test_a_folder_of_learned_embeds(base, tmp_path):
 def test_what_is_no_word_of_this_base(base, tmp_path, tensors, message):
     path = write(tmp_path / "toy.safetensors", tensors)
     line = refusal(base, path)
-    assert str(path) in line and message in line
+    assert str(path) in line
+    assert message in line
 
 
 def test_a_word_alone_has_no_strength(base, tmp_path):
