@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
             "variant": "",  # such as "fp16"
             "allow_pickle": False,
             "config": "",  # directory or id of a single file's configs
+            "vae": "",  # directory, file or id of an autoencoder instead of the base's
             "param_dtype": "float32",  # of the frozen weights
         }
     )

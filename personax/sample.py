@@ -44,6 +44,7 @@ def _metadata(setup: SamplingSetup, options: SheetOptions) -> dict[str, Any]:
     more = {
         "Spacing": FLAGS.spacing,
         "Eta": FLAGS.eta,
+        "VAE": FLAGS.vae,
         "Models": " ".join(FLAGS.model),
         "ControlNets": " ".join(FLAGS.control),
         "Hints": " ".join(FLAGS.hint),

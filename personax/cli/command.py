@@ -59,10 +59,25 @@ def define_base_flags(base: str | None = EMBEDDED) -> None:
     text = flags.DEFINE_string
     named = "" if base else f" Default: the one that the concept names, or {EMBEDDED}."
     text("base", base, f"Directory, single file or Hugging Face id of the base.{named}")
-    text("base_config", None, "Directory or id of the configs for a single file.")
+    text(
+        "base_config",
+        None,
+        "Directory or id of the configs for a single file, or of the pipeline whose "
+        "other parts a UNet alone takes.",
+    )
     text("variant", None, "Variant of the weight files, such as fp16.")
     flags.DEFINE_bool(
         "allow_pickle", False, "Read .bin and .ckpt files, with a restricted reader."
+    )
+
+
+def define_vae_flag() -> None:
+    """Define --vae, an argument of `load_base` of the commands that draw."""
+    flags.DEFINE_string(
+        "vae",
+        None,
+        "Directory, single file or Hugging Face id of an autoencoder that is used "
+        "instead of the base's.",
     )
 
 

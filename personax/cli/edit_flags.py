@@ -22,6 +22,7 @@ def define_flags() -> None:
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
     number = flags.DEFINE_float
     command.define_base_flags(base=None)
+    command.define_vae_flag()
     command.define_concept_flags()
     text("prompt", None, "The source's prompt; with --image, what the picture shows.")
     many("edit", [], "An edited prompt. Default: the prompt, for --reweight.")
@@ -73,7 +74,7 @@ def model_options(given: Any) -> ModelOptions:
         given.base,
         tuple(given.concept),
         dtype=given.dtype,
-        reading=command.base_options(given),
+        reading={**command.base_options(given), "vae": given.vae},
         any_base=given.any_base,
     )
 

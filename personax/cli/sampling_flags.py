@@ -16,6 +16,7 @@ def define_flags() -> None:
     """Define the flags that the functions below read."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
     command.define_base_flags(base=None)
+    command.define_vae_flag()
     command.define_concept_flags()
     many(
         "model",
@@ -81,7 +82,7 @@ def model_options(given: Any) -> ModelOptions:
         _named_values("model", given.model),
         _named_values("control", given.control),
         given.dtype,
-        command.base_options(given),
+        {**command.base_options(given), "vae": given.vae},
         given.any_base,
     )
 

@@ -118,6 +118,7 @@ def with_control(
             sharding=sharding,
             variant=variant,
             allow_pickle=allow_pickle,
+            unet=base.spec.unet,
         )
         params, config = loaded.params, loaded.config
     assert config is not None  # a denoiser with a ControlNet has its config

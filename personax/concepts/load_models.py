@@ -12,6 +12,7 @@ from personax.concepts.source import Source, parse_source
 from personax.diffusion.schedule import alphas_cumprod
 from personax.diffusion.spec import Spec
 from personax.loading import EMBEDDED, Base, load_base
+from personax.loading.part_file import is_unet
 from personax.networks.compute import Compute
 
 _CONTROL_OPTIONS = ("param_dtype", "sharding", "variant", "allow_pickle")
@@ -51,11 +52,12 @@ def load_models(
     """The base with its concepts bound, and the models of {name: source}.
 
     A source is what `load_base` reads, or a concept's folder, for which its own base is
-    loaded, or an adapter's file, which is bound to `base`. A `base` of None is the one
-    that the first of the concepts names, by default the embedded one. Equal weights are
-    on the device once, and two names of one base share a model. `controls` are {name:
-    ControlNet}, see `with_control`; `any_base` is explained at `with_concepts`.
-    `options` are arguments of `load_base`.
+    loaded, or an adapter's file, which is bound to `base`, or a UNet alone, which takes
+    the other parts of `base`. A `base` of None is the one that the first concept
+    names, by default the embedded one. Equal weights are on the device once, and two
+    names of one base share a model. `controls` are {name: ControlNet}, see
+    `with_control`; `any_base` is explained at `with_concepts`. `options` are arguments
+    of `load_base`.
 
     Raises FileNotFoundError or ValueError for a source that cannot be read, and
     ValueError for a model whose latents or schedule differ from the base's.
@@ -180,6 +182,10 @@ def _load_plain(
     options: Mapping[str, Any],
 ) -> _LoadedModel:
     """A base as a model, appended to `plain` unless it is among them."""
+    pickles, first = options.get("allow_pickle", False), plain[0].base.name
+    alone = is_unet(pathlib.Path(source), allow_pickle=pickles)
+    if alone and not is_unet(pathlib.Path(first), allow_pickle=pickles):
+        options = {**options, "config": first}  # whose other parts it takes
     base = load_base(source, known=[each.base for each in plain], **options)
     for each in plain:
         if (base.spec, base.fingerprint) == (each.base.spec, each.base.fingerprint):

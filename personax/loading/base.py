@@ -14,6 +14,7 @@ from personax.diffusion.schedule import ScheduleConfig
 from personax.diffusion.spec import Spec
 from personax.loading import files, ldm, names, open_clip, published
 from personax.loading.files import EMBEDDED, embedded
+from personax.loading.part_file import check_vae, is_unet, open_part
 from personax.loading.parts import check_parts
 from personax.loading.place import Shardings, fingerprints, place
 from personax.loading.stored import Stored
@@ -66,6 +67,7 @@ def load_base(
     variant: str | None = None,
     allow_pickle: bool = False,
     config: str | Path | None = None,
+    vae: str | Path | None = None,
     known: Sequence["Base"] = (),
 ) -> Base:
     """The model at `source`, its parameters in `param_dtype` and `sharding` on device.
@@ -79,6 +81,10 @@ def load_base(
     of `published.kind_of`, or those of `config`, a directory or id. The markers v_pred
     and ztsnr in the file set v prediction and betas of zero terminal SNR.
 
+    A `source` that is a UNet alone, a directory or file, takes the other parts of the
+    pipeline `config`. `vae` is an autoencoder to use instead of the base's, see
+    `part_file`; the fingerprint stays the base's.
+
     `sharding` may be a function of the path ("unet/conv_in/kernel") and the shape.
     Parameters are shared with one of the `known` bases, on device in that dtype and
     sharding, that has the same weights.
@@ -86,9 +92,17 @@ def load_base(
     Raises FileNotFoundError for missing files, and ValueError for a file that cannot be
     read, an unsupported option, or tensors that are missing, extra or misshapen.
     """
-    name = str(source or EMBEDDED)
-    path = embedded("pipeline") if name == EMBEDDED else None
-    path = path or files.find(name, variant=variant, allow_pickle=allow_pickle)
+    name, unet = str(source or EMBEDDED), None
+    opening = {"variant": variant, "allow_pickle": allow_pickle}
+    path = _find(name, **opening)
+    if is_unet(path, allow_pickle=allow_pickle):
+        if not config:
+            raise ValueError(
+                f"{path} is a UNet alone; give the pipeline that it belongs to as "
+                "`config` (--base_config), or draw with it beside a base: --base BASE "
+                f"--model NAME={source}."
+            )
+        unet, path, config = path, _find(str(config), **opening), None
     stored, vocabulary = None, None
     if path.is_dir():
         directory = path
@@ -111,15 +125,37 @@ def load_base(
         matches = _match_directory(path, templates, configs, variant, allow_pickle)
     else:
         matches = _match_single_file(parts, templates, configs)
-    names.report(name, matches.values())
-    tensors = flat({part: match.tensors for part, match in matches.items()})
-    template = flat(templates)
+    own: dict[str, Stored] = {part: match.tensors for part, match in matches.items()}
+    if unet is not None:
+        found = open_part("unet", unet, configs.unet, **opening)
+        configs = configs._replace(unet=found.config)
+        check_parts(*configs)
+        templates["unet"], own["unet"] = found.template, found.tensors
+        del matches["unet"]
+    names.report(name if unet is None else str(path), matches.values())
+    tensors, template = flat(own), flat(templates)
     digests = fingerprints(tensors, template)
-    same = [base.params for base in known if base.fingerprint == digests.whole]
-    if same:
-        params = same[0]
-    else:
-        params = nest(place(tensors, template, dtype=param_dtype, sharding=sharding))
+    vae_digest, placed, shapes = digests.parts["vae"], own, templates
+    if vae:
+        found = open_part("vae", vae, configs.vae, **opening)
+        check_vae(vae, found.config, configs.vae)
+        configs = configs._replace(vae=found.config)
+        placed = {**own, "vae": found.tensors}
+        shapes = {**templates, "vae": found.template}
+        alone = flat({"vae": found.tensors}), flat({"vae": found.template})
+        vae_digest = fingerprints(alone[0], alone[1]).whole
+    params = {}
+    for base in known:
+        same = {
+            "unet": base.fingerprint == digests.whole,
+            "vae": base.vae_fingerprint == vae_digest,
+            "text_encoder": base.text_fingerprint == digests.parts["text_encoder"],
+        }
+        params |= {part: base.params[part] for part, equal in same.items() if equal}
+    rest = {part: x for part, x in placed.items() if part not in params}
+    params |= nest(
+        place(flat(rest), flat(shapes), dtype=param_dtype, sharding=sharding)
+    )
     return Base(
         params=params,
         spec=Spec(**configs._asdict(), schedule=schedule),
@@ -132,12 +168,16 @@ def load_base(
         name=name,
         fingerprint=digests.whole,
         configs=directory,
-        vae_fingerprint=digests.parts["vae"],
+        vae_fingerprint=vae_digest,
         text_fingerprint=digests.parts["text_encoder"],
         copies=functools.cache(
             lambda: tuple(fingerprints(tensors, template, d).whole for d in COPIES)
         ),
     )
+
+
+def _find(name: str, **opening: Any) -> Path:
+    return embedded("pipeline") if name == EMBEDDED else files.find(name, **opening)
 
 
 def _read_configs(directory: Path) -> _Configs:

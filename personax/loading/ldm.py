@@ -6,6 +6,8 @@ from pathlib import Path
 
 from personax.loading.names import torch_name
 from personax.loading.stored import Stored
+from personax.networks.controlnet import ControlNetConfig
+from personax.networks.encoder import EncoderConfig, skip_channels
 from personax.networks.unet import UNetConfig
 from personax.networks.vae import VAEConfig
 
@@ -14,6 +16,8 @@ PREFIXES = {
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
 }
+# A ControlNet's, in its own file.
+CONTROL_PREFIX = "control_model."
 # The text encoder of 2.x, under OpenCLIP's names.
 OPEN_CLIP = "cond_stage_model.model."
 # Tensors, often empty, whose presence alone says what the model is.
@@ -107,18 +111,36 @@ def split(path: Path, stored: Stored) -> dict[str, Stored]:
 
 
 def ldm_names(
-    component: str, paths: Iterable[str], config: UNetConfig | VAEConfig
+    component: str,
+    paths: Iterable[str],
+    config: UNetConfig | VAEConfig | ControlNetConfig,
 ) -> dict[str, str]:
-    """{path: name in an LDM file} of the UNet's or the autoencoder's parameters.
+    """{path: name in an LDM file} of a part's parameters.
 
     Its text encoder has transformers' own names behind the prefix.
     """
+    inside = _UNET_RESNET
     if isinstance(config, UNetConfig):
-        modules, inside = unet_modules(config), _UNET_RESNET
+        prefix, modules = PREFIXES[component], unet_modules(config)
+    elif isinstance(config, ControlNetConfig):
+        prefix, modules = CONTROL_PREFIX, controlnet_modules(config)
     else:
-        modules, inside = vae_modules(config), _VAE_INSIDE
-    prefix = PREFIXES[component]
+        prefix, modules, inside = PREFIXES[component], vae_modules(config), _VAE_INSIDE
     return {path: prefix + _rename(torch_name(path), modules, inside) for path in paths}
+
+
+def controlnet_modules(config: ControlNetConfig) -> dict[str, str]:
+    """{diffusers' module: LDM's} of a ControlNet: an encoder's, and its own layers."""
+    modules = dict(_UNET_ENDS) | _encoder_modules(config)
+    for k in range(len(skip_channels(config))):
+        modules[f"controlnet_down_blocks.{k}"] = f"zero_convs.{k}.0"
+    modules["controlnet_mid_block"] = "middle_block_out.0"
+    hint = "controlnet_cond_embedding"
+    blocks = 2 * (len(config.conditioning_embedding_out_channels) - 1)
+    layers = ("conv_in", *(f"blocks.{i}" for i in range(blocks)), "conv_out")
+    for i, layer in enumerate(layers):
+        modules[f"{hint}.{layer}"] = f"input_hint_block.{2 * i}"
+    return modules
 
 
 def unet_modules(config: UNetConfig) -> dict[str, str]:
@@ -127,7 +149,23 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
     LDM numbers all layers on the way down, samplers included, and all on the way up,
     where a sampler shares the number of the layer before it.
     """
-    modules = dict(_UNET_ENDS)
+    modules = dict(_UNET_ENDS) | _encoder_modules(config)
+    layers = config.per_block("layers_per_block")
+    n = 0
+    for i, depth in enumerate(reversed(layers)):
+        for j in range(depth + 1):
+            modules[f"up_blocks.{i}.resnets.{j}"] = f"output_blocks.{n}.0"
+            modules[f"up_blocks.{i}.attentions.{j}"] = f"output_blocks.{n}.1"
+            n += 1
+        place = 2 if config.up_block_types[i].startswith("CrossAttn") else 1
+        upsampler = f"up_blocks.{i}.upsamplers.0.conv"
+        modules[upsampler] = f"output_blocks.{n - 1}.{place}.conv"
+    return modules
+
+
+def _encoder_modules(config: EncoderConfig) -> dict[str, str]:
+    """{diffusers' module: LDM's} of the way down."""
+    modules = {}
     layers = config.per_block("layers_per_block")
     last = len(layers) - 1
     n = 1
@@ -139,15 +177,6 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
         if i < last:
             modules[f"down_blocks.{i}.downsamplers.0.conv"] = f"input_blocks.{n}.0.op"
             n += 1
-    n = 0
-    for i, depth in enumerate(reversed(layers)):
-        for j in range(depth + 1):
-            modules[f"up_blocks.{i}.resnets.{j}"] = f"output_blocks.{n}.0"
-            modules[f"up_blocks.{i}.attentions.{j}"] = f"output_blocks.{n}.1"
-            n += 1
-        place = 2 if config.up_block_types[i].startswith("CrossAttn") else 1
-        upsampler = f"up_blocks.{i}.upsamplers.0.conv"
-        modules[upsampler] = f"output_blocks.{n - 1}.{place}.conv"
     return modules
 
 

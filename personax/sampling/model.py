@@ -114,6 +114,7 @@ def load(
     allow_pickle: bool = False,
     any_base: bool = False,
     config: Source | None = None,
+    vae: Source | None = None,
 ) -> LoadedModel:
     """Load a pretrained model.
 
@@ -127,6 +128,7 @@ def load(
       any_base: apply concepts that replace whole parameters to another base than
         theirs; other concepts only give a warning.
       config: where a single-file checkpoint finds its configs.
+      vae: a folder or file of an autoencoder, used instead of the base's.
 
     Raises:
       FileNotFoundError: for a missing file.
@@ -135,6 +137,7 @@ def load(
     mesh = local_mesh()
     named = {name: os.fspath(source) for name, source in (models or {}).items()}
     reading = {"config": config, "variant": variant, "allow_pickle": allow_pickle}
+    reading["vae"] = vae
     options = ModelOptions(
         os.fspath(base), (), named, dtype=dtype, reading=reading, any_base=any_base
     )

@@ -38,6 +38,7 @@ class LoadingConfig:
     variant: str | None = None
     allow_pickle: bool = False
     config: str | None = None  # directory or id with a single file's configs
+    vae: str | None = None  # an autoencoder instead of the base's
     param_dtype: str = "float32"
 
     def options(self) -> dict[str, Any]:
