@@ -11,6 +11,7 @@ from personax.loading import EMBEDDED, load_clip
 from personax.metrics.clip import Score, make_scores
 from personax.sampling import guidance_search
 from personax.sampling.grammar import parse_axis, parse_term
+from personax.sampling.img2img import require_text_to_image
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.score_plot import check_matplotlib
 from personax.sampling.setup import set_up
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
         models = sampling_flags.model_options(FLAGS)
         hints = sampling_flags.hint_options(FLAGS)
         setup = set_up(models, sampling_flags.sampling_options(FLAGS), hints)
+        require_text_to_image(setup.loaded.base, "the search")
         term_specs = [*(axis.term_spec(axis.values[0]) for axis in axes), *others]
         setup.check(term_specs)
         scores, described = _scores(term_specs)

@@ -281,7 +281,9 @@ def _check_fit(source: str, config: ControlNetConfig, spec: Spec) -> None:
         )
     for field in ("in_channels", "cross_attention_dim"):
         ours, theirs = getattr(spec.unet, field), getattr(config, field)
-        if ours != theirs:
+        # One of an ordinary base fits an inpainting base: it reads the latents alone.
+        reads = field == "in_channels" and theirs == spec.vae.latent_channels
+        if ours != theirs and not (reads and spec.inpaints):
             raise ValueError(f"{source} has {field} {theirs}, the base's UNet {ours}.")
     ours, theirs = skip_channels(spec.unet), skip_channels(config)
     if ours != theirs:

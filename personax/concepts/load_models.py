@@ -106,6 +106,15 @@ def check_agreement(name: str, spec: Spec, base: Spec) -> None:
             f"The model {name!r} has latents of {latents(spec)}; the base's have "
             f"{latents(base)}. All models must share one latent space: see --base."
         )
+    if spec.inpaints != base.inpaints:
+        kinds = [
+            "an inpainting" if each.inpaints else "a text-to-image"
+            for each in (spec, base)
+        ]
+        raise ValueError(
+            f"The model {name!r} is {kinds[0]} model and the base {kinds[1]} model; "
+            "all models must be of one kind: see --base."
+        )
     own, other = spec.schedule, base.schedule
     if own.prediction_type != other.prediction_type:
         raise ValueError(

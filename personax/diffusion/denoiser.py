@@ -62,6 +62,10 @@ class Denoiser:
     denoiser, and its cross-attention maps are available to the controls as `FROZEN`.
     `prepared` holds what parts compute once from the parameters. The concepts that are
     bound next have the rows of a prompt's concept mask from `concept_offset` on.
+
+    `extra` are the channels that an inpainting UNet reads behind the noisy latents, a
+    row per image or one for all: a mask, 1 where the picture is repainted, and the
+    latents of the picture without what is masked (Rombach et al. 2022, sec. 4.5).
     """
 
     params: Params
@@ -71,6 +75,7 @@ class Denoiser:
     token_conditioners: tuple[TokenConditioner, ...] = ()
     reference: "Denoiser | None" = None
     prepared: Mapping[str, Any] = struct.field(default_factory=dict)
+    extra: Float[Array, "_ h w e"] | None = None
     concept_offset: int = struct.field(pytree_node=False, default=0)
     spec: Spec = struct.field(pytree_node=False, default=Spec())
 
@@ -179,6 +184,14 @@ def with_controlnet(
     )
 
 
+def with_extra(denoiser: Denoiser, extra: Float[Array, "_ h w e"]) -> Denoiser:
+    """The denoiser and its reference with `extra` channels to read."""
+    reference = denoiser.reference
+    if reference is not None:
+        reference = with_extra(reference, extra)
+    return dataclasses.replace(denoiser, extra=extra, reference=reference)
+
+
 def network(
     denoiser: Denoiser,
     x: Latents,
@@ -193,7 +206,7 @@ def network(
 
     `controls` apply after the denoiser's own and may borrow from `maps`, {stream:
     {site: probabilities}}. The ControlNet follows the `hint` and reads the same text;
-    controls do not act on it.
+    controls do not act on it. Raises ValueError for an inpainting UNet without `extra`.
     """
     prompt = encode_at(denoiser, prompt, t)
     if uses_reference(denoiser, prompt):
@@ -203,13 +216,14 @@ def network(
         maps = {FROZEN: jax.lax.stop_gradient(captured), **maps}
     spec, residuals = denoiser.spec, None
     assert prompt.text is not None
-    text = _by_site(denoiser, prompt.text)
+    text, inputs = _by_site(denoiser, prompt.text), _inputs(denoiser, x)
     if hint is not None:
         assert spec.controlnet is not None
         residuals = controlnet(
             denoiser.params[CONTROLNET],
             spec.controlnet,
-            x,
+            # One of an ordinary base reads the latents alone.
+            inputs[..., : spec.controlnet.in_channels],
             t,
             text,
             hint.features,
@@ -219,7 +233,7 @@ def network(
     return unet(
         denoiser.params["unet"],
         spec.unet,
-        x,
+        inputs,
         t,
         text,
         controls=(*denoiser.controls, *denoiser.shared_controls.values(), *controls),
@@ -250,6 +264,20 @@ def predict(
         denoiser, x, t, prompt, controls=controls, maps=maps, hint=hint
     )
     return to_eps(denoiser.spec.schedule, output, x, t), captured
+
+
+def _inputs(denoiser: Denoiser, x: Latents) -> Float[Array, "b h w i"]:
+    """What the UNet reads: the latents, which are variance preserving, and `extra`."""
+    extra = denoiser.extra
+    if extra is not None:
+        extra = jnp.broadcast_to(extra, (*x.shape[:-1], extra.shape[-1]))
+        return jnp.concatenate([x, extra.astype(x.dtype)], axis=-1)
+    if denoiser.spec.inpaints:
+        raise ValueError(
+            "The base is an inpainting model, which needs a picture and a mask; nothing "
+            "gives them here. Use a text-to-image base."
+        )
+    return x
 
 
 def _by_site(denoiser: Denoiser, text: Array):

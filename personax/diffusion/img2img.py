@@ -1,9 +1,11 @@
 """Sampling from a picture: noised (SDEdit), or repainted where a mask says."""
 
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
 from personax.core.typing import Latents
+from personax.diffusion.denoiser import Denoiser, with_extra
 from personax.diffusion.sampling import Post
 from personax.diffusion.solvers import Grid
 
@@ -14,11 +16,13 @@ class Picture:
 
     Without `repaint` the whole picture is denoised again (Meng et al. 2022, "SDEdit").
     With `noised` False sampling starts from noise alone, as for repainting from the
-    schedule's first step.
+    schedule's first step. `masked` are the latents of the picture without what is
+    repainted, for an inpainting UNet, which reads them and the mask.
     """
 
     z0: Float[Array, "1 h w c"]
     repaint: Float[Array, "1 h w 1"] | None = None
+    masked: Float[Array, "1 h w c"] | None = None
     noised: bool = struct.field(pytree_node=False, default=True)
 
 
@@ -27,6 +31,14 @@ def begin(picture: Picture | None, grid: Grid, noise: Latents) -> Latents:
     if picture is None or not picture.noised:
         return grid.start * noise
     return grid.signal[0] * picture.z0 + grid.noise[0] * noise
+
+
+def inpaint(denoiser: Denoiser, picture: Picture) -> Denoiser:
+    """The inpainting denoiser of this picture; it may change all latents."""
+    repaint, masked = picture.repaint, picture.masked
+    assert repaint is not None
+    assert masked is not None
+    return with_extra(denoiser, jnp.concatenate([repaint, masked], axis=-1))
 
 
 def keep(picture: Picture, grid: Grid, noise: Latents) -> Post:

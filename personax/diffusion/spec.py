@@ -22,6 +22,11 @@ class Spec:
     controlnet: ControlNetConfig | None = None  # if the parameters have one
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the UNet also reads a mask and the latents of the masked picture."""
+        return self.unet.in_channels == 2 * self.vae.latent_channels + 1
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels of the base's training pictures."""
         side = self.unet.sample_size or 64

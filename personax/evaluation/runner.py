@@ -23,6 +23,7 @@ from personax.evaluation.results import EvalResult, Sample
 from personax.evaluation.samples import Generations
 from personax.evaluation.trained_models import TrainedModel, trained_models
 from personax.loading import Base, embedded_world, load_base
+from personax.sampling.img2img import require_text_to_image
 
 _BARE = 5  # prompts without the concept, for prior similarity, class leakage and KID
 
@@ -43,6 +44,7 @@ def open_runner(
                 f"Unknown row {name!r}; expected one of {', '.join(protocol.tasks)}."
             )
     base = load_base(config.base, **config.loading)
+    require_text_to_image(base, "the evaluation")
     plain = from_base(base)
     draw = make_draw(base, config.draw)
     metrics = make_metrics(config, base, plain)

@@ -34,6 +34,7 @@ from personax.sampling.edit_streams import (
     make_streams,
     phrases_of,
 )
+from personax.sampling.img2img import require_text_to_image
 from personax.sampling.inversion import (
     InvertedImage,
     invert_picture,
@@ -90,6 +91,7 @@ def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
     compute = Compute(models.dtype or ("float32" if exact else "bfloat16"))
     reading = {"param_dtype": compute.dtype, **models.reading}
     base = load_named_base(models.base, models.concepts, reading)
+    require_text_to_image(base, "editing")
     named = {"base": from_base(base, compute)}
     if models.concepts:
         named["concept"] = with_concepts(

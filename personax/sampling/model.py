@@ -12,6 +12,7 @@ from personax.concepts.bind import from_base, with_concepts
 from personax.concepts.load_models import Loaded
 from personax.loading import EMBEDDED
 from personax.sampling.grammar import parse_term
+from personax.sampling.img2img import PictureOptions, start_from_picture
 from personax.sampling.options import ModelOptions, SamplingOptions
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.setup import load as load_models
@@ -67,6 +68,9 @@ class LoadedModel:
         negative: str = "",
         terms: Sequence[str] = (),
         size: int | tuple[int, int] | None = None,
+        image: Source | np.ndarray | None = None,
+        mask: Source | np.ndarray | None = None,
+        strength: float | None = None,
         batch: int = 8,
         seed: int = 0,
     ) -> UInt8[np.ndarray, "n height width 3"]:
@@ -83,10 +87,17 @@ class LoadedModel:
           negative: replaces the unconditional term's empty prompt.
           terms: further guidance terms, "[MODEL@]WEIGHT:PROMPT".
           size: the side, or (height, width), in pixels; None: the base's.
+          image: a picture to start from, a file or a uint8 array [height, width, 3].
+          mask: where to repaint `image`, in the same form: white is repainted. An
+            inpainting base needs both.
+          strength: the share of the steps taken from `image`; None: 0.6, and 1 with a
+            mask.
           batch: pictures at a time.
 
         Raises:
-          ValueError: for an unknown placeholder, solver or spacing, or an invalid size.
+          FileNotFoundError: for a missing picture.
+          ValueError: for an unknown placeholder, solver or spacing, an invalid size, or
+            a picture or mask that cannot be used or is missing.
         """
         options = SamplingOptions(
             solver=solver,
@@ -102,7 +113,13 @@ class LoadedModel:
         setup = make_setup(self.loaded, self.mesh, options)
         term_specs = [TermSpec(prompt, guidance), *map(parse_term, terms)]
         setup.check(term_specs)
-        return setup.draw(setup.terms(term_specs))
+        start = None
+        if image is not None:
+            start = PictureOptions(image, mask, strength)
+        elif mask is not None or strength is not None:
+            raise ValueError("A mask or a strength needs an image.")
+        setup, picture = start_from_picture(setup, start)
+        return setup.draw(setup.terms(term_specs), picture)
 
 
 def load(

@@ -20,7 +20,7 @@ from personax.diffusion.attention_maps import (
 )
 from personax.diffusion.denoiser import FROZEN, Denoiser, uses_reference
 from personax.diffusion.guidance import Term, guide
-from personax.diffusion.img2img import Picture, begin, both, keep
+from personax.diffusion.img2img import Picture, begin, both, inpaint, keep
 from personax.diffusion.sampling import (
     image_keys,
     sample,
@@ -167,18 +167,21 @@ def draw_latents(
 
     A frozen stream starts each step at the customised stream's latents, so that
     guidance costs three evaluations. With `own_trajectory` it draws the picture that it
-    would draw alone, from the same noise, at four evaluations.
+    would draw alone, from the same noise, at four evaluations. Inpainting models read
+    the mask of a picture; of others the picture is restored outside the mask.
     """
     noise = start(key, indices, shape)
     x = begin(picture, grid, noise)
     keys = image_keys(jax.random.fold_in(key, _STEPS), indices)
+    kept = None
+    if picture is not None and picture.masked is not None:
+        denoisers = {name: inpaint(each, picture) for name, each in denoisers.items()}
+    elif picture is not None and picture.repaint is not None:
+        kept = keep(picture, grid, noise)
     if own_trajectory:
         models, streams = _frozen_and_customised(denoisers, terms)
         drawn = paired.draw(models, streams, solver, grid, x, keys, offer=FROZEN)
         return Sampled(drawn[1])
-    kept = None
-    if picture is not None and picture.repaint is not None:
-        kept = keep(picture, grid, noise)
     if attention is None:
         eps_fn = guide(denoisers, terms)
         return Sampled(sample(eps_fn, solver, grid, x, keys, kept))

@@ -116,10 +116,14 @@ class SamplingSetup:
         arguments = sampler.spec, sampler.vae, latents, sampler.decoder
         decode_latents.lower(*arguments).compile()
 
-    def draw(self, terms: Sequence[Term]) -> UInt8[np.ndarray, "n height width 3"]:
+    def draw(
+        self, terms: Sequence[Term], picture: Picture | None = None
+    ) -> UInt8[np.ndarray, "n height width 3"]:
         """All pictures of the terms."""
         batches = [
-            np.asarray(self.sampler.draw(self.models, terms, self.key, indices))
+            np.asarray(
+                self.sampler.draw(self.models, terms, self.key, indices, picture)
+            )
             for indices in self.batches()
         ]
         return np.concatenate(batches)[: self.options.num_images]

@@ -95,9 +95,8 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
     cells = lay_out(options)
     for cell in cells:
         setup.check(cell.term_specs)
-    picture, words, spec = None, [], None
-    if options.picture is not None:
-        setup, picture = start_from_picture(setup, options.picture)
+    words, spec = [], None
+    setup, picture = start_from_picture(setup, options.picture)
     sampler, models = setup.sampler, setup.models
     if options.attention is not None:
         if len(cells) > 1:
@@ -114,7 +113,8 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
                 "--f_stream own_trajectory needs a concept with a frozen stream, as "
                 "Infusion trains it."
             )
-        if words or (picture is not None and picture.repaint is not None):
+        restores = picture is not None and picture.repaint is not None
+        if words or (restores and not setup.sampler.spec.inpaints):
             flag = "--attention" if words else "--mask"
             raise ValueError(f"{flag} needs --f_stream shared_latent.")
     sampler = dataclasses.replace(

@@ -14,6 +14,7 @@ from personax.diffusion.spec import Spec
 from personax.loading import Base
 from personax.methods import Concept
 from personax.sampling import prompt_terms
+from personax.sampling.img2img import whole_picture
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from personax.training.config import PreviewConfig
@@ -63,10 +64,12 @@ def make_draw(
     """A function that draws `images` pictures of each prompt by DDIM.
 
     Every call uses the same seeds, and one compiled program serves all prompts. The
-    unconditional term is that of `unconditional`, by default of the drawn model.
+    unconditional term is that of `unconditional`, by default of the drawn model. An
+    inpainting model repaints the whole picture.
     """
     solver, vae = SOLVERS["ddim"], base.params["vae"]
     sampler = make_sampler(spec, vae, solver, config.steps, size)
+    picture = whole_picture(vae, spec, size)
     key, indices = jax.random.key(seed), jnp.arange(config.images)
 
     def draw(model: Model, prompts: Sequence[str]) -> list[list[images.Pixels]]:
@@ -77,7 +80,7 @@ def make_draw(
             terms = prompt_terms.to_terms(
                 models, [TermSpec(prompt, config.guidance)], unconditional=[*models][-1]
             )
-            rows.append(list(fetch(sampler.draw(models, terms, key, indices))))
+            rows.append(list(fetch(sampler.draw(models, terms, key, indices, picture))))
         return rows
 
     return draw

@@ -28,6 +28,7 @@ from personax.loading import EMBEDDED, Base, Clip, embedded_world, load_clip
 from personax.networks.clip import text_features
 from personax.networks.tokenizer import tokenize
 from personax.sampling import prompt_terms
+from personax.sampling.img2img import whole_picture
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from personax.training import distributed
@@ -125,6 +126,7 @@ def _generated(
     def draw(missing: list[int]) -> Iterator[tuple[int, Pixels]]:
         solver = ddim(prior.eta)
         sampler = make_sampler(spec, base.params["vae"], solver, prior.steps, size)
+        picture = whole_picture(base.params["vae"], spec, size)
         models = {"base": model}
         terms = prompt_terms.to_terms(models, [TermSpec(prior.prompt, prior.guidance)])
         key = jax.random.key(prior.seed)
@@ -133,7 +135,7 @@ def _generated(
         for first in sorted({index - index % prior.batch for index in missing}):
             indices = np.arange(first, first + prior.batch)
             placed = jax.device_put(indices)
-            pictures = fetch(sampler.draw(models, terms, key, placed))
+            pictures = fetch(sampler.draw(models, terms, key, placed, picture))
             for index in missing:
                 if index in indices:
                     yield index, pictures[index - first]
