@@ -13,7 +13,8 @@ from jaxtyping import Float
 #   "item": [b - v], indices into the dataset's `items`, of the other rows
 #   "mean", "logvar": float16 posteriors, in place of pixels
 #   "text", "ids": the dataset's own captions, encoded; see `has_text`
-#   "mask", "weight", "hint": see `losses.Batch`
+#   "mask", "weight", "hint", "repaint": see `losses.Batch`
+#   "masked": [b, height, width, 3], the pictures for an inpainting base
 #   "marked": [b], False where words of the concepts are not marked as theirs
 #   "skipped": messages about pictures that could not be read
 Rows = dict[str, Any]

@@ -274,8 +274,8 @@ def _inputs(denoiser: Denoiser, x: Latents) -> Float[Array, "b h w i"]:
         return jnp.concatenate([x, extra.astype(x.dtype)], axis=-1)
     if denoiser.spec.inpaints:
         raise ValueError(
-            "The base is an inpainting model, which needs a picture and a mask; nothing "
-            "gives them here. Use a text-to-image base."
+            "The base is an inpainting model, which needs a picture and a mask; there "
+            "are none here. Use a text-to-image base."
         )
     return x
 

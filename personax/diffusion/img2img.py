@@ -22,8 +22,8 @@ class Picture:
 
     z0: Float[Array, "1 h w c"]
     repaint: Float[Array, "1 h w 1"] | None = None
-    masked: Float[Array, "1 h w c"] | None = None
     noised: bool = struct.field(pytree_node=False, default=True)
+    masked: Float[Array, "1 h w c"] | None = None
 
 
 def begin(picture: Picture | None, grid: Grid, noise: Latents) -> Latents:

@@ -9,20 +9,20 @@ _INPUTS = {
     5: "depth maps",
     7: "low-resolution pictures",
     8: "the picture to edit (InstructPix2Pix)",
-    9: "masks and masked pictures (inpainting)",
 }
 
 
 def check_parts(unet: UNetConfig, vae: VAEConfig, text_encoder: CLIPTextConfig) -> None:
     """Raise ValueError, naming both numbers, for parts that do not fit each other."""
     latents = vae.latent_channels
-    if unet.in_channels != latents:
+    inpainting = 2 * latents + 1  # also a mask and a masked picture's latents
+    if unet.in_channels not in (latents, inpainting):
         inputs = _INPUTS.get(unet.in_channels)
         more = f" it is one that also reads {inputs}, and" if inputs else ""
         raise ValueError(
             f"The UNet's in_channels is {unet.in_channels}, the autoencoder's "
-            f"latent_channels {latents}:{more} only UNets of latents alone are "
-            "supported."
+            f"latent_channels {latents}:{more} only text-to-image ({latents}) and "
+            f"inpainting UNets ({inpainting}) are supported."
         )
     if unet.out_channels != latents:
         raise ValueError(

@@ -18,6 +18,7 @@ from personax.diffusion.denoiser import (
     encode,
     encode_hint,
     network,
+    with_extra,
 )
 from personax.diffusion.spec import Spec
 from personax.methods.parts.tokens import TABLE
@@ -41,10 +42,16 @@ class Batch(NamedTuple):
     concept_mask: Bool[Array, "b k n"] | None = None
     pairs: Int[Array, "k 2 n"] | None = None  # "a photo of a <v1> dog", "… of a dog"
     hint: Float[Array, "b height width c"] | None = None  # a ControlNet's input
+    # What an inpainting UNet reads: 1 in the latent cells that are repainted, and the
+    # posterior of the pictures without these; see `with_masks`.
+    repaint: Float[Array, "b h w"] | None = None
+    masked: Posterior | None = None
 
 
 Loss = Callable[[Denoiser, Batch, Key[Array, " b"]], tuple[Float[Array, ""], Metrics]]
 
+
+_MASKED = 4  # the key of the masked pictures' latents
 
 MASK_NORMS = ("mean", "sum_over_mask", "squared")
 
@@ -201,6 +208,22 @@ def hint_of(denoiser: Denoiser, batch: Batch) -> Hint | None:
     if batch.hint is None or CONTROLNET not in denoiser.params:
         return None
     return encode_hint(denoiser, batch.hint)
+
+
+def with_masks(denoiser: Denoiser, batch: Batch, keys: Key[Array, " b"]) -> Denoiser:
+    """The denoiser with the batch's masks and masked pictures, if it has any.
+
+    Latents of the masked pictures are sampled from their posterior in every step, as in
+    diffusers' train_dreambooth_inpaint; the loss is over all latent cells.
+    """
+    if batch.masked is None:
+        return denoiser
+    assert batch.repaint is not None
+    # Apart from the keys of `draws`.
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _MASKED)
+    latents = scale(denoiser.spec.vae, draw(batch.masked, keys))
+    extra = jnp.concatenate([batch.repaint[..., None], latents], axis=-1)
+    return with_extra(denoiser, extra)
 
 
 def snr_weight(spec: Spec, t: Int[Array, " b"], gamma: float) -> Float[Array, " b"]:

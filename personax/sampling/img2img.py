@@ -18,7 +18,6 @@ from personax.loading import Base
 from personax.networks import vae
 from personax.sampling.setup import SamplingSetup
 
-
 Source = str | os.PathLike[str] | np.ndarray
 
 
@@ -141,7 +140,7 @@ def encode_masked(
     *,
     noised: bool = False,
 ) -> Picture:
-    """The picture for an inpainting model, and for that the same without what is masked.
+    """The picture, and without what is masked, for an inpainting model.
 
     As diffusers' StableDiffusionInpaintPipeline: pixels of a mask of at least 0.5
     become 0, grey, and a latent cell is marked as its first pixel is. Of both

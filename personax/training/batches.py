@@ -117,7 +117,8 @@ class Batcher:
         elif self.empty is not None:
             arrays["text"] = rows["text"]
             arrays["dropped"] = np.array([not caption for caption in captions])
-        for name in ("pixels", "item", "mean", "logvar", "mask", "weight", "hint"):
+        names = ("pixels", "item", "mean", "logvar", "mask", "weight", "hint")
+        for name in (*names, "repaint", "masked"):
             if name in rows:
                 arrays[name] = rows[name]
         # A process has all rows of a step, or those of its own devices.
@@ -149,8 +150,10 @@ class Batcher:
             text = _take(self.texts, placed["row"], sharding=spread)
         elif self.empty is not None:
             text = _with_empty(placed["text"], self.empty, placed["dropped"])
-        own = ("ids", "plain", "concept_mask", "weight", "mask", "hint")
-        fields = {name: placed[name] for name in own if name in placed}
+        own = ("ids", "plain", "concept_mask", "weight", "mask", "hint", "repaint")
+        fields: dict[str, Any] = {name: placed[name] for name in own if name in placed}
+        if "masked" in placed:
+            fields["masked"] = self._encode(placed["masked"])
         if "hint" in fields:
             fields["hint"] = _scale_hint(fields["hint"])
         return Batch(posterior, text=text, pairs=self.pairs, **fields)

@@ -7,6 +7,7 @@ import numpy as np
 from personax import methods
 from personax.core import images
 from personax.data.dataset import Dataset
+from personax.data.masked import Masked
 from personax.diffusion.denoiser import Denoiser
 from personax.methods.losses import Batch
 from personax.networks import vae
@@ -27,6 +28,10 @@ def make_source(run: Run) -> tuple[Source, list[Batch]]:
         for prior, spec in zip(run.priors, run.specs, strict=True)
     ]
     dataset, held_out, batches = with_priors(run.dataset, priors), run.validation, []
+    if run.base.spec.inpaints:
+        factor, seed = run.base.spec.vae.factor, run.config.seed
+        dataset = Masked(dataset, factor, seed)
+        held_out = None if held_out is None else Masked(held_out, factor, seed)
     if held_out is not None:
         batcher = make_batcher(run, held_out)
         batches = [batcher(held_out.step(i)) for i in range(held_out.steps or 0)]

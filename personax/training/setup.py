@@ -99,6 +99,11 @@ def prepare(
     method = methods.make(config.method, **config.method_args)
     _check_requirements(config, method)
     base, plain = _load(config, mesh, like)
+    if base.spec.inpaints and (config.stream.source or "").startswith("cache:"):
+        raise ValueError(
+            f"{base.name} is an inpainting model: its masks need pictures, and "
+            f"{config.stream.source} holds latents; stream the pictures themselves."
+        )
     size = (config.size, config.size) if config.size else base.spec.size
     base.spec.latent_shape(*size)
     specs, tokenizer = make_specs(

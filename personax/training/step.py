@@ -9,7 +9,7 @@ import optax
 
 from personax.core.typing import Key, Metrics, Theta
 from personax.diffusion.denoiser import Denoiser
-from personax.methods.losses import Batch
+from personax.methods.losses import Batch, with_masks
 from personax.methods.parts.base import Method, after, bind
 from personax.training.state import TrainState
 
@@ -35,7 +35,8 @@ def make_step(
 
     def step(state: TrainState, base: Denoiser, batch: Batch):
         def objective(theta: Theta, batch: Batch, keys: Key):
-            return method.loss(bind(method, base, theta), batch, keys)
+            bound = with_masks(bind(method, base, theta), batch, keys)
+            return method.loss(bound, batch, keys)
 
         key = jax.random.fold_in(state.key, state.step)
         keys = jax.random.split(key, batch.ids.shape[0])

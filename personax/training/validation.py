@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from personax.core.typing import Key, Theta
 from personax.diffusion.denoiser import Denoiser
-from personax.methods.losses import Batch
+from personax.methods.losses import Batch, with_masks
 from personax.methods.parts.base import Method, bind
 
 
@@ -22,7 +22,8 @@ def make_validation(
     @jax.jit
     def loss(theta: Theta, base: Denoiser, batch: Batch, key: Key):
         keys = jax.random.split(key, batch.ids.shape[0])
-        return method.loss(bind(method, base, theta), batch, keys)[0]
+        bound = with_masks(bind(method, base, theta), batch, keys)
+        return method.loss(bound, batch, keys)[0]
 
     def validate(theta, base, batches, key):
         losses = [

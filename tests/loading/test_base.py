@@ -278,8 +278,8 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
             r"unet/config\.json: The UNet's norm_eps is null; expected a positive",
         ),
         (
-            lambda d: _configure(d, "unet", in_channels=9),
-            r"in_channels is 9, .* latent_channels 4: .*\(inpainting\)",
+            lambda d: _configure(d, "unet", in_channels=5),
+            r"in_channels is 5, .* latent_channels 4: .* depth maps, .* inpainting",
         ),
         (
             lambda d: _configure(d, "unet", in_channels=8),
@@ -309,7 +309,7 @@ def test_the_old_names_of_the_autoencoders_attention_are_read(written, pipeline)
     ids=[
         *("unet", "json", "scheduler", "tokenizer", "name", "weights", "empty"),
         "option",
-        *("pointer", "null", "nine", "eight", "out", "latents", "width", "pictures"),
+        *("pointer", "null", "five", "eight", "out", "latents", "width", "pictures"),
         "class",
     ],
 )

@@ -19,7 +19,7 @@ from personax.loading import embedded, load_base
 from personax.sampling import img2img, prompt_terms, sampler
 from personax.sampling.prompt_terms import TermSpec
 from tests.small_configs import BETAS
-from tests.small_models import write_small
+from tests.small_models import write_inpainting, write_small
 
 TOLERANCE = 2  # of 255, for every pixel
 PROMPT, GUIDANCE, STEPS, STRENGTH = "a dog in the desert", 3.0, 10, 0.6
@@ -55,10 +55,10 @@ def same_noise(monkeypatch):
     return replace
 
 
-def drawn(base, picture):
+def drawn(base, picture, name="ddim"):
     """Latents of our drawing, with the pipelines' settings."""
     model = from_base(base)
-    solver = SOLVERS["ddim"]
+    solver = SOLVERS[name]
     grid = solver.grid(base.spec.schedule, STEPS)
     if picture.noised:
         grid = img2img.tail(grid, STEPS, STRENGTH)
@@ -102,7 +102,7 @@ def small(tmp_path_factory):
     return load_base(folder), folder
 
 
-def inpainting(folder):
+def inpainting(folder, scheduler="DDIMScheduler"):
     pipe = StableDiffusionInpaintPipeline(
         vae=diffusers.AutoencoderKL.from_pretrained(folder / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
@@ -110,7 +110,9 @@ def inpainting(folder):
         unet=diffusers.UNet2DConditionModel.from_pretrained(
             folder / "unet", sample_size=64
         ),
-        scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
+        scheduler=getattr(diffusers, scheduler).from_config(
+            diffusers.DDIMScheduler.load_config(folder / "scheduler")
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -152,6 +154,56 @@ def test_a_mask_repaints_the_same(small, same_noise, strength):
     kept = np.broadcast_to(repaint == 0, ours.shape)
     np.testing.assert_array_equal(ours[kept], z0[kept])
     assert np.abs(ours - z0)[~kept].min() > 0
+
+
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory):
+    """(an inpainting base, which has 9 input channels, its folder)."""
+    folder = write_inpainting(tmp_path_factory.mktemp("nine") / "nine")
+    return load_base(folder), folder
+
+
+@pytest.mark.parametrize("strength", [STRENGTH, 1.0])
+@pytest.mark.parametrize(
+    ("name", "scheduler"),
+    [
+        ("ddim", "DDIMScheduler"),
+        ("euler", "EulerDiscreteScheduler"),  # which scales the UNet's input
+        ("dpmpp_2m", "DPMSolverMultistepScheduler"),
+    ],
+)
+def test_an_inpainting_base_draws_the_same(nine, same_noise, name, scheduler, strength):
+    """Latents within 1e-4 of their largest, for a mask whose edges cut cells."""
+    base, folder = nine
+    same_noise((8, 8, 4))
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    mask = rng.integers(0, 256, (16, 16), np.uint8)
+    picture = img2img.encode_masked(
+        base.params["vae"],
+        base.spec,
+        images.fit(photo, 16),
+        mask / np.float32(255),
+        noised=strength < 1,
+    )
+    ours = np.asarray(drawn(base, picture, name))
+    expected = theirs(
+        inpainting(folder, scheduler),
+        photo,
+        mask_image=[Image.fromarray(mask)] * COUNT,
+        strength=strength,
+        height=16,
+        width=16,
+        output_type="latent",
+    )
+    expected = expected.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
+    # The mask and the masked picture both matter, ten times more than the tolerance.
+    without = picture.replace(masked=jnp.zeros_like(picture.z0))
+    whole = picture.replace(repaint=jnp.ones_like(picture.repaint))
+    for other in (without, whole):
+        moved = np.abs(np.asarray(drawn(base, other, name)) - ours).max()
+        assert moved > 1e-3 * np.abs(expected).max()
 
 
 SD15 = {**BETAS, "steps_offset": 1}

@@ -28,7 +28,7 @@ from personax import methods
 from personax.core.tree import flat
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import Concept
-from personax.methods.losses import Batch, draws
+from personax.methods.losses import Batch, draws, with_masks
 from personax.networks.clip_text import init_clip_text
 from personax.networks.unet import init_unet
 from personax.networks.vae import Posterior
@@ -72,6 +72,7 @@ class Case(NamedTuple):
     prior: bool = False
     masked: bool = False
     clip: float = CLIP
+    inpaints: bool = False
 
 
 class Examples(NamedTuple):
@@ -83,6 +84,7 @@ class Examples(NamedTuple):
     ids: torch.Tensor
     mask: torch.Tensor | None
     pairs: torch.Tensor
+    extra: torch.Tensor | None  # the mask and the masked pictures' latents
 
 
 def custom_diffusion(unet, encoder) -> Torch:
@@ -143,6 +145,8 @@ def lora(unet, encoder) -> Torch:
 def predict(side: Torch, data: Examples) -> torch.Tensor:
     scheduler = DDPMScheduler(**BETAS)
     noisy = scheduler.add_noise(data.x0, data.eps, data.t)
+    if data.extra is not None:  # as train_dreambooth_inpaint.py concatenates
+        noisy = torch.cat([noisy, data.extra], dim=1)
     text = side.encoder(data.ids).last_hidden_state
     return side.unet(noisy, data.t, text).sample
 
@@ -210,8 +214,30 @@ CASES = {
 }
 
 
+INPAINTING = Case(
+    "dreambooth",
+    {"text_encoder": True},
+    dreambooth,
+    with_prior,
+    prior=True,
+    inpaints=True,
+)
+
+
 @pytest.fixture(scope="module")
 def pair(tiny_spec):
+    """See `make_pair`."""
+    return make_pair(tiny_spec)
+
+
+@pytest.fixture(scope="module")
+def inpainting_pair(tiny_spec):
+    """The same with a UNet of nine input channels."""
+    unet = dataclasses.replace(tiny_spec.unet, in_channels=9)
+    return make_pair(dataclasses.replace(tiny_spec, unet=unet))
+
+
+def make_pair(tiny_spec):
     """(torch's UNet, its text encoder, the denoiser of their weights)."""
     torch.manual_seed(0)
     text = dataclasses.replace(tiny_spec.text_encoder, num_hidden_layers=1)
@@ -256,6 +282,12 @@ def make_batch(case: Case) -> Batch:
     mean = rng.standard_normal((4, 8, 8, 4), np.float32)
     logvar = rng.standard_normal((4, 8, 8, 4), np.float32) - 2
     rows = 4 if case.prior else 2
+    inpaints = {}
+    if case.inpaints:
+        repaint = rng.integers(0, 2, (rows, 8, 8)).astype(np.float32)
+        masked = rng.standard_normal((2, rows, 8, 8, 4), np.float32)
+        masked = Posterior(jnp.asarray(5 * masked[0]), jnp.asarray(masked[1] + 1))
+        inpaints = {"repaint": jnp.asarray(repaint), "masked": masked}
     return Batch(
         Posterior(jnp.asarray(mean[:rows]), jnp.asarray(logvar[:rows])),
         jnp.asarray(ids[:rows]),
@@ -263,15 +295,26 @@ def make_batch(case: Case) -> Batch:
         weight=jnp.asarray([2, 2, 2 * LAMBDA, 2 * LAMBDA]) if case.prior else None,
         mask=jnp.asarray(mask[:rows]) if case.masked else None,
         pairs=jnp.asarray(pairs) if case.method == "class_diffusion" else None,
+        **inpaints,
     )
 
 
-def to_torch(batch: Batch, spec, keys) -> Examples:
+def to_torch(batch: Batch, base: Denoiser, keys) -> Examples:
     """What the step of these keys draws for the batch, channels first."""
-    drawn = draws(spec, batch.posterior, keys)
+    drawn = draws(base.spec, batch.posterior, keys)
     x0, eps = (np.moveaxis(np.array(x), -1, 1) for x in (drawn.x0, drawn.eps))
     mask = None if batch.mask is None else np.array(batch.mask)[:, None]
-    arrays = x0, eps, np.array(drawn.t), np.array(batch.ids), mask, batch.pairs
+    extra = with_masks(base, batch, keys).extra
+    if extra is not None:  # the mask first, then latents of their own noise
+        extra = np.moveaxis(np.array(extra), -1, 1)
+        np.testing.assert_array_equal(extra[:, 0], batch.repaint)
+        scale = base.spec.vae.scaling_factor
+        masked = (np.moveaxis(x, -1, 1) for x in map(np.array, batch.masked))
+        mean, logvar = masked
+        noise = (extra[:, 1:] / scale - mean) / np.exp(logvar / 2)
+        assert abs(noise.mean()) < 0.1
+        assert abs(noise.std() - 1) < 0.1
+    arrays = x0, eps, np.array(drawn.t), np.array(batch.ids), mask, batch.pairs, extra
     return Examples(
         *(None if x is None else torch.tensor(np.array(x)).contiguous() for x in arrays)
     )
@@ -328,7 +371,14 @@ def norm(leaves: dict[str, np.ndarray]) -> float:
 
 @pytest.mark.parametrize("name", CASES)
 def test_one_step_equals_diffusers_script(name, pair):
-    case = CASES[name]
+    check_one_step(CASES[name], pair)
+
+
+def test_one_step_of_an_inpainting_base_equals_diffusers_script(inpainting_pair):
+    check_one_step(INPAINTING, inpainting_pair)
+
+
+def check_one_step(case: Case, pair) -> None:
     *networks, base = pair
     side = case.prepare(*copy.deepcopy(networks))
     method = methods.make(case.method, **case.arguments)
@@ -354,7 +404,7 @@ def test_one_step_equals_diffusers_script(name, pair):
     state = create(theta, tx.init(theta), jax.random.key(2))
     state = state.replace(step=jnp.asarray(STEP, jnp.int32))
     keys = jax.random.split(jax.random.fold_in(state.key, STEP), len(batch.ids))
-    data = to_torch(batch, base.spec, keys)
+    data = to_torch(batch, base, keys)
     loss = case.loss(side, data)
     torch_step(side, loss, bool(case.concepts), case.clip)
 

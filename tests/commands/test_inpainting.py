@@ -1,0 +1,177 @@
+"""Inpainting bases, whose UNet reads a mask as well: drawn, trained, refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import personax
+from configs import emoji_custom_diffusion
+from configs.evaluate import common
+from personax import edit, sample, search
+from personax.core.files import read_journal
+from personax.evaluation.config import read_config
+from personax.evaluation.runner import open_runner
+from personax.loading import load_base
+from personax.loading.write import write_controlnet
+from personax.networks.controlnet import ControlNetConfig, copy_encoder
+from personax.training.setup import prepare
+from personax.training.train import train
+from tests.in_process import make_call
+from tests.refusing import refused
+from tests.small_models import write_inpainting, write_smaller
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    """An inpainting base, a text-to-image base, a ControlNet of that, and pictures."""
+    root = tmp_path_factory.mktemp("models")
+    write_inpainting(root / "nine", smallest=True)
+    plain = load_base(write_smaller(root / "four", 1, smallest=True))
+    config = ControlNetConfig.of(plain.spec.unet, (4,))
+    net = copy_encoder(jax.random.key(0), plain.params["unet"], (4,))
+    write_controlnet(root / "net", net, config)
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(photo).save(root / "photo.png")
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:8] = 255
+    Image.fromarray(mask).save(root / "mask.png")
+    Image.fromarray(0 * mask).save(root / "black.png")
+    return root
+
+
+PROMPT, STEPS = "a dog", 2
+
+
+def test_the_command_and_python_draw_the_same(disk, tmp_path, monkeypatch):
+    make_call(sample, monkeypatch)(
+        f"--base={disk / 'nine'}",
+        f"--prompt={PROMPT}",
+        f"--image={disk / 'photo.png'}",
+        f"--mask={disk / 'mask.png'}",
+        f"--steps={STEPS}",
+        "--num_images=2",
+        f"--out={tmp_path}",
+    )
+    settings = json.loads((tmp_path / "samples.json").read_text())["settings"]
+    assert settings["Denoising strength"] == 1.0
+    drawn = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("0*.png"))]
+    model = personax.load(disk / "nine")
+    options = {"steps": STEPS, "num_images": 2}
+    image, mask = (
+        np.asarray(Image.open(disk / f"{name}.png").convert("RGB"))
+        for name in ("photo", "mask")
+    )
+    again = model.sample(PROMPT, image=disk / "photo.png", mask=mask, **options)
+    np.testing.assert_array_equal(again, np.stack(drawn))
+    other = model.sample(PROMPT, image=255 - image, mask=mask, **options)
+    assert (other != again).any()
+    with pytest.raises(ValueError, match="needs a picture and a mask"):
+        model.sample(PROMPT, **options)
+    with pytest.raises(ValueError, match="uint8 array"):
+        model.sample(PROMPT, image=image[..., 0], mask=mask, **options)
+
+
+def test_a_controlnet_of_an_ordinary_base_reads_the_latents(
+    disk, tmp_path, monkeypatch
+):
+    make_call(sample, monkeypatch)(
+        f"--base={disk / 'nine'}",
+        f"--prompt={PROMPT}",
+        f"--image={disk / 'photo.png'}",
+        f"--mask={disk / 'mask.png'}",
+        f"--control=base={disk / 'net'}",
+        f"--hint=base={disk / 'photo.png'}",
+        f"--steps={STEPS}",
+        "--strength=0.5",
+        "--num_images=1",
+        f"--out={tmp_path}",
+    )
+    assert (tmp_path / "0000.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            [],
+            "nine is an inpainting model: it needs a picture and a mask, --image FILE",
+        ),
+        (["--image={disk}/photo.png"], "needs a picture and a mask"),
+        (
+            ["--image={disk}/photo.png", "--mask={disk}/black.png"],
+            "nothing to repaint",
+        ),
+        (
+            ["--model=other={disk}/four", "--term=other@1:"],
+            "'other' is a text-to-image model and the base an inpainting model",
+        ),
+    ],
+)
+def test_sampling_is_refused_in_one_sentence(
+    disk, tmp_path, monkeypatch, capsys, arguments, sentence
+):
+    given = [each.format(disk=disk) for each in arguments]
+    call, out = make_call(sample, monkeypatch), tmp_path / "out"
+    base = f"--base={disk / 'nine'}"
+    assert sentence in refused(capsys, call, base, *given, f"--out={out}")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (edit, ["--prompt=a cat", "--edit=a dog"]),
+        (search, ["--axis=0..1:a dog"]),
+    ],
+)
+def test_commands_without_a_mask_are_refused_in_one_sentence(
+    disk, tmp_path, monkeypatch, capsys, module, arguments
+):
+    call, out = make_call(module, monkeypatch), tmp_path / "out"
+    arguments = [f"--base={disk / 'nine'}", *arguments, f"--out={out}"]
+    assert "needs a text-to-image base" in refused(capsys, call, *arguments)
+    assert not out.exists()
+
+
+def test_an_evaluation_is_refused(disk, tmp_path):
+    config = common.get_config()
+    config.base = str(disk / "nine")
+    config.judges.captions = "scenes"
+    with pytest.raises(ValueError, match="the evaluation has none"):
+        open_runner(read_config(config), tmp_path / "out")
+
+
+@pytest.fixture
+def config(disk, tmp_path):
+    config = emoji_custom_diffusion.get_config()
+    config.base, config.batch, config.steps = str(disk / "nine"), 4, 2
+    config.prior.source, config.prior.count = "generated", 4
+    config.prior.steps, config.prior.cache = 1, str(tmp_path / "priors")
+    config.preview.prompts, config.preview.steps = ("a photo of a {}",), 1
+    config.preview.images = 1
+    config.validation.every, config.validation.count = 2, 8
+    return config
+
+
+def test_training_with_a_prior_a_preview_and_a_validation(config, disk, tmp_path):
+    run = tmp_path / "run"
+    assert train(config, run)
+    (record,) = [x for x in read_journal(run / "metrics.jsonl") if x["step"] == 2]
+    assert np.isfinite(record["loss"])
+    assert np.isfinite(record["validation/loss"])
+    assert (run / "grid.png").exists()
+    assert len(list((tmp_path / "priors").glob("*/*.png"))) == 4
+    model = personax.load(disk / "nine").with_concepts(run / "concept")
+    pictures = {"image": disk / "photo.png", "mask": disk / "mask.png"}
+    drawn = model.sample("a <v1> dog", steps=1, num_images=1, **pictures)
+    assert drawn.shape == (1, 16, 16, 3)
+
+
+def test_a_cache_of_latents_is_refused(config):
+    config.prior.source, config.stream.source = "", "cache:/nowhere"
+    with pytest.raises(ValueError, match="masks need pictures, and cache:/nowhere"):
+        prepare(config)
