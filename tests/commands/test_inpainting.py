@@ -1,5 +1,6 @@
 """Inpainting bases, whose UNet reads a mask as well: drawn, trained, refused."""
 
+import functools
 import json
 
 import jax
@@ -19,6 +20,7 @@ from personax.loading.write import write_controlnet
 from personax.networks.controlnet import ControlNetConfig, copy_encoder
 from personax.training.setup import prepare
 from personax.training.train import train
+from tests.commands.test_commands import run
 from tests.in_process import make_call
 from tests.refusing import refused
 from tests.small_models import write_inpainting, write_smaller
@@ -43,54 +45,44 @@ def disk(tmp_path_factory):
     return root
 
 
-PROMPT, STEPS = "a dog", 2
+PROMPT = "a dog"
 
 
-def test_the_command_and_python_draw_the_same(disk, tmp_path, monkeypatch):
-    make_call(sample, monkeypatch)(
-        f"--base={disk / 'nine'}",
-        f"--prompt={PROMPT}",
-        f"--image={disk / 'photo.png'}",
-        f"--mask={disk / 'mask.png'}",
-        f"--steps={STEPS}",
-        "--num_images=2",
-        f"--out={tmp_path}",
-    )
-    settings = json.loads((tmp_path / "samples.json").read_text())["settings"]
-    assert settings["Denoising strength"] == 1.0
-    drawn = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("0*.png"))]
-    model = personax.load(disk / "nine")
-    options = {"steps": STEPS, "num_images": 2}
-    image, mask = (
-        np.asarray(Image.open(disk / f"{name}.png").convert("RGB"))
-        for name in ("photo", "mask")
-    )
-    again = model.sample(PROMPT, image=disk / "photo.png", mask=mask, **options)
-    np.testing.assert_array_equal(again, np.stack(drawn))
-    other = model.sample(PROMPT, image=255 - image, mask=mask, **options)
-    assert (other != again).any()
-    with pytest.raises(ValueError, match="needs a picture and a mask"):
-        model.sample(PROMPT, **options)
-    with pytest.raises(ValueError, match="uint8 array"):
-        model.sample(PROMPT, image=image[..., 0], mask=mask, **options)
-
-
-def test_a_controlnet_of_an_ordinary_base_reads_the_latents(
-    disk, tmp_path, monkeypatch
-):
-    make_call(sample, monkeypatch)(
+def test_the_command_draws_and_a_controlnet_reads_the_latents(disk, tmp_path):
+    """The ControlNet is one of an ordinary base, of four input channels."""
+    done = run(
+        "personax.sample",
         f"--base={disk / 'nine'}",
         f"--prompt={PROMPT}",
         f"--image={disk / 'photo.png'}",
         f"--mask={disk / 'mask.png'}",
         f"--control=base={disk / 'net'}",
         f"--hint=base={disk / 'photo.png'}",
-        f"--steps={STEPS}",
-        "--strength=0.5",
+        "--steps=2",
         "--num_images=1",
         f"--out={tmp_path}",
     )
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((tmp_path / "samples.json").read_text())["settings"]
+    assert settings["Denoising strength"] == 1.0
+    assert settings["Mask"] == str(disk / "mask.png")
     assert (tmp_path / "0000.png").exists()
+
+
+def test_python_takes_files_and_arrays(disk):
+    model = personax.load(disk / "nine")
+    image, mask = (
+        np.asarray(Image.open(disk / f"{name}.png").convert("RGB"))
+        for name in ("photo", "mask")
+    )
+    draw = functools.partial(model.sample, PROMPT, steps=2, num_images=2)
+    files = draw(image=disk / "photo.png", mask=disk / "mask.png")
+    np.testing.assert_array_equal(draw(image=image, mask=mask), files)
+    assert (draw(image=255 - image, mask=mask) != files).any()
+    with pytest.raises(ValueError, match="needs a picture and a mask"):
+        draw()
+    with pytest.raises(ValueError, match="uint8 array"):
+        draw(image=image[..., 0], mask=mask)
 
 
 @pytest.mark.parametrize(

@@ -163,13 +163,13 @@ def nine(tmp_path_factory):
     return load_base(folder), folder
 
 
-@pytest.mark.parametrize("strength", [STRENGTH, 1.0])
 @pytest.mark.parametrize(
-    ("name", "scheduler"),
+    ("name", "scheduler", "strength"),
     [
-        ("ddim", "DDIMScheduler"),
-        ("euler", "EulerDiscreteScheduler"),  # which scales the UNet's input
-        ("dpmpp_2m", "DPMSolverMultistepScheduler"),
+        ("ddim", "DDIMScheduler", STRENGTH),
+        ("ddim", "DDIMScheduler", 1.0),
+        ("euler", "EulerDiscreteScheduler", 1.0),  # which scales the UNet's input
+        ("dpmpp_2m", "DPMSolverMultistepScheduler", STRENGTH),
     ],
 )
 def test_an_inpainting_base_draws_the_same(nine, same_noise, name, scheduler, strength):
