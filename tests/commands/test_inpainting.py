@@ -133,6 +133,8 @@ def test_an_evaluation_is_refused(disk, tmp_path):
     config = common.get_config()
     config.base = str(disk / "nine")
     config.judges.captions = "scenes"
+    config.prompts.live = ("a photo of a {}",)
+    config.prompts.object = config.prompts.live
     with pytest.raises(ValueError, match="the evaluation has none"):
         open_runner(read_config(config), tmp_path / "out")
 
