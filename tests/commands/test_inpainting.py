@@ -146,7 +146,7 @@ def config(disk, tmp_path):
     config.prior.source, config.prior.count = "generated", 4
     config.prior.steps, config.prior.cache = 1, str(tmp_path / "priors")
     config.preview.prompts, config.preview.steps = ("a photo of a {}",), 1
-    config.preview.images = 1
+    config.preview.images, config.size = 1, 16
     config.validation.every, config.validation.count = 2, 8
     return config
 
@@ -154,7 +154,8 @@ def config(disk, tmp_path):
 def test_training_with_a_prior_a_preview_and_a_validation(config, disk, tmp_path):
     run = tmp_path / "run"
     assert train(config, run)
-    (record,) = [x for x in read_journal(run / "metrics.jsonl") if x["step"] == 2]
+    lines = [x for x in read_journal(run / "metrics.jsonl") if x["step"] == 2]
+    record = {name: value for line in lines for name, value in line.items()}
     assert np.isfinite(record["loss"])
     assert np.isfinite(record["validation/loss"])
     assert (run / "grid.png").exists()
@@ -162,7 +163,7 @@ def test_training_with_a_prior_a_preview_and_a_validation(config, disk, tmp_path
     model = personax.load(disk / "nine").with_concepts(run / "concept")
     pictures = {"image": disk / "photo.png", "mask": disk / "mask.png"}
     drawn = model.sample("a <v1> dog", steps=1, num_images=1, **pictures)
-    assert drawn.shape == (1, 16, 16, 3)
+    assert drawn.shape == (1, 8, 8, 3)
 
 
 def test_a_cache_of_latents_is_refused(config):
