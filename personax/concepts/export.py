@@ -1,6 +1,5 @@
 """Export concepts to the files that diffusers, ComfyUI, A1111 and Forge read."""
 
-import pathlib
 from collections.abc import Callable, Mapping
 
 from personax.concepts.bind import Model
@@ -14,7 +13,7 @@ from personax.concepts.exports.single_file import export_single_file
 from personax.loading import Base
 from personax.loading.write import check_dtype
 
-Writer = Callable[[Model, Base, Request, pathlib.Path | None], Exported]
+Writer = Callable[[Model, Base, Request], Exported]
 
 FORMATS: Mapping[str, Writer] = {
     "diffusers": export_pipeline,

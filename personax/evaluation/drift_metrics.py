@@ -167,4 +167,5 @@ def _encode(base: Base, pixels: np.ndarray) -> Latents:
 def _text_features(model: Model, texts: Sequence[str]) -> np.ndarray:
     ids = jnp.asarray(tokenize(model.tokenizer, list(texts)))
     states = to_prompt(model, *texts, marked=False).text
+    assert states is not None  # the model reads text
     return np.asarray(pool_text(model.denoiser.spec.text_encoder, ids, states))

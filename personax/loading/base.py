@@ -34,6 +34,25 @@ _CLASSES: dict[str, tuple[str, Any]] = {
 COPIES = ("float16", "bfloat16")
 
 
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """The fingerprints of a base's copies in `COPIES`, computed when first called.
+
+    Every byte is read and rounded, which takes seconds for Stable Diffusion. Equal for
+    equal bases: static fields of a pytree are compared.
+    """
+
+    fingerprint: str  # of the base
+    compute: Callable[[], Sequence[str]] = dataclasses.field(compare=False)
+
+    def __call__(self) -> Sequence[str]:
+        return self._computed
+
+    @functools.cached_property
+    def _computed(self) -> Sequence[str]:
+        return self.compute()
+
+
 @struct.dataclass
 class Base:
     """A pretrained model: parameters, architecture, tokenizer and fingerprints."""
@@ -48,8 +67,6 @@ class Base:
     # What a cache of latents and texts depends on.
     vae_fingerprint: str = struct.field(pytree_node=False, default="")
     text_fingerprint: str = struct.field(pytree_node=False, default="")
-    # The fingerprints of its copies in COPIES, computed when called: every byte is
-    # read and rounded, which takes seconds for Stable Diffusion.
     copies: Callable[[], Sequence[str]] = struct.field(pytree_node=False, default=tuple)
 
 
@@ -170,14 +187,16 @@ def load_base(
         configs=directory,
         vae_fingerprint=vae_digest,
         text_fingerprint=digests.parts["text_encoder"],
-        copies=functools.cache(
-            lambda: tuple(fingerprints(tensors, template, d).whole for d in COPIES)
-        ),
+        copies=Copies(digests.whole, lambda: _copies(tensors, template)),
     )
 
 
 def _find(name: str, **opening: Any) -> Path:
     return embedded("pipeline") if name == EMBEDDED else files.find(name, **opening)
+
+
+def _copies(tensors: Stored, template: Mapping[str, Any]) -> list[str]:
+    return [fingerprints(tensors, template, dtype).whole for dtype in COPIES]
 
 
 def _read_configs(directory: Path) -> _Configs:

@@ -65,7 +65,7 @@ def _parse(path: Path, header: bytes) -> dict[str, dict]:
         entries.pop("__metadata__", None)
         for entry in entries.values():
             first, last = entry["data_offsets"]
-            entry["dtype"], math.prod(entry["shape"]), last - first  # all must be there
+            _ = entry["dtype"], math.prod(entry["shape"]), last - first  # must be there
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(
             f"{path} is not a safetensors file: its header is not a list of tensors."

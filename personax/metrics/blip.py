@@ -4,6 +4,7 @@ ClassDiffusion's release uses the ITC cosine of BLIP ViT-L for the paper's BLIP2
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +118,7 @@ def unit(x: Float[Array, "*rest d"]) -> Float[Array, "*rest d"]:
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def _network(config: BlipConfig | Blip2Config):
+def _network(config: BlipConfig | Blip2Config) -> Any:
     return blip2_network if isinstance(config, Blip2Config) else blip_network
 
 
