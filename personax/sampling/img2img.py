@@ -151,7 +151,7 @@ def encode_masked(
     visible = np.where(inside[..., None], np.float32(0), pixels)
     masked = encode(params, spec, visible)
     picture = encode(params, spec, pixels, repaint, noised=noised)
-    return picture.replace(masked=masked.z0)
+    return dataclasses.replace(picture, masked=masked.z0)
 
 
 def _marked(
