@@ -20,6 +20,11 @@ def text_cosines(images: Features, texts: Features) -> Float[np.ndarray, " n"]:
     is 0 or not finite.
     """
     pictures, words = _unit(images, "pictures"), _unit(texts, "texts")
+    if len(pictures) != len(words):
+        raise ValueError(
+            f"Each picture requires its own text: {len(pictures)} pictures, "
+            f"{len(words)} texts."
+        )
     return (pictures * words).sum(axis=1)
 
 
@@ -50,8 +55,11 @@ def mean_over_targets(
     """`reference_cosines` averaged over several concepts.
 
     Every concept has the same weight, whatever its number of references (Kumari et al.
-    2023, table 1). Raises what `reference_cosines` raises.
+    2023, table 1). Raises ValueError without a concept, and what `reference_cosines`
+    raises.
     """
+    if not targets:
+        raise ValueError("The mean over targets requires at least one target.")
     return np.mean([reference_cosines(images, each) for each in targets], axis=0)
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from personax.core.typing import Latents
@@ -22,9 +23,13 @@ def divergences(
     itself; the second is divided by 1 - ᾱ_t. `x0` are scaled latents of pictures;
     `prompts` are each denoiser's encoded prompts, a row per latent, in the paper
     captions without the concept. Each row's key gives its noise and its timestep,
-    uniform over the training timesteps. Both denoisers have one noise schedule.
+    uniform over the training timesteps. Raises ValueError for different noise
+    schedules.
     """
     config = one.spec.schedule
+    bars = [schedule.alphas_cumprod(each.spec.schedule) for each in (one, other)]
+    if not np.array_equal(*bars):
+        raise ValueError("The denoisers have different noise schedules.")
     x, t = _noised(config, x0, keys)
     # One program called twice: one program for both could round them differently.
     eps, other_eps = (
@@ -32,7 +37,7 @@ def divergences(
         for denoiser, prompt in zip((one, other), prompts, strict=True)
     )
     total = jnp.square(eps - other_eps).sum(axis=(1, 2, 3)) / 2
-    alpha_bar = jnp.asarray(schedule.alphas_cumprod(config), jnp.float32)[t]
+    alpha_bar = jnp.asarray(bars[0], jnp.float32)[t]
     return total, total / (1 - alpha_bar)
 
 

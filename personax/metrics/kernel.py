@@ -36,11 +36,16 @@ def kid(
     average, and so often negative, for sets of one distribution; the jackknife, which
     assumes that they differ, then overestimates the error.
 
-    Raises ValueError for sets of fewer than 3 rows, for two widths, and for values that
-    are not finite.
+    Raises ValueError for sets or subsets of fewer than 3 rows, without subsets, for two
+    widths, and for values that are not finite.
     """
     x = checked(one, "A kernel distance", least=3)
     y = checked(other, "A kernel distance", least=3)
+    if subsets < 1 or size < 3:
+        raise ValueError(
+            f"A kernel distance requires at least 1 subset of at least 3 pictures, not "
+            f"{subsets} of {size}."
+        )
     m = min(len(x), len(y), size)
     if len(x) == len(y) == m:
         subsets = 1

@@ -24,8 +24,10 @@ def test_each_picture_is_compared_with_its_own_text():
     images, texts = features(7, 1), features(7, 2)
     expected = np.diagonal(cosines(images, texts))
     np.testing.assert_allclose(text_cosines(images, texts), expected, atol=1e-12)
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="its own text: 7 pictures, 6 texts"):
         text_cosines(images, texts[:6])
+    with pytest.raises(ValueError, match="its own text: 7 pictures, 1 texts"):
+        text_cosines(images, texts[:1])
 
 
 def test_lengths_of_features_do_not_matter_and_half_precision_is_read_exactly():
@@ -64,6 +66,8 @@ def test_targets_count_the_same_however_many_references_they_have():
     expected = cosines(images, cat).mean(axis=1) + cosines(images, dog).mean(axis=1)
     found = mean_over_targets(images, [cat, dog])
     np.testing.assert_allclose(found, expected / 2, atol=1e-12)
+    with pytest.raises(ValueError, match="requires at least one target"):
+        mean_over_targets(images, [])
 
 
 def test_a_feature_of_zeros_has_no_direction():

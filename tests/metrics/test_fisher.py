@@ -1,5 +1,7 @@
 """The latent Fisher divergence of denoisers with a known difference."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,3 +94,10 @@ def test_each_denoiser_reads_its_own_prompt(tiny, x0, prompt, keys):
 def test_a_denoiser_that_is_not_finite_has_none(tiny, x0, prompt, keys):
     value = between(tiny, shifted(tiny, np.nan * OFFSET), x0, (prompt, prompt), keys)
     assert np.isnan(value).all()
+
+
+def test_different_schedules_are_refused(tiny, x0, prompt, keys):
+    other = dataclasses.replace(tiny.spec.schedule, beta_end=0.02)
+    spec = dataclasses.replace(tiny.spec, schedule=other)
+    with pytest.raises(ValueError, match="different noise schedules"):
+        between(tiny, dataclasses.replace(tiny, spec=spec), x0, (prompt, prompt), keys)

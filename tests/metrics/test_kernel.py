@@ -111,3 +111,11 @@ def test_subsets_are_drawn_by_the_seed_and_average():
     many = kid(one, other, subsets=300, size=20)
     assert many.value == pytest.approx(whole, rel=0.1)
     assert many.error > 1.3 * kid(one, other, subsets=5).error
+
+
+def test_no_subset_is_refused():
+    one = normal(5, 4, 10)
+    with pytest.raises(ValueError, match="at least 3 pictures, not 0 of 1000"):
+        kid(one, one, subsets=0)
+    with pytest.raises(ValueError, match="at least 3 pictures, not 100 of 2"):
+        kid(one, one, size=2)
