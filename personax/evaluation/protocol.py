@@ -20,6 +20,17 @@ from personax.loading import EMBEDDED, Base
 from personax.sampling.grammar import parse_term
 from personax.training.config import load_config
 
+# Keys of training configs that came after work directories existed, with the values
+# that stand for what was done before. Digests leave those out, so that results of
+# earlier versions stay valid.
+_LATER_KEYS = {
+    "loading.vae": "",
+    "concept.captions": "prompt",
+    "concept.caption_column": "",
+    "stream.caption_column": "",
+    "stream.image_column": "",
+}
+
 
 class EvalTask(NamedTuple):
     """A subject, or a pair of subjects, and its prompts."""
@@ -139,7 +150,7 @@ def joint_train_job(
         {"placeholder": f"<v{k}>", **_concept(subject)}
         for k, subject in enumerate(pair.subjects, 1)
     ]
-    folder = _folder(out, row, pair.name, [config.to_dict(), concepts])
+    folder = _folder(out, row, pair.name, [config, concepts])
     path = folder / "concepts.json"
     files.write_json(path, concepts)
     config.concepts_list = str(path)
@@ -170,7 +181,14 @@ def digest(record: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, ConfigDict) else str(value)
+    if not isinstance(value, ConfigDict):
+        return str(value)
+    values = value.to_dict()
+    for key, default in _LATER_KEYS.items():
+        section, name = key.split(".")
+        if values.get(section, {}).get(name) == default:
+            del values[section][name]
+    return values
 
 
 def _record(task: EvalTask) -> list[Any]:

@@ -197,3 +197,17 @@ def test_invalid_settings_are_refused(config, change, message):
         change(config)
     with pytest.raises(ValueError, match=message):
         read_config(config)
+
+
+def test_keys_that_came_later_leave_digests_as_they_were(config):
+    protocol = make_protocol(read_config(config))
+    row = protocol.rows["lora"]
+    before = row.copy_and_resolve_references().to_dict()
+    del before["loading"]["vae"], before["concept"]["captions"]
+    for section in ("concept", "stream"):
+        del before[section]["caption_column"]
+    del before["stream"]["image_column"]
+    assert digest(row) == digest(before)
+    with row.unlocked():
+        row.concept.captions = "own"
+    assert digest(row) != digest(before)
