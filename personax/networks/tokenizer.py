@@ -1,6 +1,7 @@
 """transformers' CLIP tokenizer, with placeholder words and word positions."""
 
 import dataclasses
+import itertools
 import json
 import re
 import warnings
@@ -106,8 +107,24 @@ def load_tokenizer(
         bos=backend.bos_token_id,
         eos=backend.eos_token_id,
         pad=backend.pad_token_id,
+        placeholders=_added_words(backend),
         backend=backend,
     )
+
+
+def _added_words(backend: Any) -> tuple[Placeholder, ...]:
+    """The words that were added to the vocabulary, as in an exported pipeline.
+
+    As diffusers' pipelines do, "<v1>" stands for "<v1> <v1>_1 <v1>_2" if all exist.
+    """
+    special = backend.all_special_tokens
+    added = {w: i for w, i in backend.get_added_vocab().items() if w not in special}
+    words = []
+    for word in added:
+        names = itertools.chain([word], (f"{word}_{k}" for k in itertools.count(1)))
+        vectors = itertools.takewhile(added.__contains__, names)
+        words.append(Placeholder(word, tuple(added[name] for name in vectors)))
+    return tuple(words)
 
 
 def add_placeholder(

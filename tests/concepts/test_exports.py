@@ -23,6 +23,7 @@ from personax.loading.ldm import ldm_names
 from personax.loading.write import cast
 from personax.methods.parts.tokens import TABLE
 from personax.networks.clip_text import CLIPTextConfig
+from personax.networks.tokenizer import ids_of, tokenize, unknown_placeholders
 from personax.networks.unet import UNetConfig
 from tests.exporting import World
 from tests.loading.make import shapes, write_pipeline
@@ -266,6 +267,12 @@ def test_a_tokenizer_in_every_file(world):
     rows = flat(again.params)[TABLE]
     theta = load_file(world.folder / "custom" / "theta.safetensors")
     np.testing.assert_array_equal(rows[1212:], theta["tokens/embedding"])
+    prompts = ["a photo of a <V1> dog", "<v1>_1"]
+    assert not unknown_placeholders(again.tokenizer, prompts)
+    bound = world.bound("custom").tokenizer
+    expected = tokenize(bound, prompts[:1])
+    np.testing.assert_array_equal(tokenize(again.tokenizer, prompts[:1]), expected)
+    assert ids_of(again.tokenizer, "<v1>_1") == (1213,)
 
 
 def test_a_single_file_of_2x_has_openclips_names(tmp_path):

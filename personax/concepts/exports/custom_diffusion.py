@@ -109,4 +109,4 @@ def export_custom_diffusion(model: Model, base: Base, request: Request) -> Expor
         for word in changes.words
     ]
     number = len(trained(changes))
-    return Exported(f"Custom Diffusion of {number} parameters", tuple(notes))
+    return Exported(f"Custom Diffusion of {number} attention weights", tuple(notes))
