@@ -14,14 +14,14 @@ from absl import app, flags, logging
 # When imported, transformers reports a missing torch, which is not needed here.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-from personax.core.errors import (  # noqa: E402
+from personax.core.errors import (
     InputError,
     RunFailedError,
     invalid_input,
     one_line,
 )
-from personax.core.stopwatch import Stopwatch as Stopwatch  # noqa: E402
-from personax.loading import EMBEDDED  # noqa: E402
+from personax.core.stopwatch import Stopwatch as Stopwatch
+from personax.loading import EMBEDDED
 
 Options = TypeVar("Options")
 

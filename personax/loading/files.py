@@ -75,6 +75,8 @@ def find_network(
 def find_configs(source: str | Path) -> Path:
     """The directory with the configs and tokenizer of `source`, weights not fetched."""
     path = Path(source).expanduser()
+    if source == EMBEDDED:
+        return embedded("pipeline")
     if path.is_dir():
         return path
     _check_id(source)
