@@ -28,7 +28,7 @@ def divergences(
     """
     config = one.spec.schedule
     bars = [schedule.alphas_cumprod(each.spec.schedule) for each in (one, other)]
-    if not np.array_equal(*bars):
+    if not np.array_equal(bars[0], bars[1]):
         raise ValueError("The denoisers have different noise schedules.")
     x, t = _noised(config, x0, keys)
     # One program called twice: one program for both could round them differently.
