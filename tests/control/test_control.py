@@ -142,7 +142,7 @@ def test_the_export_command_writes_diffusers_files(
     more = {"base_config": None, "variant": None, "allow_pickle": False}
     more |= {"to": "diffusers", "rank": None}
     monkeypatch.setattr(export, "FLAGS", SimpleNamespace(**given, **more))
-    monkeypatch.setattr(export, "load_base", lambda *_, **__: emoji)
+    monkeypatch.setattr(export, "load_named_base", lambda *_, **__: emoji)
     monkeypatch.setattr(export.command, "start", lambda: None)
     export.main(["export", trained])
     assert not (tmp_path / "out" / "unet").exists()

@@ -222,7 +222,7 @@ def test_markers_say_what_the_model_predicts(single, written, tmp_path):
 
 
 def test_a_foreign_safetensors_file_is_one_sentence(written):
-    path = written / "unet" / make.FILES["unet"]
+    path = written / "text_encoder" / make.FILES["text_encoder"]
     with pytest.raises(ValueError, match="not a single-file checkpoint of Stable Diff"):
         load_base(path, config=written)
 

@@ -26,7 +26,14 @@ CONFIGS = (
 FIELDS = [(cls, field.name) for cls in CONFIGS for field in dataclasses.fields(cls)]
 # Values of the wrong type or range, and the fields that may have them.
 WRONG = {
-    "null": (None, {("UNetConfig", "sample_size"), ("VAEConfig", "shift_factor")}),
+    "null": (
+        None,
+        {
+            ("UNetConfig", "sample_size"),
+            ("UNetConfig", "time_cond_proj_dim"),
+            ("VAEConfig", "shift_factor"),
+        },
+    ),
     "string": ("yes", set()),
     "negative": (-1, {"shift_factor"}),
     "zero": (0, {"freq_shift", "shift_factor"}),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from personax.data import emoji as world
-from personax.training import inputs, train
+from personax.training import inputs, workdir
 from personax.training.setup import prepare
 from personax.training.state import create
 from personax.training.step import make_step
@@ -65,7 +65,7 @@ def test_its_sheet_shows_the_set_and_its_digest_stands_in_the_record(
         rng = np.random.default_rng((0, number))
         scene = world.portrait_scene(rng, sprites)
         np.testing.assert_array_equal(world.portrait(rng, sprites, scene), pixels)
-    train._claim(run, tmp_path)
+    workdir.claim(tmp_path, run.config, run.dataset.fingerprint())
     record = (tmp_path / "run.json").read_text()
     assert "portraits" in record
     assert "people', count=60" in record
