@@ -12,10 +12,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from personax.concepts.bind import from_base, with_concepts
+from personax.concepts.export import export
 from personax.concepts.exports.changes import Changes, find_changes
 from personax.concepts.exports.factors import nearest
 from personax.concepts.exports.kohya import kohya_name
-from personax.concepts.exports.request import embeddings_folder
+from personax.concepts.exports.request import Request, embeddings_folder
 from personax.concepts.exports.single_file import ldm_tensors
 from personax.core.tree import flat, nest
 from personax.loading import load_base
@@ -273,6 +274,27 @@ def test_a_tokenizer_in_every_file(world):
     expected = tokenize(bound, prompts[:1])
     np.testing.assert_array_equal(tokenize(again.tokenizer, prompts[:1]), expected)
     assert ids_of(again.tokenizer, "<v1>_1") == (1213,)
+
+
+def test_a_base_with_words_is_exported_with_each_once(world):
+    world.export("worded", "custom")
+    base = load_base(world.folder / "worded")
+    out = world.folder / "worded_again"
+    export(from_base(base), base, Request(out))
+    again = load_base(out)
+    assert again.tokenizer.placeholders == base.tokenizer.placeholders
+    assert again.fingerprint == base.fingerprint
+
+
+def test_a_word_of_two_names_is_one_word(world):
+    rows = np.ones((2, 16), np.float32)
+    path = world.folder / "my-toy.safetensors"
+    save_file({"<cat-toy>": rows}, path)
+    model = with_concepts(from_base(world.base), world.base, [str(path)])
+    out = world.folder / "toy"
+    export(model, world.base, Request(out, to="embedding"))
+    names = [each.name for each in (out / "diffusers").iterdir()]
+    assert names == ["cat-toy.safetensors"]
 
 
 def test_a_single_file_of_2x_has_openclips_names(tmp_path):

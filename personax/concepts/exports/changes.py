@@ -108,11 +108,19 @@ def find_changes(model: Model, base: Base) -> Changes:
 def find_words(
     tokenizer: Tokenizer, plain: Tokenizer, table: Float[Any, "n d"]
 ) -> tuple[Word, ...]:
-    """The placeholders with their rows of the embedding table; aliases with theirs."""
-    words = []
+    """The placeholders with their rows of the embedding table; aliases with theirs.
+
+    Without the words that `plain`, the base's tokenizer, has itself, and without other
+    names of a trained word.
+    """
+    words: list[Word] = []
+    seen: set[tuple[int, ...]] = set()
     for placeholder in tokenizer.placeholders:
         ids, text = placeholder.ids, ""
         trained = max(ids) >= plain.size
+        if placeholder in plain.placeholders or (trained and ids in seen):
+            continue
+        seen.add(ids)
         if not trained:
             text = text_of(plain, ids)
             text = text if ids_of(plain, text) == ids else ""
