@@ -72,6 +72,7 @@ def with_concepts(
     errors.
     """
     plain, total = model.denoiser, model.denoiser
+    reading = _Reading(base, any_base, allow_pickle)
     chains: list[list[Artifact]] = []
     for source in sources:
         # The base's parameters, because changes are summed; controls and words of the
@@ -79,9 +80,8 @@ def with_concepts(
         own = dataclasses.replace(
             total, params=plain.params, concept_offset=len(model.concepts)
         )
-        plain_model = model._replace(denoiser=own)
-        reading = _Reading(base, any_base, allow_pickle)
-        bound, chain = _bind(plain_model, parse_source(source), reading)
+        model = model._replace(denoiser=own)
+        bound, chain = _bind(model, parse_source(source), reading)
         chains.append(chain)
         _check_exclusive(source, chains, bound.concepts)
         total = _add(total, plain, bound.denoiser)

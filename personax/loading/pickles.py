@@ -31,7 +31,11 @@ def open_pickle(path: Path) -> Stored:
     ValueError for any other file, for one without tensors, and for a pickle that calls
     anything but what rebuilds tensors and plain values.
     """
-    values = read_pickle(path)
+    return tensors_of(read_pickle(path), path)
+
+
+def tensors_of(values: Any, path: Path) -> Stored:
+    """The tensors in what `read_pickle` made of a file, as `open_pickle` has them."""
     if not isinstance(values, dict):
         raise ValueError(f"{path} does not contain a dictionary of tensors.")
     if isinstance(values.get("state_dict"), dict):

@@ -359,13 +359,13 @@ def test_an_unchanged_parameter_is_not_written():
     same, moved = leaf.copy(), leaf + 1
     before = {"unet/a/kernel": leaf, "unet/b/kernel": leaf, "unet/c/kernel": leaf}
     after = {"unet/a/kernel": leaf, "unet/b/kernel": same, "unet/c/kernel": moved}
-    assert Changes(before, after).paths() == ["unet/c/kernel"]
+    assert Changes(before, after).paths == ["unet/c/kernel"]
 
 
 def test_a_merge_is_the_sum_of_the_changes(world):
     both = find_changes(world.bound("lora@0.5", "<v2>=custom@2"), world.base)
     own = [find_changes(world.bound(name), world.base) for name in ("lora", "custom")]
-    for path in both.paths():
+    for path in both.paths:
         want = 0.5 * own[0].delta(path) + 2 * own[1].delta(path)
         np.testing.assert_allclose(both.delta(path), want, atol=ROUNDING)
     assert [word.token for word in both.words] == ["<v1>", "<v2>"]

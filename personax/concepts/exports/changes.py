@@ -1,5 +1,7 @@
 """What concepts change in a base: its weights and its words, and nothing else."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -43,7 +45,8 @@ class Word(NamedTuple):
         return (self.token, *more)
 
 
-class Changes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Changes:
     """Parameters of the UNet and the text encoder by path, and the words.
 
     `after` has the paths and shapes of `before`, the base's; an unchanged parameter is
@@ -54,8 +57,9 @@ class Changes(NamedTuple):
     after: Mapping[str, Any]
     words: tuple[Word, ...] = ()
 
+    @functools.cached_property
     def paths(self) -> list[str]:
-        """The paths of the parameters whose values differ."""
+        """The paths of the parameters whose values differ; compared once."""
         return [
             path
             for path, leaf in self.after.items()

@@ -28,7 +28,7 @@ _ALL = (*_KV, "to_q/kernel", "to_out/0/kernel", "to_out/0/bias")
 
 def check(changes: Changes) -> None:
     """ValueError if a parameter outside the cross-attentions changed."""
-    others = [path for path in changes.paths() if "/attn2/" not in path]
+    others = [path for path in changes.paths if "/attn2/" not in path]
     if others:
         raise ValueError(
             f"The concept changes {len(others)} parameters outside the "
@@ -59,7 +59,7 @@ def write_files(folder: pathlib.Path, changes: Changes, dtype: str) -> None:
 
 def trained(changes: Changes) -> dict[str, Any]:
     """{path: parameter}: keys and values of every cross-attention, or all of each."""
-    leaves = [path for path in changes.paths() if "/attn2/" in path]
+    leaves = [path for path in changes.paths if "/attn2/" in path]
     names = _KV if all(path.endswith(_KV) for path in leaves) else _ALL
     return {
         path: leaf
@@ -92,7 +92,7 @@ def processors(
 def export_custom_diffusion(model: Model, base: Base, request: Request) -> Exported:
     """Write a folder with the three kinds of file."""
     changes = find_changes(model, base)
-    if not changes.paths():
+    if not changes.paths:
         raise ValueError(no_weights(changes, request.to))
     check(changes)
     check_names(changes.words)

@@ -22,7 +22,7 @@ def diff_tensors(changes: Changes, dtype: str) -> dict[str, np.ndarray]:
     a weight, so a bias that changed alone comes with a difference of zeros.
     """
     tensors = {}
-    for path in changes.paths():
+    for path in changes.paths:
         module, _, leaf = path.rpartition("/")
         name = kohya_name(path)
         if leaf != "bias":
@@ -45,7 +45,7 @@ def unread_by_comfyui(changes: Changes) -> list[str]:
     read += ("/fc2/kernel", "/fc2/bias")
     return [
         path
-        for path in changes.paths()
+        for path in changes.paths
         if path.startswith("text_encoder/") and not path.endswith(read)
     ]
 

@@ -33,7 +33,7 @@ def export_embedding(model: Model, base: Base, request: Request) -> Exported:
             f"Not exact: the concept also {reason}, which no file of other programs "
             "holds. Only its word was written."
         )
-    elif find_changes(model, base).paths():
+    elif find_changes(model, base).paths:
         notes.append(
             "Not exact: the concept also changes weights, which are not in these "
             "files; --to diffusers, single-file, diff and lora hold them as well."

@@ -57,7 +57,7 @@ def low_rank(
     """
     factors, approximate, left_out = {}, {}, []
     total = dropped = outside = 0.0  # squared norms
-    for path in changes.paths():
+    for path in changes.paths:
         delta = changes.delta(path)
         norm = float(np.square(delta, dtype=np.float64).sum())
         if not path.endswith("/kernel"):

@@ -20,7 +20,6 @@ See `adapter.py` for the records. Files are opened here: pickles without permiss
 truncated files are refused before a family sees them, and NaNs before it reads them.
 """
 
-import json
 import pathlib
 
 import numpy as np
@@ -34,8 +33,10 @@ from personax.concepts.formats import (
     numbered,
 )
 from personax.concepts.formats.adapter import Family, File, to_artifact
+from personax.concepts.source import beside
 from personax.core.typing import Params
-from personax.loading.pickles import open_pickle, read_pickle
+from personax.loading.files import read_json
+from personax.loading.pickles import read_pickle, tensors_of
 from personax.loading.stored import open_safetensors
 
 FAMILIES: tuple[Family, ...] = (
@@ -114,7 +115,9 @@ def _open(path: pathlib.Path, allow_pickle: bool) -> File:
         tensors = open_safetensors(path)
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-        return File(path, tensors, metadata, _config(path), None, allow_pickle)
+        config = next((x for x in beside(path) if x.suffix == ".json"), None)
+        values = None if config is None else read_json(config)
+        return File(path, tensors, metadata, values, None, allow_pickle)
     if not allow_pickle:
         raise ValueError(
             f"{path} is a pickle, which may hold code; pass --allow_pickle "
@@ -123,21 +126,7 @@ def _open(path: pathlib.Path, allow_pickle: bool) -> File:
     tree = read_pickle(path)
     if isinstance(tree, list):
         return File(path, numbered.from_list(path, tree), tree=tree)
-    return File(path, open_pickle(path), tree=tree, allow_pickle=True)
-
-
-def _config(path: pathlib.Path) -> dict | None:
-    """PEFT's adapter_config.json beside the file."""
-    config = path.parent / "adapter_config.json"
-    if path.name != "adapter_model.safetensors" or not config.is_file():
-        return None
-    try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} is not valid JSON: {error}.")
-    if not isinstance(values, dict):
-        raise ValueError(f"{config} does not contain a JSON object.")
-    return values
+    return File(path, tensors_of(tree, path), tree=tree, allow_pickle=True)
 
 
 def _check_finite(file: File) -> None:
