@@ -31,6 +31,7 @@ class Dataset:
     """
 
     rows_per_step: int  # of all processes
+    first_row: int = 0  # the number of the first row that `step` returns
     steps: int | None = None  # None: endless
     workers: int | None = None  # that read ahead; 0: threads, None: read in place
     digest: str = ""  # compared when a checkpoint is restored, unless it is empty

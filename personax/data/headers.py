@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, cast
 
+import numpy as np
+from jaxtyping import Int
 from PIL import Image
 
 from personax.core.files import atomic_write, digest
@@ -57,6 +59,21 @@ def read_headers(
         with atomic_write(file) as temporary:
             temporary.write_bytes(zlib.compress(json.dumps(rows).encode(), 1))
     return {name: headers[name] for name in names}
+
+
+def read_sizes(
+    stamps: Sequence[str], read: Callable[[int], bytes], *, key: str
+) -> Int[np.ndarray, "n 2"]:
+    """(height, width) of numbered pictures, whose files `read` returns.
+
+    (1, 1) for an unreadable one: it is replaced when it is read, whatever its size.
+    """
+    names = [str(index) for index in range(len(stamps))]
+    headers = read_headers(
+        names, stamps, lambda name: io.BytesIO(read(int(name))), key=key
+    )
+    sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
+    return np.array(sizes)
 
 
 def _header(name: str, open_file: Callable[[str], io.IOBase]) -> Header:

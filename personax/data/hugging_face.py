@@ -1,7 +1,6 @@
 """Hugging Face data sets that `save_to_disk` wrote, as picture sets."""
 
 import functools
-import io
 import pathlib
 from typing import Any
 
@@ -10,7 +9,7 @@ from jaxtyping import Int
 
 from personax.core.files import digest
 from personax.core.images import decode
-from personax.data.headers import read_headers
+from personax.data.headers import read_sizes
 from personax.data.metadata import COLUMNS, caption_of
 from personax.data.picture import Picture
 
@@ -61,15 +60,8 @@ class Saved:
         return Picture(decode(self._read(index), name), caption)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
-        headers = read_headers(
-            [str(index) for index in range(len(self))],
-            [self.digest()] * len(self),
-            lambda name: io.BytesIO(self._read(int(name))),
-            key=f"hf {self.digest()}",
-        )
-        # Unreadable pictures are replaced when they are read, whatever their size.
-        sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
-        return np.array(sizes)
+        own = self.digest()
+        return read_sizes([own] * len(self), self._read, key=f"hf {own}")
 
     def digest(self) -> str:
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())

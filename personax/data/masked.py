@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 
 from personax.core import images
 from personax.data.dataset import Dataset, Rows
-from personax.data.stream import Stream
 
 _WHOLE = 0.25  # the share of pictures of which everything is masked
 _SEED = 5  # apart from the seeds of pictures and captions
@@ -49,6 +48,7 @@ class Masked(Dataset):
     def __init__(self, dataset: Dataset, factor: int, seed: int):
         self.dataset, self.factor, self.seed = dataset, factor, seed
         self.rows_per_step, self.steps = dataset.rows_per_step, dataset.steps
+        self.first_row = dataset.first_row
         self.workers, self.digest = dataset.workers, dataset.digest
         self.skipped, self.items = dataset.skipped, dataset.items
         self.captions, self.caption_chunk = dataset.captions, dataset.caption_chunk
@@ -56,10 +56,9 @@ class Masked(Dataset):
 
     def step(self, step: int) -> Rows:
         rows = self.dataset.step(step)
-        # A stream reads this process's rows, few pictures all of them.
-        first = self.dataset.local.start if isinstance(self.dataset, Stream) else 0
         masked, cells = [], []
-        for row, pixels in enumerate(self._pictures(rows), start=first):
+        pictures = self._pictures(rows)
+        for row, pixels in enumerate(pictures, start=self.dataset.first_row):
             rng = np.random.default_rng([self.seed, step, row, 0, _SEED])
             mask = random_mask(rng, *pixels.shape[:2])
             masked.append(np.where(mask[..., None], np.float32(0), pixels))

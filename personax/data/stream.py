@@ -112,6 +112,7 @@ class Stream(Dataset):
         self.reader, self.order, self.policy, self.local = reader, order, policy, local
         self.workers, self.digest = workers, digest
         self.rows_per_step, self.has_text = order.rows, reader.has_text
+        self.first_row = local.start
         self.skipped = reader.skipped
         if policy.prompts:
             dropped = [""] if policy.dropout else []

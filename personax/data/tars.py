@@ -1,7 +1,6 @@
 """WebDataset's tars as a picture set: samples by key, read at their offsets."""
 
 import glob
-import io
 import json
 import os
 import pathlib
@@ -15,7 +14,7 @@ from jaxtyping import Int
 
 from personax.core.files import digest
 from personax.core.images import SUFFIXES, decode, is_picture
-from personax.data.headers import read_headers
+from personax.data.headers import read_sizes
 from personax.data.metadata import caption_of
 from personax.data.picture import Picture
 
@@ -69,24 +68,17 @@ class Tars:
         return any(self.caption(sample) for sample in first)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
-        headers = read_headers(
-            [str(index) for index in range(len(self))],
-            [f"{each.tar} {each.key} {each.picture.size}" for each in self.samples],
-            self._open,
-            key=f"tars {self.digest()}",
-        )
-        # Unreadable pictures are replaced when they are read, whatever their size.
-        sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
-        return np.array(sizes)
+        def read(index: int) -> bytes:
+            sample = self.samples[index]
+            return self._read(sample, sample.picture)
+
+        stamps = [f"{each.tar} {each.key} {each.picture.size}" for each in self.samples]
+        return read_sizes(stamps, read, key=f"tars {self.digest()}")
 
     def digest(self) -> str:
         names = (f"{path.name} {path.stat().st_size}\n" for path in self.paths)
         samples = (f"{tuple(each)}\n" for each in self.samples)
         return digest(self.column or "", *names, *samples)
-
-    def _open(self, index: str) -> io.BytesIO:
-        sample = self.samples[int(index)]
-        return io.BytesIO(self._read(sample, sample.picture))
 
     def caption(self, sample: Sample) -> str:
         """The caption of a sample, which may be empty."""

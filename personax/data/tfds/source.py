@@ -1,7 +1,6 @@
 """Prepared TensorFlow Datasets as picture sets, without TensorFlow."""
 
 import functools
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from jaxtyping import Int
 
 from personax.core.files import digest
 from personax.core.images import decode
-from personax.data.headers import read_headers
+from personax.data.headers import read_sizes
 from personax.data.picture import Picture
 
 _CAPTIONS = ("caption", "text")  # features that hold captions
@@ -52,15 +51,11 @@ class Tfds:
         return Picture(decode(example[self._image], name), caption)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
-        headers = read_headers(
-            [str(index) for index in range(len(self))],
-            [self.digest()] * len(self),
-            lambda name: io.BytesIO(self._source[int(name)][self._image]),
-            key=f"tfds {self.digest()}",
-        )
-        # Unreadable pictures are replaced when they are read, whatever their size.
-        sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
-        return np.array(sizes)
+        def read(index: int) -> bytes:
+            return self._source[index][self._image]
+
+        own = self.digest()
+        return read_sizes([own] * len(self), read, key=f"tfds {own}")
 
     def digest(self) -> str:
         info = self._builder.info
