@@ -121,6 +121,20 @@ def inpainting(folder, scheduler="DDIMScheduler"):
     return pipe
 
 
+def repainted(pipe, photo, mask, strength):
+    """The pipeline's latents, in our layout."""
+    latents = theirs(
+        pipe,
+        photo,
+        mask_image=[Image.fromarray(mask)] * COUNT,
+        strength=strength,
+        height=16,
+        width=16,
+        output_type="latent",
+    )
+    return latents.numpy().transpose(0, 2, 3, 1)
+
+
 @pytest.mark.parametrize("strength", [STRENGTH, 1.0])
 def test_a_mask_repaints_the_same(small, same_noise, strength):
     base, folder = small
@@ -138,16 +152,7 @@ def test_a_mask_repaints_the_same(small, same_noise, strength):
         noised=strength < 1,
     )
     ours = np.asarray(drawn(base, picture))
-    expected = theirs(
-        inpainting(folder),
-        photo,
-        mask_image=[Image.fromarray(mask)] * COUNT,
-        strength=strength,
-        height=16,
-        width=16,
-        output_type="latent",
-    )
-    expected = expected.numpy().transpose(0, 2, 3, 1)
+    expected = repainted(inpainting(folder), photo, mask, strength)
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
     # What is kept is what the autoencoder makes of the picture, to the bit.
     z0 = np.broadcast_to(picture.z0, ours.shape)
@@ -187,16 +192,7 @@ def test_an_inpainting_base_draws_the_same(nine, same_noise, name, scheduler, st
         noised=strength < 1,
     )
     ours = np.asarray(drawn(base, picture, name))
-    expected = theirs(
-        inpainting(folder, scheduler),
-        photo,
-        mask_image=[Image.fromarray(mask)] * COUNT,
-        strength=strength,
-        height=16,
-        width=16,
-        output_type="latent",
-    )
-    expected = expected.numpy().transpose(0, 2, 3, 1)
+    expected = repainted(inpainting(folder, scheduler), photo, mask, strength)
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
     # The mask and the masked picture both matter, ten times more than the tolerance.
     without = picture.replace(masked=jnp.zeros_like(picture.z0))

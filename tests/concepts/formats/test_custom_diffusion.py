@@ -7,28 +7,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from personax.concepts import artifact
-from personax.concepts.bind import from_base, with_concepts
 from personax.concepts.merge import merge
 from personax.core.tree import flat, select
-from personax.loading import load_base
 from personax.loading.names import from_layout, torch_name
 from personax.networks.tokenizer import ids_of
-from tests.small_models import write_small
+from tests.concepts.formats.binding import bind, refusal, save_on_top
 
 pytestmark = pytest.mark.quick
 
 WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"
 WIDTH = 16
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return load_base(write_small(tmp_path_factory.mktemp("cd") / "base"))
-
-
-@pytest.fixture(scope="module")
-def plain(base):
-    return from_base(base)
 
 
 def kernels(plain, seed):
@@ -56,16 +44,9 @@ def write(folder, plain, seed=0, word="<new1>"):
     return trained
 
 
-def refusal(plain, base, source):
-    with pytest.raises(ValueError, match=r"\S") as error:
-        with_concepts(plain, base, [str(source)])
-    (line,) = str(error.value).splitlines()
-    return line
-
-
 def test_a_strength_scales_the_kernels(plain, base, tmp_path, capsys):
     trained = write(tmp_path / "a", plain)
-    model = with_concepts(plain, base, [f"{tmp_path / 'a'}@0.5"])
+    model = bind(base, f"{tmp_path / 'a'}@0.5")
     own, before = flat(model.denoiser.params), flat(base.params)
     for path, kernel in trained.items():
         want = (np.asarray(before[path]) + kernel) / 2
@@ -83,17 +64,8 @@ def test_the_words_beside_it_belong_to_the_concept(plain, base, tmp_path):
     write(tmp_path / "a", plain)
     path = tmp_path / "a" / WEIGHTS
     before = artifact.digest(path)
-    artifact.save(
-        tmp_path / "concept",
-        {},
-        [],
-        method="textual_inversion",
-        method_args={},
-        base=base.name,
-        fingerprint=base.fingerprint,
-        before=[path],
-    )
-    model = with_concepts(plain, base, [str(tmp_path / "concept")])
+    save_on_top(tmp_path / "concept", base, path)
+    model = bind(base, tmp_path / "concept")
     assert ids_of(model.tokenizer, "<new1>") == (base.tokenizer.size,)
     save_file({"<new1>": np.ones(WIDTH, "f4")}, tmp_path / "a" / "<new1>.safetensors")
     assert artifact.digest(path) != before
@@ -102,7 +74,7 @@ def test_the_words_beside_it_belong_to_the_concept(plain, base, tmp_path):
 def test_a_pickled_word_needs_permission(plain, base, tmp_path):
     write(tmp_path / "a", plain)
     (tmp_path / "a" / "<new1>.safetensors").rename(tmp_path / "a" / "<new1>.bin")
-    line = refusal(plain, base, tmp_path / "a")
+    line = refusal(base, tmp_path / "a")
     assert "<new1>.bin is a pickle" in line
     assert "--allow_pickle" in line
 
@@ -122,7 +94,7 @@ def test_two_files_are_merged_in_closed_form(plain, base, tmp_path):
     assert [concept.placeholder for concept in result.concepts] == ["<v1>", "<v2>"]
     about = json.loads((tmp_path / "ab" / "concept.json").read_text())
     assert about["prompts"] == [["photo of a <v1>"], ["photo of a <v2>"]]
-    model = with_concepts(plain, base, [str(tmp_path / "ab")])
+    model = bind(base, tmp_path / "ab")
     size = base.tokenizer.size
     assert ids_of(model.tokenizer, "<v1> <v2>") == (size, size + 1)
 
@@ -178,9 +150,9 @@ LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
         ),
     ],
 )
-def test_what_does_not_fit_this_base(plain, base, tmp_path, tensors, message):
+def test_what_does_not_fit_this_base(base, tmp_path, tensors, message):
     path = tmp_path / "delta.safetensors"
     save_file(tensors, path)
-    line = refusal(plain, base, path)
+    line = refusal(base, path)
     assert f"{path} looks like Custom Diffusion" in line
     assert message in line

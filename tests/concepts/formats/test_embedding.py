@@ -4,22 +4,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from personax.concepts import artifact, formats
-from personax.concepts.bind import from_base, with_concepts
+from personax.concepts import formats
 from personax.core.tree import flat
-from personax.loading import load_base
 from personax.methods.parts.tokens import TABLE
 from personax.networks.tokenizer import concept_mask, ids_of, positions, text_of
-from tests.small_models import write_small
+from tests.concepts.formats.binding import bind, refusal, save_on_top
 
 pytestmark = pytest.mark.quick
 
 WIDTH = 16
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return load_base(write_small(tmp_path_factory.mktemp("words") / "base"))
 
 
 def rows(count, width=WIDTH):
@@ -30,17 +23,6 @@ def write(path, tensors):
     path.parent.mkdir(exist_ok=True)
     save_file(tensors, path)
     return path
-
-
-def bind(base, *sources):
-    return with_concepts(from_base(base), base, [str(source) for source in sources])
-
-
-def refusal(base, *sources):
-    with pytest.raises(ValueError, match=r"\S") as error:
-        bind(base, *sources)
-    (line,) = str(error.value).splitlines()
-    return line
 
 
 def table_of(model):
@@ -169,16 +151,7 @@ def test_a_word_alone_has_no_strength(base, tmp_path):
 
 def test_a_concept_that_was_trained_on_top_keeps_its_word(base, tmp_path):
     path = write(tmp_path / "a" / "toy-one.safetensors", {"<toy>": rows(2)})
-    artifact.save(
-        tmp_path / "concept",
-        {},
-        [],
-        method="textual_inversion",
-        method_args={},
-        base=base.name,
-        fingerprint=base.fingerprint,
-        before=[path],
-    )
+    save_on_top(tmp_path / "concept", base, path)
     path.unlink()
     model = bind(base, tmp_path / "concept")
     assert ids_of(model.tokenizer, "toy-one") == ids_of(model.tokenizer, "<toy>")
