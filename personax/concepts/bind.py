@@ -217,7 +217,11 @@ def _load(model: Model, source: Source, reading: _Reading) -> Artifact:
     if path.is_file() or formats.find(path):
         size = reading.base.tokenizer.size
         loaded = formats.read(
-            path, params, size=size, allow_pickle=reading.allow_pickle
+            path,
+            params,
+            reading.base.spec.unet,
+            size=size,
+            allow_pickle=reading.allow_pickle,
         )
     else:
         base = reading.base

@@ -160,7 +160,10 @@ def _read(base: Base, plain: Model, folder: pathlib.Path, allow_pickle: bool) ->
     kernels = select(params, "kv").keys()
     if formats.find(folder):
         size = base.tokenizer.size
-        loaded = formats.read(folder, params, size=size, allow_pickle=allow_pickle)
+        unet = base.spec.unet
+        loaded = formats.read(
+            folder, params, unet, size=size, allow_pickle=allow_pickle
+        )
         every = [[f"photo of a {concept.phrase}"] for concept in loaded.concepts]
         whole = set(loaded.method.parts) == {"adapter", "tokens"}
         method = loaded.about["method"]

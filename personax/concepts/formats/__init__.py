@@ -8,10 +8,11 @@ To add a family, write a file here with a `Family` and add it to `FAMILIES`:
 - `kind(file)` returns what the file looks like, such as "a LoRA in kohya's names", or
   None for a file of another family. It looks at names, metadata and shapes only. The
   families are asked in order.
-- `read(file, params)` returns an `Adapter`: `changes`, {our parameter path: a function
-  of W}, `words`, {token: its rows "n d"}, or both. `params` are the base's parameters;
-  a function of W takes and returns a float32 array in torch's layout (out, in) or OIHW
-  and is called once, when the concept is bound, so that nothing is expanded earlier.
+- `read(file, params, unet)` returns an `Adapter`: `changes`, {our parameter path: a
+  function of W}, `words`, {token: its rows "n d"}, or both. `params` are the base's
+  parameters, `unet` is its UNet's config; a function of W takes and returns a float32
+  array in torch's layout (out, in) or OIHW and is called once, when the concept is
+  bound, so that nothing is expanded earlier.
   `names.Index` finds modules by the names of other programs. Everything in the file
   must be used or ValueError be raised: half an adapter is never applied.
 - `names` are the files to look for when a folder is given.
@@ -38,6 +39,7 @@ from personax.core.typing import Params
 from personax.loading.files import read_json
 from personax.loading.pickles import read_pickle, tensors_of
 from personax.loading.stored import open_safetensors
+from personax.networks.unet import UNetConfig
 
 FAMILIES: tuple[Family, ...] = (
     custom_diffusion.FAMILY,
@@ -80,9 +82,14 @@ def is_adapter(path: pathlib.Path, *, allow_pickle: bool = False) -> bool:
 
 
 def read(
-    path: pathlib.Path, params: Params, *, size: int, allow_pickle: bool = False
+    path: pathlib.Path,
+    params: Params,
+    unet: UNetConfig,
+    *,
+    size: int,
+    allow_pickle: bool = False,
 ) -> Artifact:
-    """The adapter at `path` as a concept on a base with `params`.
+    """The adapter at `path` as a concept on a base with `params` and the config `unet`.
 
     `size` is the number of rows of the base's embedding table: new words come after it.
     Raises FileNotFoundError for a missing file, and ValueError for one that is damaged,
@@ -103,7 +110,7 @@ def read(
         raise ValueError(_unknown(file))
     try:
         _check_finite(file)
-        adapter = family.read(file, params)
+        adapter = family.read(file, params, unet)
     except ValueError as error:
         raise ValueError(f"{found} looks like {kind}: {error}")
     count = sum(tensor.size > 0 for tensor in file.tensors.values())

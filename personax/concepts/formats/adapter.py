@@ -18,6 +18,7 @@ from personax.loading.names import from_layout, to_layout
 from personax.loading.stored import Stored
 from personax.methods import Concept, Method, Part
 from personax.methods.parts.tokens import tokens
+from personax.networks.unet import UNetConfig
 
 Weight = Float[np.ndarray, "..."]
 # A parameter W to the changed one, both float32 in torch's layout.
@@ -47,7 +48,7 @@ class Family(NamedTuple):
     """One kind of file; see the package's docstring."""
 
     kind: Callable[[File], str | None]
-    read: Callable[[File, Params], Adapter]
+    read: Callable[[File, Params, UNetConfig], Adapter]
     names: Sequence[str] = ()
 
 

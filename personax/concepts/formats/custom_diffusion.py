@@ -7,7 +7,7 @@ names: they are called <new1>, <new2>, …, as its documentation does.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,14 +60,14 @@ def kind(file: File) -> str | None:
     return None
 
 
-def read(file: File, params: Params) -> Adapter:
+def read(file: File, params: Params, unet: UNetConfig) -> Adapter:
     """The kernels and words of the file and of the words' files beside it.
 
     Raises ValueError for a tensor without a place in this base.
     """
     leaves = flat(params)
     width = leaves[TABLE].shape[1]
-    paths = _paths_by_name(leaves)
+    paths = _paths_by_name(leaves, unet)
     words: dict[str, Weight] = {}
     stored: dict[str, dict[str, Weight]] = {}  # {path: {"", "u" or "v": tensor}}
     for name, tensor in file.tensors.items():
@@ -124,7 +124,7 @@ def _increased(u: Weight, v: Weight) -> Change:
     return lambda W: W + np.asarray(u, np.float32) @ np.asarray(v, np.float32)
 
 
-def _paths_by_name(leaves: Mapping[str, Any]) -> dict[str, str]:
+def _paths_by_name(leaves: Mapping[str, Any], config: UNetConfig) -> dict[str, str]:
     """{a parameter's name in any of the layouts: its path}."""
     unet = [path for path in leaves if path.startswith("unet/")]
     text = [path for path in leaves if path.startswith("text_encoder/")]
@@ -132,34 +132,8 @@ def _paths_by_name(leaves: Mapping[str, Any]) -> dict[str, str]:
     names |= {torch_name(path).removeprefix("unet."): path for path in unet}
     names |= {torch_name(path).replace(".text_model.", "."): path for path in text}
     inside = [path.removeprefix("unet/") for path in unet]
-    ldm = ldm_names("unet", inside, _layout(inside))
+    ldm = ldm_names("unet", inside, config)
     return names | {name: f"unet/{path}" for path, name in ldm.items()}
-
-
-def _layout(paths: Iterable[str]) -> UNetConfig:
-    """A config with the blocks and layers that a UNet's paths have, of any widths."""
-    modules = {tuple(path.split("/")[:4]) for path in paths}
-    depths = {
-        i: len({m[3] for m in modules if m[:3] == ("down_blocks", i, "resnets")})
-        for i in sorted({m[1] for m in modules if m[0] == "down_blocks"}, key=int)
-    }
-
-    def crosses(side: str, i: int) -> bool:
-        return any(m[:3] == (side, str(i), "attentions") for m in modules)
-
-    down, up = (
-        tuple(
-            f"CrossAttn{kind}Block2D" if crosses(side, i) else f"{kind}Block2D"
-            for i in range(len(depths))
-        )
-        for side, kind in (("down_blocks", "Down"), ("up_blocks", "Up"))
-    )
-    return UNetConfig(
-        block_out_channels=(320,) * len(depths),
-        down_block_types=down,
-        up_block_types=up,
-        layers_per_block=tuple(depths.values()),
-    )
 
 
 def _words_beside(file: File, width: int) -> dict[str, Weight]:

@@ -16,6 +16,7 @@ from personax.concepts.formats.adapter import Adapter, Family, File
 from personax.core.tree import flat
 from personax.core.typing import Params
 from personax.methods.parts.tokens import TABLE
+from personax.networks.unet import UNetConfig
 
 _WEB_KEY = "emb_params"
 _SDXL = frozenset(["clip_l", "clip_g"])
@@ -39,7 +40,7 @@ def kind(file: File) -> str | None:
     return None
 
 
-def read(file: File, params: Params) -> Adapter:
+def read(file: File, params: Params, unet: UNetConfig) -> Adapter:
     """The word or words of the file, and the other name of a single one.
 
     Raises ValueError for rows that are not as wide as the base's embedding table.

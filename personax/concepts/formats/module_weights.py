@@ -11,6 +11,7 @@ from personax.concepts.formats.adapter import Adapter, Change, Family, File
 from personax.concepts.formats.lora import Context, Leaves, lora
 from personax.concepts.formats.names import Index, make_index
 from personax.core.typing import Params
+from personax.networks.unet import UNetConfig
 
 # Endings of keys, {canonical leaf: pattern}. The dialects write the module first.
 _LEAVES = {
@@ -83,7 +84,7 @@ def kind(file: File) -> str | None:
     return f"{what} diffusers' names"
 
 
-def read(file: File, params: Params) -> Adapter:
+def read(file: File, params: Params, unet: UNetConfig) -> Adapter:
     """Every tensor of the file as a change of the base's parameters.
 
     Raises ValueError for a tensor without a place in this base, and for factors that
