@@ -20,13 +20,14 @@ from personax.core.errors import (
     invalid_input,
     one_line,
 )
+from personax.core.outputs import cache_folder, is_disk_full
 from personax.core.stopwatch import Stopwatch as Stopwatch
 from personax.loading import EMBEDDED
 
 Options = TypeVar("Options")
 
 _YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
-_CACHE = pathlib.Path("~/.cache/personax/xla").expanduser()
+_CACHE = "~/.cache/personax/xla"
 
 
 def run(
@@ -55,7 +56,10 @@ def start() -> None:
     logging.set_verbosity(logging.WARNING)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+    folder = cache_folder(_CACHE)
+    if folder is None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
@@ -144,13 +148,19 @@ def exit_on_user_error() -> Iterator[None]:
 def exit_on_failure() -> Iterator[None]:
     """Exit with one line on stderr: status 2 for InputError, 1 for RunFailedError.
 
-    May wrap a whole command: other errors keep their traceback.
+    A full disk is reported in one line too, with status 1. May wrap a whole command:
+    other errors keep their traceback.
     """
     try:
         yield
     except (InputError, RunFailedError) as error:
         print(f"personax: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        print(f"personax: The disk is full: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def config_name(file: str) -> str:

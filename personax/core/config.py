@@ -6,6 +6,7 @@ dataclass has None there. `parse` reads a mapping, `plain` writes it again.
 
 import dataclasses
 import functools
+import math
 import numbers
 import operator
 import types
@@ -58,8 +59,8 @@ def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     config, for messages.
 
     Raises ValueError for an unknown key, naming the nearest ones, for a required key
-    that is missing, and for a value of another type, out of range or not among the
-    choices.
+    that is missing, and for a value of another type, out of range, not finite or not
+    among the choices.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore
     prefix = f"{path}." if path else ""
@@ -129,6 +130,8 @@ def _convert(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
         choices, bounds = metadata.get("choices"), metadata.get("bounds") or {}
         if choices is not None and value not in choices:
             raise ValueError(f"{key}={value!r}: expected one of {', '.join(choices)}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key}={value}: expected a finite number.")
         if not all(_HOLDS[sign](value, bound) for sign, bound in bounds.items()):
             span = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items())
             raise ValueError(f"{key}={value}: expected a value {span}.")

@@ -1,5 +1,6 @@
-"""Files: atomic writes, UTF-8 text, digests, and JSON-lines journals."""
+"""Files: paths, atomic writes, text and JSON, digests, and JSON-lines journals."""
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -9,6 +10,20 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
+
+# Of a text or JSON file that is read whole; captions of a million pictures take less.
+LARGEST_TEXT = 2**28  # bytes
+
+
+def expand(path: str | pathlib.Path) -> pathlib.Path:
+    """The path with a leading "~" replaced by the home directory.
+
+    Raises ValueError for a user that has none.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: the home directory of '~' is unknown; set HOME.")
 
 
 @contextlib.contextmanager
@@ -52,10 +67,10 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def read_text(path: pathlib.Path) -> str:
-    """The text of a UTF-8 file, without its byte order mark.
+    """The text of a file; see `decode_text`.
 
     Raises FileNotFoundError, which lists the files of the same kind in the folder, and
-    ValueError for a file that is not UTF-8.
+    ValueError for a file that is larger than LARGEST_TEXT, unreadable or not text.
     """
     if not path.is_file():
         names = sorted(file.name for file in path.parent.glob(f"*{path.suffix}"))
@@ -63,10 +78,50 @@ def read_text(path: pathlib.Path) -> str:
             f"There is no file {path}; {path.parent} has: "
             f"{', '.join(names) or f'no {path.suffix} file'}."
         )
+    size = path.stat().st_size
+    if size > LARGEST_TEXT:
+        raise ValueError(f"{path} has {size:,} bytes, more than any text file needs.")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decode_text(path.read_bytes(), path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}.")
+
+
+def decode_text(data: bytes, name: object) -> str:
+    """Text without its byte order mark, as Python's text files give it.
+
+    It is UTF-8, or UTF-16 with a byte order mark, which Windows' editors write; line
+    ends are "\\n". Raises ValueError for other bytes; `name` identifies them.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text.")
+        raise ValueError(f"{name} is not UTF-8 text.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The value of a JSON file; raises what `read_text` and `decode_json` raise."""
+    return decode_json(read_text(path), path)
+
+
+def decode_json(text: str, name: object) -> Any:
+    """The value of a JSON text.
+
+    Raises ValueError for text that is not JSON, for NaN and infinities, which JSON does
+    not have, and for values nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(f"{name} is not valid JSON: its values are nested too deeply.")
+    except ValueError as error:
+        raise ValueError(f"{name} is not valid JSON: {error}.")
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -109,7 +164,7 @@ def read_journal(path: pathlib.Path) -> list[dict[str, Any]]:
     for number, line in numbered_lines(complete):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is not valid JSON: {error}.")
     return records
 

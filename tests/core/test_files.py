@@ -52,11 +52,41 @@ def test_lines_come_without_byte_order_mark_and_blanks(tmp_path, encoding):
 
 
 def test_text_that_is_missing_or_not_utf8_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "there.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "there.txt").write_bytes(b"\xe9t\xe9")
     with pytest.raises(FileNotFoundError, match=r"there\.txt"):
         files.read_text(tmp_path / "gone.txt")
     with pytest.raises(ValueError, match=r"there\.txt is not UTF-8"):
         files.read_text(tmp_path / "there.txt")
+
+
+def test_text_has_no_byte_order_mark_and_one_kind_of_line_end(tmp_path):
+    path = tmp_path / "prompts.txt"
+    for codec in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes("a dog\r\nün chien\rein Hund\n".encode(codec))
+        assert files.read_text(path) == "a dog\nün chien\nein Hund\n", codec
+
+
+def test_json_that_is_not_json_is_an_error_that_names_it(tmp_path):
+    path = tmp_path / "about.json"
+    for text in ("", "{", "NaN", '{"a": Infinity}', "[" * 100_000, "9" * 5000):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"about\.json is not valid JSON"):
+            files.read_json(path)
+
+
+def test_text_too_large_to_be_text_is_not_read(tmp_path):
+    path = tmp_path / "bomb.json"
+    with path.open("wb") as file:
+        file.truncate(2**30)  # sparse
+    with pytest.raises(ValueError, match="1,073,741,824 bytes"):
+        files.read_json(path)
+
+
+def test_a_home_directory_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.expand("~/runs") == tmp_path / "runs"
+    with pytest.raises(ValueError, match="no_such_user"):
+        files.expand("~no_such_user/runs")
 
 
 def test_a_journal_continues_after_an_incomplete_line(tmp_path):
