@@ -1,0 +1,139 @@
+"""Stop one run of several processes again and again, as a cloud takes machines away.
+
+    python -m benchmarks.preemptions --count 100
+
+Each start of the run gets one SIGTERM, to a random one of its processes: mostly after a
+few more steps, sometimes while it loads or compiles. All processes must end, and every
+step must be logged once. In the end metrics and theta must be equal to the byte to
+those of a run that nothing stopped. Exits with status 1 otherwise. Results are in
+docs/reliability.md.
+"""
+
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from benchmarks import resumable
+from personax.core.files import read_journal
+
+FLAGS = flags.FLAGS
+_HEARTBEAT = 20  # seconds
+_MOST_STEPS = 4  # of a start before its signal
+
+
+def define_flags() -> None:
+    flags.DEFINE_integer("count", 100, "Signals.", 1)
+    flags.DEFINE_integer("processes", 2, "Processes of the run.", 2)
+    flags.DEFINE_integer("seed", 0, "Of the moments.")
+
+
+def main(_):
+    rng = random.Random(FLAGS.seed)
+    # A start advances by a few steps: the run is longer than all of them.
+    steps = FLAGS.count * (_MOST_STEPS + 4)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole, folder = pathlib.Path(scratch) / "whole", pathlib.Path(scratch) / "run"
+        _end(_start(whole, steps), whole)
+        begin, early = time.monotonic(), 0
+        for number in range(FLAGS.count):
+            before = _logged(folder)
+            processes = _start(folder, steps)
+            early += not _stop_one(processes, folder, before, rng)
+            for process in processes:
+                process.wait(10 * _HEARTBEAT)
+            after = _logged(folder)
+            print(f"signal {number}: steps {before} to {after}", flush=True)
+            if after < before:
+                raise SystemExit(f"{before - after} steps were lost.")
+            if after == steps:
+                raise SystemExit("The run ended before all signals were sent.")
+        _end(_start(folder, steps), folder)
+        if resumable.trained(folder) != resumable.trained(whole):
+            raise SystemExit("The run differs from one that nothing stopped.")
+    minutes = (time.monotonic() - begin) / 60
+    print(
+        f"{FLAGS.count} signals to {FLAGS.processes} processes, {early} of them before "
+        f"the first step, {steps} steps: none lost, none twice, equal metrics and "
+        f"theta, {minutes:.0f} minutes"
+    )
+
+
+def _start(folder: pathlib.Path, steps: int) -> list[subprocess.Popen[bytes]]:
+    """Start all processes of the run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = resumable.training(
+        folder,
+        f"--config.steps={steps}",
+        f"--config.batch={FLAGS.processes}",
+        "--config.save_every=50",
+        "--config.preview.prompts=()",
+        "--config.validation.every=0",
+        f"--heartbeat={_HEARTBEAT}",
+        f"--coordinator=127.0.0.1:{port}",
+        f"--processes={FLAGS.processes}",
+    )
+    return [
+        resumable.start(
+            [*arguments, f"--process={i}"],
+            folder.with_name(f"{folder.name}-{i}"),
+            JAX_NUM_CPU_DEVICES="1",
+        )
+        for i in range(FLAGS.processes)
+    ]
+
+
+def _stop_one(
+    processes: Sequence[subprocess.Popen],
+    folder: pathlib.Path,
+    before: int,
+    rng: random.Random,
+) -> bool:
+    """Send SIGTERM to one process; whether that was after a step."""
+    if rng.random() < 0.2:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            processes[0].wait(rng.uniform(0, 15))
+    else:
+        steps = rng.randint(1, _MOST_STEPS)
+        while _logged(folder) < before + steps:
+            if any(process.poll() is not None for process in processes):
+                _fail(folder, "A process ended before its signal.")
+            time.sleep(0.002)
+    after = _logged(folder) > before
+    os.kill(rng.choice(processes).pid, signal.SIGTERM)
+    return after
+
+
+def _logged(folder: pathlib.Path) -> int:
+    """The number of logged steps, each of which must be there once."""
+    records = read_journal(folder / "metrics.jsonl")
+    steps = [line["step"] for line in records if "loss" in line]
+    if steps != [*range(1, len(steps) + 1)]:
+        _fail(folder, f"Steps are missing or there twice: {steps}.")
+    return len(steps)
+
+
+def _end(processes: Sequence[subprocess.Popen], folder: pathlib.Path) -> None:
+    """Wait for a run that must end well."""
+    if any(process.wait() for process in processes):
+        _fail(folder, "The run failed.")
+
+
+def _fail(folder: pathlib.Path, why: str) -> None:
+    log = folder.with_name(f"{folder.name}-0.err").read_text()
+    raise SystemExit(f"{log[-2000:]}\n{why}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
