@@ -97,7 +97,7 @@ def build(
             }
         )
     key = {"format": _KEY, "seed": seed, "methods": list(methods), "questions": asked}
-    key = {"study": _digest(key), **key}
+    key = {"study": digest_of(key), **key}
     shown_references = [
         {"several": "+" in name, "pictures": [data_uri(reduced(x)) for x in own]}
         for name, own in by_subject.items()
@@ -119,7 +119,7 @@ def read_key(path: pathlib.Path) -> dict[str, Any]:
     key = _read_json(path)
     if key.get("format") != _KEY:
         raise ValueError(f"{path} is not a study's key of the format {_KEY!r}.")
-    if key.get("study") != _digest({k: v for k, v in key.items() if k != "study"}):
+    if key.get("study") != digest_of({k: v for k, v in key.items() if k != "study"}):
         raise ValueError(f"{path} was edited: it does not match its digest.")
     return key
 
@@ -138,6 +138,13 @@ def read_ballots(paths: Sequence[pathlib.Path], key: Mapping[str, Any]) -> list[
                 f"{other} and {path} are of the same voter; pass only the later one."
             )
     return ballots
+
+
+def checksum(study: str, voter: str, votes: Sequence[Sequence[str]]) -> str:
+    """The checksum of a voter's file, as the page writes it."""
+    lines = [f"{name} {choice}\n" for name, choice in votes]
+    text = "".join([f"{study}\n{voter}\n", *lines])
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _choose(
@@ -218,11 +225,10 @@ def _read_ballot(path: pathlib.Path, key: Mapping[str, Any]) -> Ballot:
         raise ValueError(f"{path} has votes of another study than the key's.")
     votes, voter = record.get("votes", []), str(record.get("voter"))
     try:
-        lines = [f"{name} {choice}\n" for name, choice in votes]
+        checked = checksum(record["study"], voter, votes)
     except (TypeError, ValueError):
         raise ValueError(f"{path} was edited: its votes are not pairs.")
-    text = "".join([f"{record['study']}\n{voter}\n", *lines])
-    if record.get("sum") != f"{zlib.crc32(text.encode()):08x}":
+    if record.get("sum") != checked:
         raise ValueError(f"{path} was edited: its votes do not match its checksum.")
     if not votes:
         raise ValueError(f"{path} has no votes.")
@@ -244,6 +250,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def digest_of(record: Mapping[str, Any]) -> str:
+    """The digest of a key, without its own "study"."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     return files.digest(text, length=32)
