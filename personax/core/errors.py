@@ -1,6 +1,7 @@
 """Errors that a command reports in one line: invalid input, and a run that failed."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 
@@ -37,3 +38,9 @@ def one_line(error: BaseException) -> str:
 def notice(text: str) -> None:
     """One line on stderr that a command or a library call says and goes on."""
     print(f"personax: {' '.join(text.split())}", file=sys.stderr)
+
+
+@functools.cache
+def notice_once(text: str) -> None:
+    """`notice` of a text that this process has not said yet."""
+    notice(text)

@@ -1,57 +1,29 @@
 """Pictures: read, fit to a square, write with their settings, lay out in a sheet."""
 
-import io
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
-Pixels = UInt8[np.ndarray, "_ _ 3"]  # rows, columns, red green blue
-Mask = UInt8[np.ndarray, "_ _"]  # 255 where a pixel counts fully
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file's name is a picture's."""
-    # A leading dot marks what a file system left behind, such as ._photo.jpg.
-    path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+from personax.core.decoding import Mask, Pixels, decode, decode_mask, read_file
+from personax.core.errors import notice_once
+from personax.core.files import expand
+from personax.core.listing import list_folder, no_picture, say_left
 
 
 def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
     """Read a picture: rotated as its EXIF data say, RGB, transparency over white.
 
     Raises FileNotFoundError for a missing file, and ValueError for one that is not a
-    picture, is truncated, or has a side below `smallest`.
+    picture, is truncated, or has a side below `smallest`; see `decode`.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"The picture {path} does not exist.")
-    try:
-        return decode(path.read_bytes(), path, smallest=smallest)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}.")
-
-
-def decode(data: bytes, name: object, *, smallest: int = 16) -> Pixels:
-    """`read_image` of a file's content; `name` identifies it in errors."""
-    try:
-        with Image.open(io.BytesIO(data)) as file:
-            image = _rgb(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read as a picture: {error}.")
-    if min(image.size) < smallest:
-        width, height = image.size
-        raise ValueError(
-            f"{name} is {width}x{height} pixels; both sides must have {smallest}."
-        )
-    return np.array(image)
+    path = expand(path)
+    return decode(read_file(path), path, smallest=smallest)
 
 
 def read_images(
@@ -59,21 +31,56 @@ def read_images(
 ) -> dict[pathlib.Path, Pixels]:
     """{path: uint8 [h, w, 3]} of a folder's pictures, sorted, or of the listed files.
 
-    Raises ValueError for a folder without pictures, and what `read_image` raises.
+    What else a folder has is said on stderr. Raises ValueError for a folder without
+    pictures, and what `read_image` raises.
     """
-    if isinstance(source, (str, pathlib.Path)) and pathlib.Path(source).is_dir():
-        folder = pathlib.Path(source)
-        files = sorted(file for file in folder.iterdir() if is_picture(file.name))
-        if not files:
-            raise ValueError(f"{folder} holds no picture ({', '.join(SUFFIXES)}).")
-    else:
-        files = [source] if isinstance(source, (str, pathlib.Path)) else source
-    return {pathlib.Path(file): read_image(file, smallest=smallest) for file in files}
+    files = pictures_of(source)
+    return {file: read_image(file, smallest=smallest) for file in files}
+
+
+def pictures_of(
+    source: str | pathlib.Path | Sequence[str | pathlib.Path],
+) -> list[pathlib.Path]:
+    """The files of `read_images`, which are not opened."""
+    if not isinstance(source, (str, pathlib.Path)):
+        return [expand(file) for file in source]
+    path = expand(source)
+    if not path.is_dir():
+        return [path]
+    folder = list_folder(path)
+    if not folder.pictures:
+        raise ValueError(no_picture(source, folder.others))
+    say_left(source, len(folder.pictures), folder.others)
+    return folder.pictures
+
+
+def read_mask(path: str | pathlib.Path) -> Mask:
+    """`read_masks` of one file."""
+    (mask,) = read_masks([path]).values()
+    return mask
+
+
+def read_masks(paths: Iterable[str | pathlib.Path]) -> dict[pathlib.Path, Mask]:
+    """{path: uint8 [h, w]} of soft masks: 255 where a pixel counts fully.
+
+    A mask is the file's alpha channel where that varies, which is said on stderr, and
+    else its luminance. Raises what `read_image` raises.
+    """
+    masks, by_alpha = {}, []
+    for path in map(expand, paths):
+        masks[path], alpha = decode_mask(read_file(path), path)
+        by_alpha += [path.name] if alpha else []
+    if by_alpha:
+        notice_once(
+            f"of the mask {', '.join(by_alpha)} the alpha channel counts: what is "
+            "opaque is marked, whatever its colour"
+        )
+    return masks
 
 
 def fit(
-    pixels: Pixels, size: int | tuple[int, int]
-) -> Float[np.ndarray, "height width 3"]:
+    pixels: Pixels | Mask, size: int | tuple[int, int]
+) -> Float[np.ndarray, "height width *channels"]:
     """float32 in [-1, 1]: the largest centred crop of that shape, resized (bicubic).
 
     `size` is the side, or (height, width). A picture of that size keeps its pixels. The
@@ -186,17 +193,6 @@ def overlay(pixels: Pixels, heat: Float[np.ndarray, "y x"]) -> Pixels:
 
 # Black, violet, orange, yellow: brightness grows with the heat, also in grey.
 _HEAT = np.array([[0, 0, 0], [100, 20, 120], [235, 100, 30], [255, 245, 120]])
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip
-        eight = (np.asarray(image) // 256).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(eight).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
 
 
 def _quoted(value: str) -> str:

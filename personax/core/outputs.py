@@ -1,11 +1,10 @@
 """Folders that a command writes: probed before any computation, and optional caches."""
 
 import errno
-import functools
 import pathlib
 import tempfile
 
-from personax.core.errors import notice
+from personax.core.errors import notice_once
 from personax.core.files import expand
 
 
@@ -47,13 +46,8 @@ def cache_folder(path: str) -> pathlib.Path | None:
     try:
         return make_folder(path)
     except ValueError as error:
-        _say_once(f"There is no cache in {path}: {error}")
+        notice_once(f"There is no cache in {path}: {error}")
         return None
-
-
-@functools.cache
-def _say_once(text: str) -> None:
-    notice(text)
 
 
 def is_disk_full(error: BaseException) -> bool:

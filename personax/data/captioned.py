@@ -2,11 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from personax.core.files import numbered_lines, read_text, write_text
-from personax.core.images import SUFFIXES, is_picture
+from personax.core.files import expand, numbered_lines, read_text, write_text
+from personax.core.listing import Folder, list_folder, no_picture, say_left
 from personax.data.metadata import LISTINGS, columns, parse_metadata
 
 # Of the caption beside a picture, in the order in which they are looked for; the second
@@ -37,18 +37,21 @@ def read_captioned(
     released retrieval writes them, to the working directory.
 
     `caption` is the one of pictures without a caption; `column` is another column of
-    captions. Raises ValueError where there is none, and for a picture, a folder or a
-    form that does not exist; pictures are not opened.
+    captions. What else a folder has is said on stderr. Raises ValueError where there is
+    none, and for a picture, a folder or a form that does not exist; pictures are not
+    opened.
     """
-    source = pathlib.Path(source)
+    source, left = expand(source), []
     if source.is_dir():
-        pairs = _read_folder(source, column)
+        folder = list_folder(source)
+        pairs, left = captions_in(folder, column)
     elif source.is_file():
         pairs = _read_list(source, column)
     else:
         raise ValueError(f"There is no folder or list of pictures {source}.")
     if not pairs:
-        raise ValueError(f"{source} holds no picture ({', '.join(SUFFIXES)}).")
+        raise ValueError(no_picture(source, left))
+    say_left(source, len(pairs), left)
     result = []
     for path, text in pairs:
         own = text.strip() or caption
@@ -71,18 +74,49 @@ def write_captioned(folder: str | pathlib.Path, captions: Mapping[str, str]) -> 
 # Paths and captions, "" where there is none. A list, not a dict: a picture may be
 # listed twice, with two captions.
 _Pairs = list[tuple[pathlib.Path, str]]
+_RETRIEVED = ("images.txt", "caption.txt")
 
 
-def _read_folder(folder: pathlib.Path, column: str | None) -> _Pairs:
-    pictures = sorted(file for file in folder.iterdir() if is_picture(file.name))
-    listing = _listing(folder)
+def captions_in(folder: Folder, column: str | None) -> tuple[_Pairs, list[str]]:
+    """A folder's pictures with their captions, and the files that are neither.
+
+    Raises what `read_captioned` raises for a listing that is not of its form.
+    """
+    texts = caption_files(folder)
+    left = [name for name in folder.others if name not in set(texts)]
+    if not texts or texts[0] not in (*LISTINGS, *_RETRIEVED):
+        beside = set(texts)
+        return [(path, _text_beside(path, beside)) for path in folder.pictures], left
+    retrieved = texts[0] in _RETRIEVED
+    if retrieved:
+        pairs = _read_retrieved(folder.path)
+    else:
+        pairs = _read_metadata(folder.path / texts[0], column)
+    known = {path for path, _ in pairs}
+    unlisted = [path for path in folder.pictures if path not in known]
+    # Folders whose pictures the listing names.
+    inside = (x.relative_to(folder.path) for x in known if folder.path in x.parents)
+    named = {f"{path.parts[0]}/" for path in inside}
+    left = [name for name in left if name not in named]
+    if retrieved:
+        return pairs, left + [path.name for path in unlisted]
+    return pairs + [(path, "") for path in unlisted], left
+
+
+def caption_files(folder: Folder) -> list[str]:
+    """The names of the files in a folder that hold captions of its pictures."""
+    others = set(folder.others)
+    listing = next((name for name in LISTINGS if name in others), None)
     if listing:
-        listed = _read_metadata(listing, column)
-        known = {path for path, _ in listed}
-        return listed + [(path, "") for path in pictures if path not in known]
-    if (folder / "images.txt").is_file() and (folder / "caption.txt").is_file():
-        return _read_retrieved(folder)
-    return [(path, _text_beside(path)) for path in pictures]
+        return [listing]
+    if others.issuperset(_RETRIEVED):
+        return list(_RETRIEVED)
+    names = (
+        path.with_suffix(suffix).name
+        for path in folder.pictures
+        for suffix in TEXT_SUFFIXES
+    )
+    return [name for name in dict.fromkeys(names) if name in others]
 
 
 def _listing(folder: pathlib.Path) -> pathlib.Path | None:
@@ -90,9 +124,9 @@ def _listing(folder: pathlib.Path) -> pathlib.Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _text_beside(picture: pathlib.Path) -> str:
+def _text_beside(picture: pathlib.Path, names: Collection[str]) -> str:
     texts = (picture.with_suffix(suffix) for suffix in TEXT_SUFFIXES)
-    return next((read_text(text) for text in texts if text.is_file()), "")
+    return next((read_text(text) for text in texts if text.name in names), "")
 
 
 def _columns(source: pathlib.Path) -> str:
@@ -138,9 +172,10 @@ def _read_retrieved(folder: pathlib.Path) -> _Pairs:
 
 
 def _picture(listing: pathlib.Path, name: str) -> pathlib.Path:
-    path = listing.parent / name.strip()
+    own = expand(name.strip())
+    path = listing.parent / own
     if path.is_file():
         return path
-    if pathlib.Path(name.strip()).is_file():
-        return pathlib.Path(name.strip())
+    if own.is_file():
+        return own
     raise ValueError(f"{listing} names the picture {path}, which does not exist.")

@@ -7,9 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from personax.core.images import Mask, Pixels, read_images
+from personax.core.files import expand
+from personax.core.images import (
+    Mask,
+    Pixels,
+    pictures_of,
+    read_image,
+    read_images,
+    read_masks,
+)
+from personax.core.listing import list_folder, no_picture, say_left
 from personax.data import emoji
-from personax.data.captioned import read_captioned
+from personax.data.captioned import caption_files, read_captioned
 from personax.data.kohya import subsets
 
 
@@ -24,26 +33,31 @@ class OwnPicture(NamedTuple):
 def pictures(source: str) -> list[Pixels]:
     """The pictures of a folder or of a bundled subject, in their own sizes.
 
-    Raises ValueError, with the bundled subjects, for any other source.
+    What else a folder has, and captions, are said on stderr. Raises ValueError, with
+    the bundled subjects, for any other source.
     """
-    folder = pathlib.Path(source)
-    if folder.is_dir():
-        inner = [each.folder for each in subsets(folder)]
-        if inner and inner != [folder]:
-            raise ValueError(
-                f"{source} holds kohya's folders ({', '.join(x.name for x in inner)}); "
-                "name one of them, or train on all with concept.captions own."
-            )
-        files = read_images(folder)
-    else:
+    path = expand(source)
+    if not path.is_dir():
         subjects = emoji.subjects()
         if source not in subjects:
             raise ValueError(
                 f"{source!r} is neither a folder nor a bundled subject "
                 f"({', '.join(subjects)})."
             )
-        files = read_images(subjects[source].images)
-    return list(files.values())
+        return list(read_images(subjects[source].images).values())
+    inner = [each.folder for each in subsets(path)]
+    if inner and inner != [path]:
+        raise ValueError(
+            f"{source} holds kohya's folders ({', '.join(x.name for x in inner)}); "
+            "name one of them, or train on all with concept.captions own."
+        )
+    folder = list_folder(path)
+    if not folder.pictures:
+        raise ValueError(no_picture(source, folder.others))
+    captions = caption_files(folder)
+    left = [name for name in folder.others if name not in set(captions)]
+    say_left(source, len(folder.pictures), left, captions)
+    return [read_image(file) for file in folder.pictures]
 
 
 def own_pictures(source: str, column: str | None = None) -> list[OwnPicture]:
@@ -54,7 +68,7 @@ def own_pictures(source: str, column: str | None = None) -> list[OwnPicture]:
     as the folder's number says (of one folder alone, once). Raises ValueError, with its
     name, for a picture without a caption, and what `read_captioned` raises.
     """
-    path = pathlib.Path(source)
+    path = expand(source)
     if not path.exists():
         if source in emoji.subjects():
             raise ValueError(f"The bundled subject {source!r} has no captions.")
@@ -76,9 +90,10 @@ def masks(source: str, pictures: str) -> list[Mask]:
     Each is scaled to a maximum of 255, as in Infusion's release. Raises ValueError for
     a picture without a mask of its size.
     """
-    if not pathlib.Path(pictures).is_dir():
+    folder = expand(pictures)
+    if not folder.is_dir():
         raise ValueError(f"Masks need a folder of pictures; {pictures!r} is none.")
-    read = read_images(pictures)
+    read = read_images(list_folder(folder).pictures)
     return masks_of(source, list(read), list(read.values()))
 
 
@@ -86,18 +101,19 @@ def masks_of(
     source: str, paths: Sequence[pathlib.Path], pictures: Sequence[Pixels]
 ) -> list[Mask]:
     """`masks` for these files and their pixels."""
-    masks = {path.stem: pixels for path, pixels in read_images(source).items()}
+    read = read_masks(pictures_of(source))
+    masks = {path.stem: mask for path, mask in read.items()}
     return [
         _mask(path, pixels, masks) for path, pixels in zip(paths, pictures, strict=True)
     ]
 
 
-def _mask(path: pathlib.Path, pixels: Pixels, masks: Mapping[str, Pixels]) -> Mask:
+def _mask(path: pathlib.Path, pixels: Pixels, masks: Mapping[str, Mask]) -> Mask:
     if path.stem not in masks:
         raise ValueError(
             f"There is no mask {path.stem}; the folder has: {', '.join(masks)}."
         )
-    mask = masks[path.stem].mean(axis=-1)
+    mask = masks[path.stem]
     if mask.shape != pixels.shape[:2]:
         raise ValueError(
             f"The mask {path.stem} has {mask.shape[1]}x{mask.shape[0]} pixels, its "
@@ -105,4 +121,4 @@ def _mask(path: pathlib.Path, pixels: Pixels, masks: Mapping[str, Pixels]) -> Ma
         )
     if not mask.any():
         raise ValueError(f"The mask {path.stem} is black: no pixel would count.")
-    return np.round(255 * mask / mask.max()).astype(np.uint8)
+    return np.round(255.0 * mask / mask.max()).astype(np.uint8)

@@ -1,10 +1,8 @@
 """Corpora of captions, for statistics of the text encoder."""
 
-import pathlib
-
 import numpy as np
 
-from personax.core.files import read_lines
+from personax.core.files import expand, read_lines
 from personax.data import emoji
 
 WORLD = 10_000
@@ -23,7 +21,7 @@ def read_corpus(source: str, seed: int = 0) -> list[str]:
         raise ValueError(
             f"Unknown corpus {source!r}; expected world, world:N or FILE.txt."
         )
-    captions = read_lines(pathlib.Path(source))
+    captions = read_lines(expand(source))
     if not captions:
         raise ValueError(f"The corpus {source} holds no caption.")
     return captions

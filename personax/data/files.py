@@ -2,18 +2,24 @@
 
 import functools
 import io
-import os
 import pathlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Int
 
-from personax.core.files import digest
-from personax.core.images import SUFFIXES, decode, is_picture
-from personax.data.captioned import TEXT_SUFFIXES, read_captioned
+from personax.core.decoding import (
+    LARGEST_FILE,
+    decode,
+    is_picture,
+    read_file,
+    reading,
+)
+from personax.core.files import LARGEST_TEXT, decode_text, digest, expand
+from personax.core.listing import is_hidden, list_tree, no_picture, say_left
+from personax.data.captioned import TEXT_SUFFIXES, captions_in
 from personax.data.headers import Header, read_headers
 from personax.data.metadata import LISTINGS, parse_metadata
 from personax.data.picture import Picture
@@ -62,11 +68,10 @@ class Files:
     def picture(self, index: int) -> Picture:
         entry = self.entries[index]
         path = f"{self.root}/{entry.name}"
-        try:
-            with self._open(entry.name) as file:
-                data = file.read()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} cannot be read as a picture: {error}.")
+        if self._zip is not None:
+            data = read_member(self._zip, entry.name, path)
+        else:
+            data = read_file(self.root / entry.name)
         return Picture(decode(data, path), entry.caption)
 
     @property
@@ -85,14 +90,18 @@ class Files:
             )
         )
 
-    def _open(self, name: str) -> io.IOBase:
+    def _open(self, name: str) -> io.BufferedIOBase:
         if self._zip is not None:
-            return cast(io.IOBase, self._zip.open(name))
-        return (self.root / name).open("rb")
+            return _open_member(self._zip, name, name)
+        with reading(name):
+            path = self.root / name
+            if not path.is_file():  # a pipe would be waited for
+                raise ValueError("it is no file")
+            return path.open("rb")
 
     @functools.cached_property
     def _zip(self) -> zipfile.ZipFile | None:
-        return None if self.root.is_dir() else zipfile.ZipFile(self.root)
+        return None if self.root.is_dir() else open_zip(self.root)
 
 
 def open_files(source: str, *, column: str | None = None) -> Files:
@@ -100,35 +109,66 @@ def open_files(source: str, *, column: str | None = None) -> Files:
 
     Captions are, in a folder, those of `read_captioned` for each folder in it, and in a
     zip those of metadata.jsonl or .csv, or of .txt or .caption files with the pictures'
-    names; "" for a picture without one. `column` is that of the captions. Raises
-    ValueError where there is no picture or no such column, FileNotFoundError where
-    there is no such file or folder.
+    names; "" for a picture without one. `column` is that of the captions. Hidden files
+    and folders are left out; what else is not read is said on stderr. Raises ValueError
+    where there is no picture or no such column, FileNotFoundError where there is no
+    such file or folder.
     """
-    root = pathlib.Path(source).expanduser()
+    root = expand(source)
     if root.is_dir():
-        entries = _in_folder(root, column)
-    elif not root.is_file():
+        entries, left = _in_folder(root, column)
+    elif not root.exists():
         raise FileNotFoundError(f"There is no folder or zip of pictures {source}.")
-    elif zipfile.is_zipfile(root):
-        entries = _in_zip(root, column)
     else:
-        raise ValueError(f"{source} is neither a folder nor a zip of pictures.")
+        with open_zip(root) as file:
+            entries, left = _in_zip(file, column)
     if not entries:
-        raise ValueError(f"{source} holds no picture ({', '.join(SUFFIXES)}).")
+        raise ValueError(no_picture(source, left))
+    say_left(source, len(entries), left)
     return Files(root, entries)
 
 
-def _in_folder(root: pathlib.Path, column: str | None) -> list[Entry]:
+def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
+    """A zip file; raises ValueError for one that is damaged, or for any other file."""
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        return zipfile.ZipFile(path)
+    except Exception as error:  # of any type for a damaged directory
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a zip: {reason}.") from error
+
+
+def read_member(file: zipfile.ZipFile, member: str, name: object) -> bytes:
+    """A picture's file in a zip.
+
+    Raises ValueError, with `name`, for one that is damaged, encrypted or larger than
+    LARGEST_FILE.
+    """
+    with _open_member(file, member, name) as opened, reading(name):
+        return opened.read(LARGEST_FILE + 1)
+
+
+def _open_member(file: zipfile.ZipFile, member: str, name: object) -> io.BufferedIOBase:
+    with reading(name):
+        if file.getinfo(member).file_size > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
+        return cast(io.BufferedIOBase, file.open(member))
+
+
+def _in_folder(root: pathlib.Path, column: str | None) -> tuple[list[Entry], list[str]]:
     captions: dict[pathlib.Path, list[str]] = {}
+    tree = list_tree(root)
+    left = list(tree.left)
     # Outer folders first: their listings may name pictures in the folders below.
-    for folder, names in sorted((folder, names) for folder, _, names in os.walk(root)):
-        listings = {*LISTINGS, "images.txt"}
-        if not any(is_picture(name) or name in listings for name in names):
-            continue
+    for folder in tree.folders:
         own: dict[pathlib.Path, list[str]] = {}
-        for path, caption in read_captioned(folder, caption="", column=column):
-            own.setdefault(path, []).append(caption)
+        pairs, others = captions_in(folder, column)
+        for path, caption in pairs:
+            own.setdefault(path, []).append(caption.strip())
         captions = own | captions
+        inside = folder.path.relative_to(root)
+        left += [(inside / name).as_posix() for name in others]
     entries = []
     for path in sorted(captions):
         status = path.stat()
@@ -136,34 +176,51 @@ def _in_folder(root: pathlib.Path, column: str | None) -> list[Entry]:
         inside = path.is_relative_to(root)
         name = (path.relative_to(root) if inside else path.absolute()).as_posix()
         entries += [Entry(name, caption, stamp) for caption in captions[path]]
-    return entries
+    return entries, left
 
 
-def _in_zip(root: pathlib.Path, column: str | None) -> list[Entry]:
-    with zipfile.ZipFile(root) as file:
-        infos = {info.filename: info for info in file.infolist()}
-        names = sorted(name for name in infos if is_picture(name))
-        captions: dict[str, str] = {}
-        # Reversed, so that the first of two in one folder counts.
-        for listing in reversed(LISTINGS):
-            for name in infos:
-                path = pathlib.PurePosixPath(name)
-                if path.name == listing:
-                    text = _text(file, name)
-                    pairs = parse_metadata(text, f"{root}/{name}", column)
-                    captions |= {str(path.parent / own): words for own, words in pairs}
-        for name in names:
+def _in_zip(file: zipfile.ZipFile, column: str | None) -> tuple[list[Entry], list[str]]:
+    members = file.infolist()
+    infos = {x.filename: x for x in members if not is_hidden(x.filename)}
+    names = sorted(name for name in infos if is_picture(name))
+    captions: dict[str, str] = {}
+    used = set(names)
+    # Reversed, so that the first of two in one folder counts.
+    for listing in reversed(LISTINGS):
+        for name in infos:
             path = pathlib.PurePosixPath(name)
-            texts = (str(path.with_suffix(suffix)) for suffix in TEXT_SUFFIXES)
-            text = next((text for text in texts if text in infos), None)
-            if text:
-                captions[name] = _text(file, text).strip()
+            if path.name == listing:
+                used.add(name)
+                text = _text(file, infos[name])
+                pairs = parse_metadata(text, f"{file.filename}/{name}", column)
+                captions |= {str(path.parent / own): words for own, words in pairs}
+    beside = {name: text for name in names if (text := _beside(name, infos))}
+    size = sum(infos[text].file_size for text in beside.values())
+    if size > LARGEST_TEXT:
+        raise ValueError(
+            f"The captions in {file.filename} have {size:,} bytes, more than any need."
+        )
+    captions |= {name: _text(file, infos[x]).strip() for name, x in beside.items()}
     stamps = {name: f"{infos[name].file_size} {infos[name].CRC}" for name in names}
-    return [Entry(name, captions.get(name, ""), stamps[name]) for name in names]
+    used.update(beside.values())
+    left = sorted(x for x in infos if x not in used and not x.endswith("/"))
+    return [Entry(x, captions.get(x, ""), stamps[x]) for x in names], left
 
 
-def _text(file: zipfile.ZipFile, name: str) -> str:
+def _beside(name: str, names: Container[str]) -> str | None:
+    """The name of the file with a picture's caption."""
+    stem = name[: name.rindex(".")]
+    return next((f"{stem}{x}" for x in TEXT_SUFFIXES if f"{stem}{x}" in names), None)
+
+
+def _text(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    name = f"{file.filename}/{info.filename}"
+    if info.file_size > LARGEST_TEXT:
+        raise ValueError(
+            f"{name} has {info.file_size:,} bytes, more than any text file needs."
+        )
     try:
-        return file.read(name).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file.filename}/{name} is not UTF-8 text.")
+        data = file.read(info)
+    except Exception as error:  # of any type for a damaged member
+        raise ValueError(f"{name} cannot be read: {error}.") from error
+    return decode_text(data, name)

@@ -6,17 +6,17 @@ import pathlib
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, cast
 
 import numpy as np
 from jaxtyping import Int
-from PIL import Image
 
+from personax.core.decoding import read_size, too_small
+from personax.core.errors import notice_once
 from personax.core.files import atomic_write, digest
+from personax.core.outputs import cache_folder
 from personax.core.progress import Progress
 
 _CACHE = "~/.cache/personax/headers"
-_ORIENTATION = 0x0112  # EXIF's; from 5 on width and height are exchanged
 _SMALLEST = 16
 
 # (height, width), or an error message.
@@ -26,7 +26,7 @@ Header = tuple[int, int] | str
 def read_headers(
     names: Sequence[str],
     stamps: Sequence[str],
-    open_file: Callable[[str], io.IOBase],
+    open_file: Callable[[str], io.BufferedIOBase],
     *,
     key: str,
     cache: str = _CACHE,
@@ -34,20 +34,17 @@ def read_headers(
     """{name: (height, width) of the upright picture, or an error message}.
 
     Files are not read again whose stamp, such as their length and time, is the one that
-    `cache` holds for `key`.
+    `cache` holds for `key`. Errors are not kept: a disk may have been out of reach.
     """
-    folder = pathlib.Path(cache).expanduser()
-    file = folder / f"{digest(key)}.json"
-    try:
-        cached = json.loads(zlib.decompress(file.read_bytes()))
-    except (OSError, ValueError, zlib.error):  # missing or damaged
-        cached = {}
+    folder = cache_folder(cache)
+    file = folder and folder / f"{digest(key)}.json"
+    cached = _read_cache(file) if file else {}
     headers: dict[str, Header] = {}
     unread = []
     for name, stamp in zip(names, stamps, strict=True):
-        entry = cached.get(name)
-        if entry and entry[0] == stamp:
-            headers[name] = entry[1] if isinstance(entry[1], str) else tuple(entry[1])
+        before, size = cached.get(name, (None, None))
+        if size and before == stamp:
+            headers[name] = size
         else:
             unread.append(name)
     if unread:
@@ -56,9 +53,27 @@ def read_headers(
             bar = Progress(read, "headers", len(unread), unit="image", leave=False)
             headers |= dict(zip(unread, bar, strict=True))
         rows = {n: [stamp, headers[n]] for n, stamp in zip(names, stamps, strict=True)}
+        rows = {n: row for n, row in rows.items() if not isinstance(row[1], str)}
+        if file:
+            _write_cache(file, rows)
+    return {name: headers[name] for name in names}
+
+
+def _read_cache(file: pathlib.Path) -> dict[str, tuple[str, tuple[int, int]]]:
+    """{name: (stamp, (height, width))}, {} for a missing or damaged file."""
+    try:
+        rows = json.loads(zlib.decompress(file.read_bytes()))
+        return {n: (stamp, (int(h), int(w))) for n, (stamp, (h, w)) in rows.items()}
+    except Exception:  # of any type, by what the file holds
+        return {}
+
+
+def _write_cache(file: pathlib.Path, rows: object) -> None:
+    try:
         with atomic_write(file) as temporary:
             temporary.write_bytes(zlib.compress(json.dumps(rows).encode(), 1))
-    return {name: headers[name] for name in names}
+    except OSError as error:
+        notice_once(f"The sizes of the pictures are not kept in {file}: {error}.")
 
 
 def read_sizes(
@@ -76,15 +91,12 @@ def read_sizes(
     return np.array(sizes)
 
 
-def _header(name: str, open_file: Callable[[str], io.IOBase]) -> Header:
+def _header(name: str, open_file: Callable[[str], io.BufferedIOBase]) -> Header:
     try:
-        with open_file(name) as file, Image.open(cast(IO[bytes], file)) as image:
-            width, height = image.size
-            # A PNG's EXIF may follow the pixels; only the header is read.
-            exif = image.getexif() if "exif" in image.info else {}
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{name} cannot be read as a picture: {error}."
+        with open_file(name) as file:
+            height, width = read_size(file, name)
+    except ValueError as error:
+        return str(error)
     if min(width, height) < _SMALLEST:
-        return f"{name} is {width}x{height} pixels; both sides must have {_SMALLEST}."
-    rotated = exif.get(_ORIENTATION, 1) >= 5
-    return (width, height) if rotated else (height, width)
+        return too_small(name, height, width, _SMALLEST)
+    return height, width

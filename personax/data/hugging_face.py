@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from personax.core.files import digest
-from personax.core.images import decode
+from personax.core.decoding import decode, read_file, reading
+from personax.core.files import digest, expand
 from personax.data.headers import read_sizes
 from personax.data.metadata import COLUMNS, caption_of
 from personax.data.picture import Picture
@@ -24,7 +24,7 @@ class Saved:
 
     def __init__(self, folder: str, split: str, image: str | None, caption: str | None):
         self._arguments = (folder, split, image, caption)
-        self.folder = pathlib.Path(folder).expanduser()
+        self.folder = expand(folder)
         features = self._rows.features
         self.image = _image_column(folder, features, image)
         if caption and caption not in features:
@@ -52,7 +52,8 @@ class Saved:
         name = f"picture {index} of hf:{self.folder}"
         caption = ""
         if self.caption:
-            row = self._rows.select_columns([self.caption])[index]
+            with reading(name):  # Arrow raises errors of its own
+                row = self._rows.select_columns([self.caption])[index]
             value = caption_of(row, self.caption, name)
             if self._names and row[self.caption] is not None:
                 value = self._names[row[self.caption]].replace("_", " ")
@@ -77,14 +78,14 @@ class Saved:
 
     def _read(self, index: int) -> bytes:
         """The picture's file."""
-        value = self._pictures[index][self.image]
-        if value and value["bytes"] is not None:
-            return value["bytes"]
-        try:
-            return pathlib.Path(value["path"]).read_bytes()
-        except (OSError, TypeError) as error:
-            name = f"picture {index} of hf:{self.folder}"
-            raise ValueError(f"{name} cannot be read as a picture: {error}.")
+        name = f"picture {index} of hf:{self.folder}"
+        with reading(name):  # Arrow raises errors of its own
+            value = self._pictures[index][self.image]
+            if not value or (value["bytes"] is None and value["path"] is None):
+                raise ValueError("its row holds none")
+            if value["bytes"] is not None:
+                return value["bytes"]
+            return read_file(pathlib.Path(value["path"]))
 
     @functools.cached_property
     def _pictures(self) -> Any:
@@ -126,7 +127,7 @@ def open_saved(
     ValueError for one that is no such data set, for a column or split that it does not
     have, and where the extra that reads it is not installed.
     """
-    if not pathlib.Path(folder).expanduser().is_dir():
+    if not expand(folder).is_dir():
         raise FileNotFoundError(
             f"There is no folder {folder}; hf: reads data sets that save_to_disk wrote."
         )

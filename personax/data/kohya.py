@@ -1,10 +1,12 @@
 """The folders of kohya's trainer: "10_sks dog" has ten repeats of sks dog."""
 
+import os
 import pathlib
 import re
 from typing import NamedTuple
 
-from personax.core.images import is_picture
+from personax.core.files import decode_text
+from personax.core.listing import list_folder
 
 _NAME = re.compile(r"([1-9]\d*)_(.*\S.*)")
 
@@ -23,12 +25,16 @@ def subsets(folder: pathlib.Path) -> list[Subset]:
     [] for any other folder, and for one with pictures of its own.
     """
     own = _subset(folder)
-    if own or any(is_picture(path.name) for path in folder.iterdir()):
+    inside = list_folder(folder)
+    if own or inside.pictures:
         return [own] if own else []
-    inner = (_subset(path) for path in sorted(folder.iterdir()) if path.is_dir())
+    inner = (_subset(folder / x) for x in inside.others if x.endswith("/"))
     return [subset for subset in inner if subset]
 
 
 def _subset(folder: pathlib.Path) -> Subset | None:
     match = _NAME.fullmatch(folder.absolute().name)
-    return match and Subset(folder, int(match[1]), match[2].strip())
+    if not match:
+        return None
+    words = decode_text(os.fsencode(match[2]), f"The name of {folder}")
+    return Subset(folder, int(match[1]), words.strip())

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from personax.core.files import atomic_write, digest, write_json, write_text
+from personax.core.files import (
+    atomic_write,
+    digest,
+    expand,
+    read_json,
+    write_json,
+    write_text,
+)
 from personax.data.dataset import Rows
 
 FORMAT = 1
@@ -160,7 +167,7 @@ class Latents:
     """
 
     def __init__(self, folder: str | pathlib.Path):
-        self.folder = pathlib.Path(folder).expanduser()
+        self.folder = expand(folder)
         if not (self.folder / "cache.json").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no cache.json; python -m personax.cache writes one."
@@ -174,8 +181,7 @@ class Latents:
                 "are written. Rerun the command that began it."
             )
         paths = [self.folder / name for name in self.about.names]
-        texts = [path.with_suffix(".json").read_text() for path in paths]
-        shards = [Shard(**json.loads(text)) for text in texts]
+        shards = [_read_shard(path.with_suffix(".json")) for path in paths]
         self.buckets = np.array([b for shard in shards for b in shard.buckets], int)
         self.skipped = tuple(s for shard in shards for s in shard.skipped)
         self._files = [
@@ -238,9 +244,19 @@ class LatentReader:
         return [record.posteriors[0, 0] for record in self.latents.records(numbers)]
 
 
+def _read_shard(file: pathlib.Path) -> Shard:
+    try:
+        shard = Shard(**read_json(file))
+        return Shard([int(x) for x in shard.buckets], [str(x) for x in shard.skipped])
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"{file} is damaged; delete {file.stem}.* and rerun the cache."
+        )
+
+
 def _read(file: pathlib.Path) -> About:
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
         if values.get("format") != FORMAT:
             raise ValueError
         sizes = tuple((height, width) for height, width in values["sizes"])

@@ -2,11 +2,10 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from personax.core.files import numbered_lines
+from personax.core.files import decode_json, numbered_lines
 
 # Hugging Face's imagefolder reads both; of two in one folder the first counts.
 LISTINGS = ("metadata.jsonl", "metadata.csv")
@@ -56,12 +55,13 @@ def _rows(text: str, source: object) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _csv_rows(text, source)
         return
     for number, line in numbered_lines(text):
+        place = f"Line {number} of {source}"
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
+            row = decode_json(line, place)
+        except ValueError as error:
+            raise ValueError(f"{error} {_not_of_the_form(place)}")
         if not isinstance(row, dict) or "file_name" not in row:
-            raise ValueError(_not_of_the_form(f"Line {number} of {source}"))
+            raise ValueError(_not_of_the_form(place))
         yield number, row
 
 

@@ -4,6 +4,7 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+from personax.core.files import expand
 from personax.core.tree import nearest
 from personax.data import emoji
 from personax.data.custom_concept_101 import (
@@ -80,7 +81,7 @@ def _open(source: str) -> Readers:
 
 def _parsed(source: str) -> tuple[str, pathlib.Path]:
     kind, _, rest = source.partition(":")
-    folder = pathlib.Path(rest).expanduser()
+    folder = expand(rest)
     if (kind not in _SETS or not rest) and source != "emoji":
         sources = ", ".join(f"{name}:DIR" for name in _SETS)
         raise ValueError(f"Unknown set {source!r}; expected emoji, {sources}.")

@@ -4,14 +4,20 @@
 """
 
 import functools
-import json
+import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-from personax.core.files import numbered_lines, read_lines, read_text
-from personax.core.images import SUFFIXES, is_picture
+from personax.core.files import (
+    decode_text,
+    numbered_lines,
+    read_json,
+    read_lines,
+    read_text,
+)
+from personax.core.listing import is_hidden, list_folder, no_picture
 
 Kind = Literal["live", "object"]
 
@@ -50,8 +56,9 @@ def pictures_in(folder: pathlib.Path) -> str:
         raise FileNotFoundError(
             f"There is no folder of pictures {folder}; {folder.parent} has: {siblings}."
         )
-    if not any(is_picture(file.name) for file in folder.iterdir()):
-        raise ValueError(f"{folder} holds no picture ({', '.join(SUFFIXES)}).")
+    inside = list_folder(folder)
+    if not inside.pictures:
+        raise ValueError(no_picture(folder, inside.others))
     return str(folder)
 
 
@@ -60,7 +67,7 @@ def folders_in(folder: pathlib.Path) -> list[str]:
     if not folder.is_dir():
         return []
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [path.name for path in inside if not path.name.startswith(".")]
+    return [path.name for path in inside if not is_hidden(path.name)]
 
 
 def read_prompts(
@@ -96,12 +103,9 @@ def read_prompts(
 def read_list(file: pathlib.Path) -> list[Any]:
     """The list that a JSON file holds.
 
-    Raises what `read_text` raises, and ValueError for any other file.
+    Raises what `read_json` raises, and ValueError for any other file.
     """
-    try:
-        values = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not valid JSON: {error}.")
+    values = read_json(file)
     if not isinstance(values, list) or not values:
         raise ValueError(f"{file} holds no list of concepts.")
     return values
@@ -151,7 +155,8 @@ def _read_classes(file: pathlib.Path, names: list[str]) -> dict[str, tuple[str, 
 def _subject(
     folder: pathlib.Path, class_word: str = "", kind: Kind = "object"
 ) -> Subject:
-    class_word = class_word or re.sub(r"[\W\d_]+", " ", folder.name).strip()
+    name = decode_text(os.fsencode(folder.name), f"The name of {folder}")
+    class_word = class_word or re.sub(r"[\W\d_]+", " ", name).strip()
     if not class_word:
         raise ValueError(
             f"{folder} is not named after a class; write {folder.name},dog to "

@@ -1,7 +1,6 @@
 """WebDataset's tars as a picture set: samples by key, read at their offsets."""
 
 import glob
-import json
 import os
 import pathlib
 import re
@@ -12,8 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from personax.core.files import digest
-from personax.core.images import SUFFIXES, decode, is_picture
+from personax.core.decoding import LARGEST_FILE, decode, is_picture
+from personax.core.files import (
+    LARGEST_TEXT,
+    decode_json,
+    decode_text,
+    digest,
+    expand,
+)
+from personax.core.listing import is_hidden, no_picture, say_left
 from personax.data.headers import read_sizes
 from personax.data.metadata import caption_of
 from personax.data.picture import Picture
@@ -85,13 +91,10 @@ class Tars:
         if sample.caption is None:
             return ""
         name = f"{self._name(sample)}.{sample.kind}"
-        try:
-            text = self._read(sample, sample.caption).decode("utf-8-sig")
-            if sample.kind != "json":
-                return text.strip()
-            row = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"The caption {name} cannot be read: {error}.")
+        text = decode_text(self._read(sample, sample.caption), f"The caption {name}")
+        if sample.kind != "json":
+            return text.strip()
+        row = decode_json(text, f"The caption {name}")
         if not isinstance(row, dict):
             raise ValueError(f"The caption {name} is not of the form {{…}}.")
         return str(caption_of(row, self.column, name)).strip()
@@ -126,10 +129,12 @@ def open_tars(pattern: str, *, column: str | None = None) -> Tars:
     """
     paths = [path for each in pattern.split("::") for path in _matches(each)]
     samples: list[Sample] = []
+    left: list[str] = []
     for number, path in enumerate(paths):
-        samples += _samples(path, number, json_first=column is not None)
+        samples += _samples(path, number, left, json_first=column is not None)
     if not samples:
-        raise ValueError(f"wds:{pattern} holds no picture ({', '.join(SUFFIXES)}).")
+        raise ValueError(no_picture(f"wds:{pattern}", left))
+    say_left(f"wds:{pattern}", len(samples), left)
     tars = Tars(tuple(paths), tuple(samples), column)
     if column is not None:
         first = next((each for each in samples if each.kind == "json"), None)
@@ -140,7 +145,7 @@ def open_tars(pattern: str, *, column: str | None = None) -> Tars:
 
 
 def _matches(pattern: str) -> list[pathlib.Path]:
-    folder = pathlib.Path(pattern).expanduser()
+    folder = expand(pattern)
     if folder.is_dir():
         paths = sorted(folder.glob("*.tar"))
         if not paths:
@@ -170,8 +175,13 @@ def _expand(pattern: str) -> Iterator[str]:
         yield from _expand(pattern[: match.start()] + name + pattern[match.end() :])
 
 
-def _samples(path: pathlib.Path, number: int, *, json_first: bool) -> list[Sample]:
-    """The samples of a tar that have a picture, in its order."""
+def _samples(
+    path: pathlib.Path, number: int, left: list[str], *, json_first: bool
+) -> list[Sample]:
+    """The samples of a tar that have a picture, in its order.
+
+    The names of files that cannot be part of a sample are appended to `left`.
+    """
     pictures: dict[str, Part] = {}
     captions: dict[str, dict[str, Part]] = {}
     for name, part in _parts(path):
@@ -179,10 +189,14 @@ def _samples(path: pathlib.Path, number: int, *, json_first: bool) -> list[Sampl
         stem, _, extension = base.partition(".")
         key = f"{folder}/{stem}" if folder else stem
         extension = extension.lower()
-        if is_picture(base) and stem:
+        if is_hidden(name):
+            continue
+        if is_picture(base) and stem and part.size <= LARGEST_FILE:
             pictures.setdefault(key, part)
-        elif extension in _CAPTIONS:
+        elif extension in _CAPTIONS and part.size <= LARGEST_TEXT:
             captions.setdefault(key, {})[extension] = part
+        else:
+            left.append(name)
     order = ("json", *_CAPTIONS) if json_first else _CAPTIONS
     samples = []
     for key, part in pictures.items():
@@ -194,15 +208,21 @@ def _samples(path: pathlib.Path, number: int, *, json_first: bool) -> list[Sampl
 
 def _parts(path: pathlib.Path) -> Iterator[tuple[str, Part]]:
     """(name, part) of each file of a tar. Raises ValueError for a damaged tar."""
+    end = 0
     try:
         with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.isreg():
+            while member := tar.next():
+                if tar.offset <= end:  # a negative size would be read endlessly
+                    raise ValueError(f"no valid header at byte {end}")
+                end = tar.offset
+                # tarfile keeps a kilobyte of each.
+                tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+                if member.isreg() and not member.issparse():
                     yield member.name, Part(member.offset_data, member.size)
             end = tar.offset
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except Exception as error:  # of any type for a damaged header
         hint = "; unpack a compressed one" if path.suffix != ".tar" else ""
-        raise ValueError(f"{path} cannot be read as a tar: {error}{hint}.")
+        raise ValueError(f"{path} cannot be read as a tar: {error}{hint}.") from error
     # tarfile takes a damaged header for the end, which consists of zeros.
     with path.open("rb") as file:
         file.seek(end)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from personax.core import images
-from personax.core.images import Pixels
+from personax.core.images import Mask, Pixels
 from personax.core.typing import Params
 from personax.diffusion.encode import encode_pictures
 from personax.diffusion.img2img import Picture
@@ -64,14 +64,14 @@ def start_from_picture(
     grid = tail(sampler.grid, setup.options.steps, options.share)
     pixels, marked = _read(options.image), None
     if options.mask is not None:
-        mask = _read(options.mask)
-        if mask.shape != pixels.shape:
+        mask = _read_mask(options.mask)
+        if mask.shape != pixels.shape[:2]:
             sides = [f"{x.shape[1]}x{x.shape[0]}" for x in (mask, pixels)]
             raise ValueError(
                 f"The mask{_name(options.mask)} has {sides[0]} pixels and the picture"
                 f"{_name(options.image)} {sides[1]}."
             )
-        marked = (images.fit(mask, setup.size).mean(axis=-1) + 1) / 2
+        marked = (images.fit(mask, setup.size) + 1) / 2
     # Repainting from the schedule's first step on starts from noise alone.
     noised = marked is None or len(grid.t) < len(sampler.grid.t)
     fitted = images.fit(pixels, setup.size)
@@ -196,3 +196,11 @@ def _read(source: Source) -> Pixels:
             f"is {source.dtype} {list(source.shape)}."
         )
     return source
+
+
+def _read_mask(source: Source) -> Mask:
+    if not isinstance(source, np.ndarray):
+        return images.read_mask(os.fspath(source))
+    if source.dtype == np.uint8 and source.ndim == 2:
+        return source
+    return np.round(_read(source).mean(axis=-1)).astype(np.uint8)

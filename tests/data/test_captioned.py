@@ -163,7 +163,7 @@ def test_a_missing_source_is_named(tmp_path):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no picture \(\.png"):
+    with pytest.raises(ValueError, match=r"holds no picture; it is empty"):
         read_captioned(tmp_path)
 
 

@@ -128,7 +128,9 @@ def test_nothing_but_bad_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no picture"):
         open_files(str(tmp_path))
     (tmp_path / "x").write_text("x")
-    with pytest.raises(ValueError, match="neither a folder nor a zip"):
+    with pytest.raises(
+        ValueError, match="x cannot be read as a zip: File is not a zip"
+    ):
         open_files(str(tmp_path / "x"))
 
 

@@ -347,7 +347,7 @@ def test_what_does_not_exist_is_refused(dreambooth, tmp_path):
     assert "one for each subject" in _refused(f"folders:{tmp_path}/dog6")
     assert "it has: dog, cat, fox" in _refused("emoji", ["dragon"])
     (dreambooth / "dog6" / "00.jpg").rename(dreambooth / "dog6" / "00.txt")
-    assert "holds no picture (.png" in _refused(f"dreambooth:{dreambooth}")
+    assert "holds no picture; it has: 00.txt" in _refused(f"dreambooth:{dreambooth}")
     # Of those that are asked for, all is there.
     assert read_subjects(f"dreambooth:{dreambooth}", ["backpack_dog"])
 

@@ -111,7 +111,7 @@ def test_an_unreadable_picture_or_caption_is_named(tmp_path):
     pictures = open_tars(str(write(tmp_path / "x.tar", files)))
     with pytest.raises(ValueError, match=r"x\.tar/1 cannot be read as a picture"):
         pictures.picture(0)
-    with pytest.raises(ValueError, match=r"caption .*x\.tar/2\.json cannot be read"):
+    with pytest.raises(ValueError, match=r"caption .*x\.tar/2\.json is not valid JSON"):
         pictures.picture(1)
     assert pictures.sizes().tolist() == [[1, 1], [20, 30], [20, 30]]
 

@@ -1,16 +1,15 @@
 """FFHQ and AFHQv2 for TensorFlow Datasets, from the user's downloads."""
 
-import io
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from personax.core.images import is_picture
+from personax.core.decoding import is_picture, read_file, verify
+from personax.core.listing import is_hidden, list_tree
+from personax.data.files import open_zip, read_member
 
 LABELS = ("cat", "dog", "wild")
 
@@ -103,13 +102,11 @@ def pictures(source: pathlib.Path) -> list[str]:
     Raises ValueError where there is none.
     """
     if source.is_dir():
-        paths = (path for path in source.rglob("*") if is_picture(path.name))
+        paths = (path for each in list_tree(source).folders for path in each.pictures)
         names = [path.relative_to(source).as_posix() for path in paths]
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as file:
-            names = [name for name in file.namelist() if is_picture(name)]
     else:
-        raise ValueError(f"{source} is neither a folder nor a zip.")
+        with open_zip(source) as file:
+            names = [x for x in file.namelist() if is_picture(x) and not is_hidden(x)]
     if not names:
         raise ValueError(f"{source} holds no picture.")
     return sorted(names)
@@ -120,15 +117,15 @@ def read(source: pathlib.Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
 
     A damaged picture has no readable header, or wrong checksums.
     """
-    skipped, archive = 0, None if source.is_dir() else zipfile.ZipFile(source)
+    skipped, archive = 0, None if source.is_dir() else open_zip(source)
     for name in names:
+        path = source / name
         try:
-            data = archive.read(name) if archive else (source / name).read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
-                image.verify()
-        except (OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+            data = read_member(archive, name, path) if archive else read_file(path)
+            verify(data, path)
+        except ValueError as error:
             skipped += 1
-            print(f"skipped ({skipped} so far): {source}/{name}: {error}")
+            print(f"skipped ({skipped} so far): {error}")
             continue
         yield name, data
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from personax.core.files import digest
-from personax.core.images import decode
+from personax.core.decoding import decode, reading
+from personax.core.files import decode_text, digest, expand
 from personax.data.headers import read_sizes
 from personax.data.picture import Picture
 
@@ -21,7 +21,8 @@ class Tfds:
     skipped = ()
 
     def __init__(self, name: str, data_dir: str, split: str):
-        self.name, self.data_dir, self.split = name, data_dir, split
+        self.name, self.split = name, split
+        self.data_dir = str(expand(data_dir)) if data_dir else ""
         features = self._builder.info.features
         self._image = _image_key(name, features)
         self._caption_key = next((key for key in _CAPTIONS if key in features), None)
@@ -41,18 +42,19 @@ class Tfds:
         return bool(self._caption_key or self._labels)
 
     def picture(self, index: int) -> Picture:
-        example = self._source[index]
-        caption = ""
+        name, caption = self._name(index), ""
+        with reading(name):  # array_record raises errors of its own
+            example = self._source[index]
         if self._caption_key:
-            caption = example[self._caption_key].decode()
+            caption = decode_text(example[self._caption_key], f"The caption of {name}")
         elif self._labels:
             caption = self._labels[int(example["label"])].replace("_", " ")
-        name = f"picture {index} of tfds:{self.name}, {self.split},"
         return Picture(decode(example[self._image], name), caption)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
         def read(index: int) -> bytes:
-            return self._source[index][self._image]
+            with reading(self._name(index)):
+                return self._source[index][self._image]
 
         own = self.digest()
         return read_sizes([own] * len(self), read, key=f"tfds {own}")
@@ -62,6 +64,9 @@ class Tfds:
         parts = [info.full_name, self.split, len(self)]
         parts += [info.splits[name].num_bytes for name in info.splits]
         return digest(repr(parts))
+
+    def _name(self, index: int) -> str:
+        return f"picture {index} of tfds:{self.name}, {self.split},"
 
     @functools.cached_property
     def _builder(self) -> Any:
