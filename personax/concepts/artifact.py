@@ -17,8 +17,15 @@ from personax import methods
 from personax.concepts.low_rank import expand
 from personax.concepts.quantize import restore
 from personax.concepts.source import Source, beside, parse_source
+from personax.core import files
 from personax.core.errors import notice
-from personax.core.files import atomic_folder, digest_file, write_json
+from personax.core.files import (
+    atomic_folder,
+    digest_contents,
+    digest_file,
+    read_json,
+    write_json,
+)
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import flat
 from personax.core.typing import Params, Theta
@@ -83,10 +90,26 @@ def save(
         write_json(temporary / "concept.json", record)
 
 
+# What a concept's folder holds.
+_FILES = {"concept.json", "theta.safetensors", "prepared.safetensors", "before"}
+
+
 def check_replaceable(folder: pathlib.Path) -> None:
-    """ValueError if `folder` exists and is not a concept."""
-    if folder.exists() and not (folder / "concept.json").is_file():
+    """ValueError if `folder` exists and holds more than a concept.
+
+    Hidden files, which file managers leave, do not count.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose another name.")
+    names = [x.name for x in folder.iterdir()] if folder.exists() else []
+    others = [x for x in sorted(names) if x not in _FILES and not x.startswith(".")]
+    if others and "concept.json" not in names:
         raise ValueError(f"{folder} exists and is no concept; choose another folder.")
+    if others:
+        raise ValueError(
+            f"The concept in {folder} would be replaced, which also holds "
+            f"{', '.join(others[:5])}; move that away, or choose another folder."
+        )
 
 
 def load(
@@ -154,6 +177,22 @@ def digest(path: pathlib.Path) -> str:
     if path.is_file():
         return " ".join(digest_file(file) for file in (path, *beside(path)))
     return " ".join(digest_file(file) for file in sorted(path.glob("*.*")))
+
+
+def digest_words(path: pathlib.Path) -> str:
+    """The digest of what `digest` leaves out of a concept's folder, "" for an adapter.
+
+    Its method, words and ids, and the files beside theta, such as earlier concepts.
+    """
+    if not (path / "concept.json").is_file():
+        return ""
+    about = _read_json(path)
+    record = [about.get(key) for key in ("method", "method_args", "concepts")]
+    names = ("theta.safetensors", "concept.json")
+    others = [
+        x for x in sorted(path.rglob("*")) if x.parent != path or x.name not in names
+    ]
+    return files.digest(json.dumps(record), digest_contents(others))
 
 
 def earlier(folder: pathlib.Path) -> list[Source]:
@@ -250,10 +289,7 @@ def _read_json(folder: pathlib.Path) -> dict[str, Any]:
         inside = folder / "concept"
         hint = f" Did you mean {inside}?" if (inside / "concept.json").is_file() else ""
         raise FileNotFoundError(f"{folder} holds no concept.json.{hint}")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.")
+    about = read_json(path)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"{path} is not a {FORMAT} file.")
     return about

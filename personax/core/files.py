@@ -8,7 +8,7 @@ import os
 import pathlib
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Of a text or JSON file that is read whole; captions of a million pictures take less.
@@ -46,13 +46,23 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """An empty temporary folder beside `folder`, which it replaces on success."""
+    """An empty temporary folder beside `folder`, which it replaces on success.
+
+    The old folder has another name for a moment; if the process ends just then, the
+    next call gives it back its own.
+    """
     temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    former = folder.with_name(f".{folder.name}.former")
+    if former.exists() and not folder.exists():
+        former.rename(folder)
+    for left in (temporary, former):
+        shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir(parents=True)
     yield temporary
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.rename(former)
     temporary.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -149,6 +159,35 @@ def digest_file(path: pathlib.Path, length: int = 16) -> str:
     """`digest` of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:length]
+
+
+# Of files that are digested together: those with more bytes are sampled.
+_WHOLE = 2**28
+_SAMPLES = 2**12  # of _WHOLE / _SAMPLES bytes each
+
+
+def digest_contents(paths: Iterable[pathlib.Path]) -> str:
+    """`digest` of the contents of files, one after the other, whatever their names.
+
+    Files that have more than 256 MB together are sampled: their sizes, and 4,096
+    evenly spaced pieces of 64 KB of them all. A file that is missing counts as empty.
+    """
+    files = [path for path in paths if path.is_file()]
+    sizes = [path.stat().st_size for path in files]
+    total = sum(sizes)
+    if total <= _WHOLE:
+        return digest(repr(sizes), *(digest_file(path, 64) for path in files))
+    length, parts = _WHOLE // _SAMPLES, [repr(sizes)]
+    starts = iter(range(0, total, total // _SAMPLES))
+    at, before = next(starts), 0
+    for path, size in zip(files, sizes, strict=True):
+        with path.open("rb") as file:
+            while before <= at < before + size:
+                file.seek(at - before)
+                parts.append(hashlib.sha256(file.read(length)).hexdigest())
+                at = next(starts, total)
+        before += size
+    return digest(*parts)
 
 
 def read_journal(path: pathlib.Path) -> list[dict[str, Any]]:

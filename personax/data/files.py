@@ -17,7 +17,13 @@ from personax.core.decoding import (
     read_file,
     reading,
 )
-from personax.core.files import LARGEST_TEXT, decode_text, digest, expand
+from personax.core.files import (
+    LARGEST_TEXT,
+    decode_text,
+    digest,
+    digest_contents,
+    expand,
+)
 from personax.core.listing import is_hidden, list_tree, no_picture, say_left
 from personax.data.captioned import TEXT_SUFFIXES, captions_in
 from personax.data.headers import Header, read_headers
@@ -89,6 +95,11 @@ class Files:
                 for entry in self.entries
             )
         )
+
+    def contents(self) -> str:
+        if self._zip is not None:  # whose stamps hold checksums
+            return digest(*(entry.stamp for entry in self.entries))
+        return digest_contents(self.root / entry.name for entry in self.entries)
 
     def _open(self, name: str) -> io.BufferedIOBase:
         if self._zip is not None:

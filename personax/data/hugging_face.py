@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from personax.core.decoding import decode, read_file, reading
-from personax.core.files import digest, expand
+from personax.core.files import digest, digest_contents, expand
 from personax.data.headers import read_sizes
 from personax.data.metadata import COLUMNS, caption_of
 from personax.data.picture import Picture
@@ -65,16 +65,22 @@ class Saved:
         return read_sizes([own] * len(self), self._read, key=f"hf {own}")
 
     def digest(self) -> str:
-        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         parts = [
             path.read_bytes()
             if path.suffix == ".json"
             else f"{path.relative_to(self.folder)} {path.stat().st_size}\n"
-            for path in files
-            if not path.name.startswith("cache-")  # datasets' own results
+            for path in self._files()
         ]
         chosen = (self._arguments[1], self.image, self.caption, len(self))
         return digest(repr(chosen), *parts)
+
+    def contents(self) -> str:
+        return digest_contents(self._files())
+
+    def _files(self) -> list[pathlib.Path]:
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        # Without datasets' own results.
+        return [path for path in files if not path.name.startswith("cache-")]
 
     def _read(self, index: int) -> bytes:
         """The picture's file."""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from personax.core.files import (
     atomic_write,
     digest,
+    digest_contents,
     expand,
     read_json,
     write_json,
@@ -207,6 +208,9 @@ class Latents:
     def digest(self) -> str:
         return digest(json.dumps([dataclasses.asdict(self.about), self.skipped]))
 
+    def contents(self) -> str:
+        return digest_contents(map(pathlib.Path, self._files))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LatentReader:
@@ -215,6 +219,9 @@ class LatentReader:
     latents: Latents
     flip: bool = False
     has_text: bool = False
+
+    def contents(self) -> str:
+        return self.latents.contents()
 
     @property
     def skipped(self) -> Sequence[str]:

@@ -40,5 +40,9 @@ class PictureSet(Protocol):
         ...
 
     def digest(self) -> str:
-        """Changes with the pictures, their order or their number."""
+        """Changes with the pictures' names, sizes, captions, order or number."""
+        ...
+
+    def contents(self) -> str:
+        """A digest of the pictures' files, see `digest_contents`; "" without any."""
         ...

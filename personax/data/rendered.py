@@ -59,6 +59,9 @@ class Rendered:
     def digest(self) -> str:
         return repr(self)
 
+    def contents(self) -> str:
+        return ""
+
     def _sample(self, index: int) -> tuple[np.random.Generator, Scene]:
         rng = np.random.default_rng((self.seed, index))
         classes = emoji.PORTRAITS[self.which]

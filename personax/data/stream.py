@@ -53,6 +53,9 @@ class PictureReader:
 
     has_text = False
 
+    def contents(self) -> str:
+        return self.pictures.contents()
+
     @property
     def skipped(self) -> Sequence[str]:
         return self.pictures.skipped
@@ -128,7 +131,9 @@ class Stream(Dataset):
         return self.reader.preview([int(number) for number in numbers[:count]])
 
     def fingerprint(self) -> dict[str, str]:
-        return {"stream": self.digest}
+        contents = self.reader.contents()
+        own = {"stream contents": contents} if contents else {}
+        return {"stream": self.digest, **own}
 
     def _read(self, numbers: Int[np.ndarray, " b"], seed: list[int]) -> Rows:
         rngs = [np.random.default_rng([*seed, row]) for row in self.local]

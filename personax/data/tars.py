@@ -17,6 +17,7 @@ from personax.core.files import (
     decode_json,
     decode_text,
     digest,
+    digest_contents,
     expand,
 )
 from personax.core.listing import is_hidden, no_picture, say_left
@@ -85,6 +86,9 @@ class Tars:
         names = (f"{path.name} {path.stat().st_size}\n" for path in self.paths)
         samples = (f"{tuple(each)}\n" for each in self.samples)
         return digest(self.column or "", *names, *samples)
+
+    def contents(self) -> str:
+        return digest_contents(self.paths)
 
     def caption(self, sample: Sample) -> str:
         """The caption of a sample, which may be empty."""

@@ -1,16 +1,22 @@
 """Checkpoints of a training state; the one place that uses orbax."""
 
 import pathlib
+import shutil
+import zlib
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import orbax.checkpoint as ocp
 
+from personax.core.errors import notice, one_line
+from personax.core.files import read_json, write_json
+from personax.training.distributed import broadcast_from_host0
 from personax.training.state import TrainState
 
 # "default" is orbax's name of a single item: older checkpoints hold the state alone.
 _STATE, _SOURCE = "default", "source"
+_CHECKSUMS = "checksums.json"  # {file: [bytes, CRC-32]}, in each checkpoint
 
 
 @runtime_checkable
@@ -28,11 +34,22 @@ class Checkpoints:
     Saving is asynchronous; leaving the context waits for it. Every process must call
     each method: each reads and writes the part of its own devices, on a shared disk. A
     state may be restored by another number of processes and onto another mesh.
+
+    A checkpoint holds the checksums of its files. One that differs from them is renamed
+    N.damaged when the folder is opened, with a line on stderr, and the one before it is
+    the newest. Raises ValueError where there are checkpoints and none is whole.
     """
 
     def __init__(self, folder: pathlib.Path, *, keep: int = 2):
         self.folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        self._saving: int | None = None
+        broadcast_from_host0(lambda: _set_damaged_aside(folder))
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums
+            ),
+        )
         self._manager = ocp.CheckpointManager(
             folder.absolute(), options=options, item_names=(_STATE, _SOURCE)
         )
@@ -47,20 +64,35 @@ class Checkpoints:
     def restore(self, state: TrainState, source: Resumable | None = None) -> TrainState:
         """The newest saved state, with the shardings of `state`, or else `state`.
 
-        The source, if given, is restored to the same step.
+        The source, if given, is restored to the same step. A checkpoint of a version
+        without checksums that orbax cannot read is treated as a damaged one.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return state
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(state))
+        unread: dict[int, str] = {}
+        restored, newest = None, 0
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored, newest = self._restore(step, target), step
+                break
+            except Exception as error:  # orbax and tensorstore raise any type
+                unread[step] = one_line(error)[:300]
+        if restored is None:
+            if unread:
+                raise ValueError(_none_whole(self.folder, unread))
+            return state
+        if unread:
+            broadcast_from_host0(lambda: _set_aside(self.folder, unread, newest))
+            self._manager.reload()
+        if source is not None:
+            source.restore(restored.get(_SOURCE) or {}, newest)
+        saved = restored[_STATE]
+        return TrainState(**{**saved, "key": jax.random.wrap_key_data(saved["key"])})
+
+    def _restore(self, step: int, target: Any) -> Mapping[str, Any]:
         items = {_STATE: ocp.args.StandardRestore(target)}
         if (self.folder / str(step) / _SOURCE).exists():
             items[_SOURCE] = ocp.args.JsonRestore()
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        if source is not None:
-            source.restore(restored.get(_SOURCE) or {}, step)
-        saved = restored[_STATE]
-        return TrainState(**{**saved, "key": jax.random.wrap_key_data(saved["key"])})
+        return self._manager.restore(step, args=ocp.args.Composite(**items))
 
     def newest(self) -> int | None:
         """The newest saved step, None without a checkpoint."""
@@ -76,10 +108,86 @@ class Checkpoints:
         """
         if self.newest() == step:
             return
+        self._manager.wait_until_finished()  # the callback names the step
+        self._saving = step
         items = {_STATE: ocp.args.StandardSave(_plain(state))}
         if source is not None:
             items[_SOURCE] = ocp.args.JsonSave(dict(source.state()))
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def _write_checksums(self) -> None:
+        """Called by orbax when all is written, before the checkpoint gets its name."""
+        for place in self.folder.glob(f"{self._saving}.*-tmp*"):
+            write_json(place / _CHECKSUMS, _checksums(place))
+
+
+def _checksums(place: pathlib.Path) -> dict[str, list[int]]:
+    # Of the items: orbax still changes its own files beside them.
+    return {
+        path.relative_to(place).as_posix(): [path.stat().st_size, _crc(path)]
+        for path in sorted(place.glob("*/**/*"))
+        if path.is_file()
+    }
+
+
+def _crc(path: pathlib.Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 24):
+            crc = zlib.crc32(part, crc)
+    return crc
+
+
+def _damage(place: pathlib.Path) -> str:
+    """What differs from a checkpoint's checksums, "" for one that is whole.
+
+    Also for one without checksums, of an earlier version: orbax tells when it is read.
+    """
+    try:
+        read = read_json(place / _CHECKSUMS)
+        expected = {name: (int(size), int(crc)) for name, (size, crc) in read.items()}
+    except (ValueError, TypeError, AttributeError, FileNotFoundError):
+        return ""
+    for name, (size, crc) in expected.items():
+        path = place / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size or _crc(path) != crc:
+            return f"{name} has changed since it was written"
+    return ""
+
+
+def _set_damaged_aside(folder: pathlib.Path) -> None:
+    """Rename the checkpoints that are newer than the newest whole one."""
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    damaged: dict[int, str] = {}
+    for step in sorted(steps, reverse=True):
+        damage = _damage(folder / str(step))
+        if not damage:
+            _set_aside(folder, damaged, step)
+            return
+        damaged[step] = damage
+    if damaged:
+        raise ValueError(_none_whole(folder, damaged))
+
+
+def _set_aside(folder: pathlib.Path, damaged: Mapping[int, str], newest: int) -> None:
+    for step, damage in damaged.items():
+        aside = folder / f"{step}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)  # an earlier one of the same step
+        (folder / str(step)).rename(aside)
+        notice(
+            f"The checkpoint {folder / str(step)} is damaged ({damage}); it is now "
+            f"called {aside.name}, and the run goes on from step {newest}."
+        )
+
+
+def _none_whole(folder: pathlib.Path, damaged: Mapping[int, str]) -> str:
+    newest = max(damaged)
+    return (
+        f"No checkpoint in {folder} is whole; of {newest}: {damaged[newest]}. Restore "
+        f"one from a copy, or move {folder} away to train from the start."
+    )
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

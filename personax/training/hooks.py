@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 
 from personax.core import images
+from personax.core.files import atomic_write
 from personax.core.progress import Progress
 from personax.methods.losses import Batch
 from personax.training import preview
@@ -72,7 +73,7 @@ def preview_hook(
         title = f"{config.method}, step {step}"
         pixels = preview.sheet(gallery, run.bind(state.trained), title)
         if is_host0():
-            images.write_png(folder / "samples" / f"step_{step:06d}.png", pixels)
+            _write_sheet(folder / "samples" / f"step_{step:06d}.png", pixels)
         writer.image(step, "samples", pixels)
 
     return Hook(due, draw)
@@ -94,7 +95,12 @@ def draw_grid(
         pixels = preview.sheet(gallery, run.bind(state.trained), title)
     writer.image(run.config.steps, "samples", pixels)
     if is_host0():
-        images.write_png(folder / "grid.png", pixels)
+        _write_sheet(folder / "grid.png", pixels)
+
+
+def _write_sheet(path: pathlib.Path, pixels: images.Pixels) -> None:
+    with atomic_write(path) as temporary:
+        images.write_png(temporary, pixels)
 
 
 def checkpoint_hook(

@@ -99,6 +99,16 @@ def check(prior: Prior, class_word: str) -> None:
         _candidates(prior)
 
 
+def listed(prior: Prior) -> list[Captioned]:
+    """The user's pictures that a set is, or is chosen from; [] for other sources."""
+    match prior.source:
+        case "folder":
+            return _folder(prior)
+        case "retrieved":
+            return _candidates(prior)
+    return []
+
+
 def _generated(
     prior: Prior, base: Base, model: Model, size: tuple[int, int]
 ) -> list[Captioned]:

@@ -10,14 +10,16 @@ from ml_collections import ConfigDict
 
 from personax import methods
 from personax.concepts import artifact
-from personax.concepts.source import parse_source
-from personax.core.errors import invalid_input
+from personax.core.errors import RunFailedError, invalid_input, one_line
+from personax.core.files import expand
+from personax.core.locks import locked
+from personax.core.outputs import check_writable, is_disk_full, make_folder
 from personax.core.progress import Progress
 from personax.core.stopwatch import Stopwatch
 from personax.core.tree import count
-from personax.training import hooks, sharding, workdir
+from personax.training import digests, hooks, sharding, workdir
 from personax.training.checkpoint import Checkpoints
-from personax.training.config import TrainConfig
+from personax.training.config import TrainConfig, train_config
 from personax.training.distributed import (
     broadcast_from_host0,
     is_host0,
@@ -39,21 +41,50 @@ def train(
 
     Resumes from the newest checkpoint there. Returns True when the run is complete, and
     False when it was stopped by a signal. Raises InputError before any computation for
-    an invalid config or a directory of another run, and DivergedError.
+    an invalid config, and for a directory of another run or one in which a run is at
+    work; DivergedError; and RunFailedError for a disk that is full.
     """
     watch = Stopwatch()
     with watch("load"), invalid_input():
+        config = train_config(config)
+        folder = expand(folder)
+        broadcast_from_host0(lambda: _check_writable(folder))
         run = prepare(config)
-        data = {"base": run.base.fingerprint, **run.dataset.fingerprint()}
-        for i, concept in enumerate(run.config.before):
-            data[f"before {i}"] = artifact.digest(parse_source(concept).path)
-        broadcast_from_host0(lambda: workdir.claim(folder, run.config, data))
+    with _claimed(folder, run), _disk_advice(folder):
+        return _train(run, folder, watch)
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+    check_writable(folder)
+
+
+@contextlib.contextmanager
+def _claimed(folder: pathlib.Path, run: Run) -> Iterator[None]:
+    """Hold the work directory, for this run alone."""
+
+    def claim() -> None:
+        data = digests.of_run(run)
+        # Before anything is written: it may be another run's.
+        workdir.check(folder, run.config, data)
+        make_folder(folder)
+        holding.enter_context(locked(folder))
+        workdir.claim(folder, run.config, data)
+
+    with contextlib.ExitStack() as holding:
+        with invalid_input():
+            broadcast_from_host0(claim)
+        yield
+
+
+def _train(run: Run, folder: pathlib.Path, watch: Stopwatch) -> bool:
     settings, base, on_host0 = run.config, run.plain.denoiser, is_host0()
     if broadcast_from_host0(lambda: workdir.is_finished(folder, settings.steps)):
         print_on_host0(
             f"{folder} is finished after {settings.steps} steps: {folder}/concept"
         )
         return True
+    with invalid_input():
+        broadcast_from_host0(lambda: artifact.check_replaceable(folder / "concept"))
     for part, leaves in run.theta.items():
         arrays = len(jax.tree.leaves(leaves))
         print_on_host0(
@@ -73,9 +104,10 @@ def train(
     )
     with (
         contextlib.closing(source),
-        Checkpoints(folder / "checkpoints", keep=settings.keep) as checkpoints,
+        _open_checkpoints(folder, settings.keep) as checkpoints,
     ):
-        state = checkpoints.restore(state, source)
+        with invalid_input():
+            state = checkpoints.restore(state, source)
         start = int(state.step)
         with Writer(folder, start, writes=on_host0) as writer:
             save = hooks.checkpoint_hook(
@@ -142,6 +174,25 @@ def save_concept(run: Run, folder: pathlib.Path, state: TrainState) -> None:
         prompts=[list(spec.captions) for spec in run.specs],
         config=workdir.record(run.config),
     )
+
+
+def _open_checkpoints(folder: pathlib.Path, keep: int) -> Checkpoints:
+    with invalid_input():
+        return Checkpoints(folder / "checkpoints", keep=keep)
+
+
+@contextlib.contextmanager
+def _disk_advice(folder: pathlib.Path) -> Iterator[None]:
+    """Raise RunFailedError, with what its user can do, for a full disk."""
+    try:
+        yield
+    except Exception as error:  # tensorstore's and orbax's have any type
+        if not is_disk_full(error):
+            raise
+        raise RunFailedError(
+            f"The disk of {folder} is full. Make room and rerun the command: it "
+            f"resumes from its last checkpoint. ({one_line(error)[:200]})"
+        ) from error
 
 
 @contextlib.contextmanager

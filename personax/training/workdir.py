@@ -13,27 +13,29 @@ from flax import traverse_util
 
 import personax
 from personax.core.config import plain
-from personax.core.files import write_json, write_text
+from personax.core.files import read_json, write_json, write_text
 from personax.training.config import TrainConfig
+from personax.training.digests import WORDS
 
 # Keys that may change when a run resumes: they do not affect what is trained, a mesh by
 # rounding alone.
 _FREE = ("log_every", "save_every", "keep", "preview", "validation", "mesh")
+# What a run writes beside run.json.
+_RESULTS = (
+    "checkpoints",
+    "concept",
+    "config.yaml",
+    "grid.png",
+    "metrics.jsonl",
+    "samples",
+)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def claim(workdir: pathlib.Path, config: TrainConfig, data: Mapping[str, str]) -> None:
-    """Write config.yaml and run.json, or compare them with those of an existing run.
-
-    `data` are digests of the run's other inputs: base, pictures. `steps` may grow if
-    the learning rate is constant. Raises ValueError, with the differences, for a
-    directory that holds another run.
-    """
+    """Write config.yaml and run.json, after `check`."""
+    check(workdir, config, data)
     values = record(config)
-    path = workdir / "run.json"
-    # A run without logs has nothing to lose: its config may still be corrected.
-    if path.is_file() and (workdir / "metrics.jsonl").is_file():
-        _compare(workdir, values, data)
     run = {
         "personax": personax.__version__,
         "python": platform.python_version(),
@@ -42,14 +44,48 @@ def claim(workdir: pathlib.Path, config: TrainConfig, data: Mapping[str, str]) -
         "data": dict(data),
         "config": values,
     }
+    # First: without it the other files are those of an unknown run.
+    write_json(workdir / "run.json", run)
     write_text(workdir / "config.yaml", yaml.safe_dump(values, sort_keys=False))
-    write_json(path, run)
+
+
+def check(workdir: pathlib.Path, config: TrainConfig, data: Mapping[str, str]) -> None:
+    """Raise ValueError for a directory that may not hold this run.
+
+    `data` are digests of the run's other inputs: base, pictures, words. That is where
+    it holds another run, whose differences are shown, apart from `steps`, which may
+    grow if the learning rate is constant; and where it holds results of a run without
+    a readable record of it.
+    """
+    path = workdir / "run.json"
+    found = [name for name in _RESULTS if _is_there(workdir / name)]
+    if path.is_file():
+        # A run without results has nothing to lose: its config may still be corrected.
+        if found and found != ["config.yaml"]:
+            _compare(workdir, record(config), data)
+    elif found:
+        raise ValueError(
+            f"{workdir} holds {', '.join(found)} but no run.json, which says of what "
+            "run they are; restore it, or choose another --workdir."
+        )
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    """Whether a file exists, or a folder that is not empty."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def is_finished(workdir: pathlib.Path, steps: int) -> bool:
-    """Whether the directory holds the concept of a run of that many steps."""
-    path = workdir / "concept" / "concept.json"
-    return path.is_file() and json.loads(path.read_text())["step"] == steps
+    """Whether the directory holds the concept of a run of that many steps.
+
+    A concept.json that cannot be read counts as none: it is written again.
+    """
+    try:
+        about = read_json(workdir / "concept" / "concept.json")
+    except (ValueError, FileNotFoundError):
+        return False
+    whole = (workdir / "concept" / "theta.safetensors").is_file()
+    return isinstance(about, dict) and about.get("step") == steps and whole
 
 
 def record(config: TrainConfig) -> dict[str, Any]:
@@ -63,11 +99,18 @@ def _compare(
     """Raise ValueError for a recorded config or data that differ."""
     path = workdir / "run.json"
     try:
-        run = json.loads(path.read_text())
+        run = read_json(path)
         before = _leaves(run["config"], run["data"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is damaged; choose another --workdir.")
+        raise ValueError(
+            f"{path} is damaged, and says no more of what run {workdir} is; restore "
+            "it, or choose another --workdir."
+        )
     after = _leaves(values, data)
+    # A version without a digest of what was read accepted any.
+    absent = {key for key in _leaves({}, data) if key not in before}
+    if WORDS not in run["data"]:
+        after = {key: value for key, value in after.items() if key not in absent}
     # A version without a key trained with its default.
     default = _leaves(record(TrainConfig()), {})
     constant = after["optimizer.schedule"] == "constant"

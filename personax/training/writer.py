@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
-from personax.core.files import write_text
+from personax.core.errors import notice
+from personax.core.files import atomic_write
 from personax.core.images import Pixels
 
 
@@ -15,8 +16,9 @@ class Writer:
     """The logs of one work directory from step `start`; a context manager.
 
     Lines of later steps, which an earlier process logged after its last checkpoint, are
-    removed; from step 0, every line. With `writes` False, on processes other than 0,
-    every method is a no-op.
+    removed; from step 0, every line. So are lines that are no records, with a line on
+    stderr, apart from an incomplete last one, which a killed process leaves. With
+    `writes` False, on processes other than 0, every method is a no-op.
     """
 
     def __init__(self, workdir: pathlib.Path, start: int, *, writes: bool = True):
@@ -57,11 +59,22 @@ class Writer:
 def _keep_before(path: pathlib.Path, step: int) -> None:
     if not path.is_file():
         return
-    lines: list[str] = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] < step:
-                lines.append(f"{line}\n")
-        except (json.JSONDecodeError, KeyError):  # an incomplete line of a killed run
-            break
-    write_text(path, "".join(lines))
+    *lines, last = path.read_bytes().split(b"\n")
+    lines += [last] if _step_of(last) is not None else []
+    steps = [_step_of(line) for line in lines]
+    damaged = steps.count(None)
+    if damaged:
+        notice(f"{path}: {damaged} lines that are no records were removed.")
+    pairs = zip(lines, steps, strict=True)
+    kept = [line + b"\n" for line, at in pairs if at is not None and at < step]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"".join(kept))
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a line of metrics.jsonl, None where it is no record."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None

@@ -62,9 +62,12 @@ def test_the_lock_of_a_killed_process_does_not_block(holder, tmp_path):
 def test_a_lock_is_free_again_after_an_error(tmp_path):
     with pytest.raises(KeyError), locks.locked(tmp_path):
         raise KeyError
-    with locks.locked(tmp_path), pytest.raises(ValueError, match="in use"):
-        with locks.locked(tmp_path):
-            pass
+    with (
+        locks.locked(tmp_path),
+        pytest.raises(ValueError, match="in use"),
+        locks.locked(tmp_path),
+    ):
+        pass
 
 
 def test_without_file_locks_a_renewed_lock_holds(tmp_path, without_locks):
@@ -92,9 +95,11 @@ def test_another_host_that_renews_its_lock_holds_it(tmp_path, monkeypatch):
     beat = threading.Thread(target=locks._renew, args=(file, stop))
     beat.start()
     try:
-        with pytest.raises(ValueError, match="by process 7 on other since today"):
-            with locks.locked(tmp_path):
-                pass
+        with (
+            pytest.raises(ValueError, match="by process 7 on other since today"),
+            locks.locked(tmp_path),
+        ):
+            pass
     finally:
         stop.set()
         beat.join()

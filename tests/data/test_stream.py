@@ -54,6 +54,9 @@ class Numbered:
     def digest(self):
         return "numbered"
 
+    def contents(self):
+        return ""
+
 
 def stream(
     pictures, rows=4, policy=CaptionPolicy(), own=None, sizes=(SIZE,), **options

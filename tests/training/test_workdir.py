@@ -164,7 +164,7 @@ def test_before_the_first_log_the_config_may_change(tmp_path):
 )
 def test_a_damaged_record_is_an_error(begun, text):
     (begun / "run.json").write_text(text)
-    with pytest.raises(ValueError, match=r"run.json is damaged; choose another --work"):
+    with pytest.raises(ValueError, match=r"is damaged, .* choose another --work"):
         claim(begun, CONFIG, DATA)
 
 

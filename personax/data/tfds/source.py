@@ -1,6 +1,7 @@
 """Prepared TensorFlow Datasets as picture sets, without TensorFlow."""
 
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from personax.core.decoding import decode, reading
-from personax.core.files import decode_text, digest, expand
+from personax.core.files import decode_text, digest, digest_contents, expand
 from personax.data.headers import read_sizes
 from personax.data.picture import Picture
 
@@ -67,6 +68,10 @@ class Tfds:
 
     def _name(self, index: int) -> str:
         return f"picture {index} of tfds:{self.name}, {self.split},"
+
+    def contents(self) -> str:
+        folder = pathlib.Path(self._builder.data_path)
+        return digest_contents(sorted(folder.glob("*")))
 
     @functools.cached_property
     def _builder(self) -> Any:
