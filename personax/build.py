@@ -1,5 +1,6 @@
 """Prepare a data set: `python -m personax.build ffhq --from DIR`."""
 
+import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -8,15 +9,19 @@ from typing import Any
 from absl import flags
 
 from personax.cli import command
+from personax.core.errors import notice
+from personax.core.files import expand
+from personax.core.outputs import check_folder
 
 FLAGS = flags.FLAGS
 NAMES = ("ffhq", "afhqv2")
+_DATA_DIR = "~/tensorflow_datasets"
 
 
 def define_flags() -> None:
     """The command's flags; a function, so that importing this file defines none."""
-    flags.DEFINE_string("from", None, "The downloaded folder or zip.")
-    flags.DEFINE_string("data_dir", None, "Default: ~/tensorflow_datasets.")
+    command.define_path("from", None, "The downloaded folder or zip.")
+    command.define_path("data_dir", None, "Default: ~/tensorflow_datasets.")
     flags.mark_flag_as_required("from")
 
 
@@ -44,9 +49,15 @@ def build(name: str, source: str, data_dir: str | None = None) -> Any:
         raise ValueError(
             f"Unknown data set {name!r}; expected one of {', '.join(NAMES)}."
         )
-    path = pathlib.Path(source).expanduser().absolute()
+    path = expand(source).absolute()
     if not path.exists():
         raise FileNotFoundError(f"There is no folder or zip {source}.")
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or _DATA_DIR
+    out = check_folder(given).absolute()
+    if path.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ValueError(
+            f"--data_dir {given} is inside of --from {source}; choose another folder."
+        )
     try:
         import tensorflow_datasets as tfds
 
@@ -54,9 +65,10 @@ def build(name: str, source: str, data_dir: str | None = None) -> Any:
     except ImportError as error:
         raise ValueError(f"{name} needs pip install 'personax[data]': {error}.")
     builder = {"ffhq": Ffhq, "afhqv2": Afhqv2}[name](
-        data_dir=data_dir, file_format="array_record"
+        data_dir=str(out), file_format="array_record"
     )
     if builder.is_prepared():
+        notice(f"{builder.data_path} is prepared already; {source} was not read.")
         return builder
     with tempfile.TemporaryDirectory() as folder:
         manual = path

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from absl import flags
 
 from personax.cli import command
-from personax.concepts import artifact
 from personax.concepts.bind import from_base
 from personax.concepts.compress import SHARE, Compression, compress
 from personax.concepts.load_models import load_named_base
+from personax.concepts.outputs import check_result
 from personax.concepts.quantize import DTYPES
+from personax.core.files import expand
 
 FLAGS = flags.FLAGS
 
@@ -18,7 +19,11 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
     command.define_base_flags(base=None)
-    flags.DEFINE_string("out", None, "Folder for the compressed concept.")
+    command.define_path(
+        "out",
+        None,
+        "Folder for the compressed concept; replaces an earlier compression.",
+    )
     flags.DEFINE_float(
         "share",
         None,
@@ -37,10 +42,15 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
+    watch = command.Stopwatch()
     with watch("load"), command.exit_on_user_error():
-        folder = _folder(argv, out)
-        base = load_named_base(FLAGS.base, argv[1:], command.base_options(FLAGS))
+        if len(argv) != 2:
+            raise ValueError("One concept at a time: personax.compress DIR --out DIR2.")
+        folder = expand(argv[1])
+        read = [*command.base_inputs(FLAGS), ("the concept", folder)]
+        out = check_result(FLAGS.out, read, "compression")
+        options = command.base_options(FLAGS)
+        base = load_named_base(FLAGS.base, [str(folder)], options)
     share = SHARE if FLAGS.share is None and not FLAGS.dtype else FLAGS.share
     with watch("compress"), command.exit_on_user_error():
         result = compress(
@@ -54,15 +64,6 @@ def main(argv: Sequence[str]) -> None:
         )
     print(_table(result, share, FLAGS.dtype, folder, out))
     print(f"concept in {out}: {watch}")
-
-
-def _folder(argv: Sequence[str], out: pathlib.Path) -> pathlib.Path:
-    if len(argv) != 2:
-        raise ValueError("One concept at a time: personax.compress DIR --out DIR2.")
-    if out.resolve() == pathlib.Path(argv[1]).resolve():
-        raise ValueError(f"--out {out} is the concept itself; choose another folder.")
-    artifact.check_replaceable(out)
-    return pathlib.Path(argv[1])
 
 
 def _table(

@@ -23,7 +23,7 @@ def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
     command.define_base_flags(base=None)
     flags.DEFINE_enum("to", "diffusers", tuple(FORMATS), "Format of what is written.")
-    flags.DEFINE_string(
+    command.define_path(
         "out", None, "File (.safetensors) or folder to write; it must not exist."
     )
     flags.DEFINE_enum("dtype", "float32", DTYPES, "Of all that is written.")
@@ -37,8 +37,9 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    watch, sources = command.Stopwatch(), tuple(map(str, argv[1:]))
+    watch = command.Stopwatch()
     with watch("load"), command.exit_on_user_error():
+        sources = tuple(map(command.expanded, argv[1:]))
         request = Request(
             pathlib.Path(FLAGS.out),
             FLAGS.to,

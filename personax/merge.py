@@ -1,6 +1,5 @@
 """Command to merge concepts in closed form: `python -m personax.merge A B --out AB`."""
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -14,16 +13,18 @@ from personax.concepts.merge import (
     merge,
     read_captions,
 )
+from personax.concepts.outputs import check_result
+from personax.core.files import expand
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
     """Define the command's flags; importing this module defines none."""
-    text = flags.DEFINE_string
+    path = command.define_path
     command.define_base_flags(base=None)
-    text("out", None, "Folder for the merged concept.")
-    text("captions", None, "File of captions, one a line. Default: the emoji world's.")
+    path("out", None, "Folder for the merged concept; replaces an earlier merge.")
+    path("captions", None, "File of captions, one a line. Default: the emoji world's.")
     flags.DEFINE_float(
         "ridge",
         RIDGE,
@@ -35,11 +36,16 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    watch, out = command.Stopwatch(), pathlib.Path(FLAGS.out)
-    folders = [pathlib.Path(name) for name in argv[1:]]
+    watch = command.Stopwatch()
     with watch("load"), command.exit_on_user_error():
-        check_folders(folders, out)
-        base = load_named_base(FLAGS.base, argv[1:], command.base_options(FLAGS))
+        folders = [expand(name) for name in argv[1:]]
+        check_folders(folders)
+        read = [*command.base_inputs(FLAGS), *(("the concept", x) for x in folders)]
+        if FLAGS.captions:
+            read.append(("captions", FLAGS.captions))
+        out = check_result(FLAGS.out, read, "merged_from")
+        sources = [str(folder) for folder in folders]
+        base = load_named_base(FLAGS.base, sources, command.base_options(FLAGS))
         captions = read_captions(base, FLAGS.captions)
     with watch("merge"), command.exit_on_user_error():
         result = merge(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import sys
@@ -14,19 +15,21 @@ from absl import app, flags, logging
 # When imported, transformers reports a missing torch, which is not needed here.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
+from personax.concepts.source import parse_source
 from personax.core.errors import (
     InputError,
     RunFailedError,
     invalid_input,
     one_line,
 )
+from personax.core.files import expand
 from personax.core.outputs import cache_folder, is_disk_full
 from personax.core.stopwatch import Stopwatch as Stopwatch
 from personax.loading import EMBEDDED
 
 Options = TypeVar("Options")
 
-_YAML = str(pathlib.Path(__file__).with_name("config_from_yaml.py"))
+_CONFIG = str(pathlib.Path(__file__).with_name("config_file.py"))
 _CACHE = "~/.cache/personax/xla"
 
 
@@ -63,6 +66,26 @@ def start() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+class _Path(flags.ArgumentParser[str]):
+    """A path, a leading "~" expanded."""
+
+    def parse(self, argument: str) -> str:
+        return expanded(argument)
+
+
+def define_path(name: str, default: str | None, help: str) -> None:
+    """Define a flag that is a path; "~" is the home directory in every form of it."""
+    flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer())
+
+
+def expanded(source: str) -> str:
+    """A path with "~" expanded; names of bases, such as Hugging Face ids, as they are.
+
+    Raises ValueError for the home directory of an unknown user.
+    """
+    return str(expand(source)) if source.startswith("~") else source
+
+
 def define_base_flags(base: str | None = EMBEDDED) -> None:
     """Define the flags that `base_options` reads; `base` is the default of --base.
 
@@ -70,8 +93,9 @@ def define_base_flags(base: str | None = EMBEDDED) -> None:
     """
     text = flags.DEFINE_string
     named = "" if base else f" Default: the one that the concept names, or {EMBEDDED}."
-    text("base", base, f"Directory, single file or Hugging Face id of the base.{named}")
-    text(
+    path = define_path
+    path("base", base, f"Directory, single file or Hugging Face id of the base.{named}")
+    path(
         "base_config",
         None,
         "Directory or id of the configs for a single file, or of the pipeline whose "
@@ -85,7 +109,7 @@ def define_base_flags(base: str | None = EMBEDDED) -> None:
 
 def define_vae_flag() -> None:
     """Define --vae, an argument of `load_base` of the commands that draw."""
-    flags.DEFINE_string(
+    define_path(
         "vae",
         None,
         "Directory, single file or Hugging Face id of an autoencoder that is used "
@@ -112,6 +136,16 @@ def base_options(given: Any) -> dict[str, Any]:
     """The keyword arguments of `load_base` from parsed flags, without the source."""
     config, variant = given.base_config, given.variant
     return {"config": config, "variant": variant, "allow_pickle": given.allow_pickle}
+
+
+def base_inputs(given: Any) -> list[tuple[str, str | pathlib.Path]]:
+    """(flag, path) of what the base, its concepts and --vae are read from."""
+    read = [
+        (name, getattr(given, name, None)) for name in ("base", "base_config", "vae")
+    ]
+    concepts = [parse_source(text).path for text in getattr(given, "concept", ())]
+    found = [(name, path) for name, path in read if path]
+    return [*found, *(("concept", path) for path in concepts)]
 
 
 def options_from(kind: type[Options], given: Any, **parsed: Any) -> Options:
@@ -165,15 +199,18 @@ def exit_on_failure() -> Iterator[None]:
 
 def config_name(file: str) -> str:
     """The default name of a run: "quickstart" of configs/quickstart.py."""
-    path = pathlib.Path(file.removeprefix(f"{_YAML}:"))
+    path = pathlib.Path(file.removeprefix(f"{_CONFIG}:"))
+    # A Python file may have an argument: FILE.py:ARGUMENT.
+    path = path.with_name(path.name.partition(":")[0])
     # A run's own config.yaml has the name of its folder.
     return path.parent.name if path.name == "config.yaml" else path.stem
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     with exit_on_user_error():
+        _check_text(argv)
         try:
-            return flags.FLAGS(_read_as_python(argv))
+            rest = flags.FLAGS(_through_config_file(argv))
         except flags.Error as error:  # an unknown flag, or a value of the wrong type
             raise ValueError(str(error))
         except AttributeError as error:  # a key that the config does not have
@@ -181,25 +218,30 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
             inner = error.args[0]
             text = inner.args[0] if isinstance(inner, KeyError) else inner
             raise ValueError(f"The config has no key {text}")
-        except ModuleNotFoundError as error:  # configs import each other
-            raise ValueError(f"{error}; run from the folder that contains it.")
+        for name, flag in flags.FLAGS.flag_values_dict().items():
+            # NaN is inside of every range that absl checks.
+            if isinstance(flag, float) and not math.isfinite(flag):
+                raise ValueError(f"--{name}={flag}: expected a finite number.")
+        return rest
 
 
-def _read_as_python(argv: Sequence[str]) -> list[str]:
-    """Replace --config FILE.yaml by config_from_yaml.py with the file as argument.
+def _check_text(argv: Sequence[str]) -> None:
+    """ValueError for an argument that is not UTF-8, which no prompt or record holds."""
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise ValueError(f"The argument {shown!r} is not valid UTF-8.")
 
-    The same for TOML and JSON. Raises ValueError for a file that is no config.
-    """
-    # Imported here: most commands have no config.
-    from personax.training.config import is_read
 
-    out = list(argv)
+def _through_config_file(argv: Sequence[str]) -> list[str]:
+    """The arguments with --config FILE replaced by config_file.py and its argument."""
+    out, named = list(argv), False
     for i, argument in enumerate(argv):
-        name, _, value = argument.partition("=")
-        named = name.lstrip("-") == "config" and name.startswith("-")
-        if i and argv[i - 1] in ("--config", "-config"):
-            named, value = True, argument
-        # A Python file may have an argument: FILE.py:ARGUMENT.
-        if named and value and ".py:" not in value and is_read(value):
-            out[i] = argument.replace(value, f"{_YAML}:{value}")
+        name, equals, value = argument.partition("=")
+        if named or (equals and name in ("--config", "-config")):
+            value = argument if named else value
+            out[i] = ("" if named else f"{name}=") + f"{_CONFIG}:{expanded(value)}"
+        named = argument in ("--config", "-config")
     return out

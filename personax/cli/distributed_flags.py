@@ -10,8 +10,8 @@ from personax.training import distributed
 def define_flags() -> None:
     """Define the flags that `join` reads."""
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
-    flags.DEFINE_integer("processes", None, "Number of processes of the run.")
-    flags.DEFINE_integer("process", None, "Index of this process, from 0.")
+    flags.DEFINE_integer("processes", None, "Number of processes of the run.", 1)
+    flags.DEFINE_integer("process", None, "Index of this process, from 0.", 0)
     flags.DEFINE_integer(
         "heartbeat", 100, "Seconds after which a silent process counts as lost.", 2
     )

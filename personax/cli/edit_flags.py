@@ -1,5 +1,6 @@
 """The flags of Prompt-to-Prompt edits."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,7 +13,13 @@ from personax.sampling.grammar import (
     parse_window,
     parse_windows,
 )
-from personax.sampling.options import EditOptions, ModelOptions
+from personax.sampling.options import (
+    COUNT,
+    SEEDS,
+    STEPS,
+    EditOptions,
+    ModelOptions,
+)
 
 Value = TypeVar("Value")
 
@@ -49,15 +56,16 @@ def define_flags() -> None:
     number("subtract_threshold", 0.3, "The same for --subtract.", 0.0, 1.0)
     number("blend_start", 0.2, "The share of the steps before blending.", 0.0, 1.0)
     flags.DEFINE_bool("compat", False, "Misalign words as the authors' release does.")
-    text("image", None, "A real picture to edit.")
+    command.define_path("image", None, "A real picture to edit.")
     flags.DEFINE_enum(
         "inversion", "null_text", ["null_text", "ddim"], "How to invert --image."
     )
     number("guidance", 3.0, "The weight of the prompts.")
-    flags.DEFINE_integer("steps", 50, "DDIM steps.", 1)
-    flags.DEFINE_integer("num_images", 4, "Number of pictures; 1 with --image.", 1)
-    flags.DEFINE_integer("batch", 4, "Pictures at a time, each with its edits.", 1)
-    flags.DEFINE_integer("seed", 0, "Picture i depends on the seed and i alone.")
+    whole = flags.DEFINE_integer
+    whole("steps", 50, "DDIM steps.", *STEPS)
+    whole("num_images", 4, "Number of pictures; 1 with --image.", *COUNT)
+    whole("batch", 4, "Pictures at a time, each with its edits.", *COUNT)
+    whole("seed", 0, "Picture i depends on the seed and i alone.", *SEEDS)
     flags.DEFINE_enum(
         "dtype",
         None,
@@ -66,6 +74,12 @@ def define_flags() -> None:
         "bfloat16.",
     )
     flags.mark_flag_as_required("prompt")
+
+
+def inputs(given: Any) -> list[tuple[str, str | pathlib.Path]]:
+    """(flag, path) of all that is read."""
+    image = [("image", given.image)] if given.image else []
+    return [*command.base_inputs(given), *image]
 
 
 def model_options(given: Any) -> ModelOptions:

@@ -1,5 +1,6 @@
 """The flags of the commands that sample from guidance terms."""
 
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +8,19 @@ from typing import Any
 from absl import flags
 
 from personax.cli import command
+from personax.concepts.source import parse_source
 from personax.diffusion.solvers import SOLVERS
 from personax.sampling.hints import HintOptions
-from personax.sampling.options import SPACINGS, ModelOptions, SamplingOptions
+from personax.sampling.options import (
+    COUNT,
+    SEEDS,
+    SIDES,
+    SPACINGS,
+    STEPS,
+    ModelOptions,
+    SamplingOptions,
+    check_range,
+)
 
 
 def define_flags() -> None:
@@ -61,10 +72,11 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "spacing", None, SPACINGS, "Spacing of the steps. Default: the base's own."
     )
-    flags.DEFINE_integer("steps", 25, "Solver steps.", 1)
-    flags.DEFINE_integer("num_images", 4, "Number of pictures of each prompt.", 1)
-    flags.DEFINE_integer("batch", 8, "Pictures at a time, over all local devices.", 1)
-    flags.DEFINE_integer("seed", 0, "Picture i depends on the seed and i alone.")
+    number = flags.DEFINE_integer
+    number("steps", 25, "Solver steps.", *STEPS)
+    number("num_images", 4, "Number of pictures of each prompt.", *COUNT)
+    number("batch", 8, "Pictures at a time, over all local devices.", *COUNT)
+    number("seed", 0, "Picture i depends on the seed and i alone.", *SEEDS)
     text("size", None, "Side, or WIDTHxHEIGHT, in pixels. Default: the base's own.")
     flags.DEFINE_enum(
         "dtype",
@@ -79,8 +91,8 @@ def model_options(given: Any) -> ModelOptions:
     return ModelOptions(
         given.base,
         tuple(given.concept),
-        _named_values("model", given.model),
-        _named_values("control", given.control),
+        named_paths("model", given.model),
+        named_paths("control", given.control),
         given.dtype,
         {**command.base_options(given), "vae": given.vae},
         given.any_base,
@@ -90,7 +102,7 @@ def model_options(given: Any) -> ModelOptions:
 def hint_options(given: Any) -> HintOptions:
     """The pictures that ControlNets follow. Raises ValueError."""
     return HintOptions(
-        _named_values("hint", given.hint),
+        named_paths("hint", given.hint),
         _named_values("control_strength", given.control_strength),
         None if given.preprocess == "none" else given.preprocess,
     )
@@ -102,6 +114,28 @@ def sampling_options(given: Any) -> SamplingOptions:
     return command.options_from(SamplingOptions, given, size=size)
 
 
+def inputs(given: Any) -> list[tuple[str, str | pathlib.Path]]:
+    """(flag, path) of all that the models and hints are read from."""
+    named = ("model", "control", "hint")
+    return [
+        *command.base_inputs(given),
+        *(
+            (flag, parse_source(path).path if flag == "model" else path)
+            for flag in named
+            for path in named_paths(flag, getattr(given, flag)).values()
+        ),
+    ]
+
+
+def named_paths(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """{NAME: PATH} of "NAME=PATH" texts, "~" expanded. Raises ValueError."""
+    values = _named_values(flag, texts)
+    for name in values:
+        if "/" in name:  # names are parts of the names of files
+            raise ValueError(f"--{flag} {name}=…: a NAME must not contain a slash.")
+    return {name: command.expanded(path) for name, path in values.items()}
+
+
 def _parse_size(text: str | None) -> tuple[int, int] | None:
     """(height, width) in pixels."""
     if text is None:
@@ -109,7 +143,10 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not match:
         raise ValueError(f"--size {text!r} is not a side or WIDTHxHEIGHT.")
-    return int(match[2] or match[1]), int(match[1])
+    height, width = int(match[2] or match[1]), int(match[1])
+    for side in (height, width):
+        check_range("--size", side, *SIDES)
+    return height, width
 
 
 def _named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:

@@ -17,17 +17,18 @@ from personax.sampling.sheets import SheetOptions
 def define_flags() -> None:
     """Define the flags that `sheet_options` reads, beside `sampling_flags`."""
     text, many = flags.DEFINE_string, flags.DEFINE_multi_string
+    path = command.define_path
     many("prompt", [], "A term with the weight --guidance.")
     flags.DEFINE_float("guidance", 3.0, "The weight of every --prompt.")
-    text("prompts", None, "A file with one prompt per line, for a sheet.")
+    path("prompts", None, "A file with one prompt per line, for a sheet.")
     text(
         "grid",
         "seeds",
         "The columns of the sheet: seeds, or weights=1,3,5 of every prompt, with a row "
         "for each prompt and picture.",
     )
-    text("image", None, "A picture to start from: it is noised and denoised again.")
-    text("mask", None, "Where to repaint --image: white is repainted, black is kept.")
+    path("image", None, "A picture to start from: it is noised and denoised again.")
+    path("mask", None, "Where to repaint --image: white is repainted, black is kept.")
     flags.DEFINE_float(
         "strength",
         None,
@@ -57,6 +58,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("attention_places", "down,up", "Some of down, mid and up.")
     flags.DEFINE_list("attention_steps", "0,1", "First and last share of the steps.")
+
+
+def inputs(given: Any) -> list[tuple[str, str | pathlib.Path]]:
+    """(flag, path) of all that these flags read."""
+    names = ("image", "mask", "prompts")
+    return [(name, getattr(given, name)) for name in names if getattr(given, name)]
 
 
 def sheet_options(given: Any) -> SheetOptions:

@@ -10,6 +10,7 @@ from personax.concepts.exports.lora import export_lora, export_peft
 from personax.concepts.exports.pipeline import export_pipeline
 from personax.concepts.exports.request import Exported, Request, embeddings_folder
 from personax.concepts.exports.single_file import export_single_file
+from personax.core.outputs import check_folder
 from personax.loading import Base
 from personax.loading.write import check_dtype
 
@@ -25,6 +26,7 @@ FORMATS: Mapping[str, Writer] = {
     "custom-diffusion": export_custom_diffusion,
 }
 # Those that are one file; the others are folders.
+MAX_RANK = 2**15
 FILES = ("single-file", "lora", "lora-peft", "diff")
 
 
@@ -44,15 +46,16 @@ def check_request(request: Request) -> None:
         )
     if request.rank is not None and to not in ("lora", "lora-peft"):
         raise ValueError(f"--rank is for --to lora and lora-peft, not --to {to}.")
-    if request.rank is not None and request.rank < 1:
-        raise ValueError(f"--rank {request.rank} must be at least 1.")
+    if request.rank is not None and not 1 <= request.rank <= MAX_RANK:
+        raise ValueError(f"--rank {request.rank} must be in [1, {MAX_RANK}].")
     if to in FILES and out.suffix != ".safetensors":
         raise ValueError(
             f"--to {to} writes one file; --out {out} must end in .safetensors."
         )
     for path in (out, embeddings_folder(out)) if to in FILES else (out,):
-        if path.exists():
+        if path.is_symlink() or path.exists():
             raise ValueError(f"--out {path} exists; choose another path.")
+    check_folder(out.absolute().parent)
 
 
 def export(model: Model, base: Base, request: Request) -> Exported:

@@ -112,13 +112,14 @@ def merge(
     return MergeResult(merged, before, concepts, len(regularisation))
 
 
-def check_folders(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
-    """ValueError for fewer than two folders and for an `out` that must not be lost."""
+def check_folders(folders: Sequence[pathlib.Path]) -> None:
+    """ValueError for fewer than two folders, and for one that is given twice."""
     if len(folders) < 2:
         raise ValueError("A merge takes two concepts or more: personax.merge A B ….")
-    if out.resolve() in [folder.resolve() for folder in folders]:
-        raise ValueError(f"--out {out} is one of the concepts; choose another folder.")
-    artifact.check_replaceable(out)
+    resolved = [folder.resolve() for folder in folders]
+    for folder, real in zip(folders, resolved, strict=True):
+        if resolved.count(real) > 1:
+            raise ValueError(f"The concept {folder} is given twice.")
 
 
 def read_captions(base: Base, file: str | None) -> list[str]:

@@ -5,6 +5,8 @@ import pathlib
 import re
 from typing import NamedTuple
 
+from personax.core.files import expand
+
 _STRENGTH = re.compile(r"(.+)@([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
 
 
@@ -24,27 +26,27 @@ class Source(NamedTuple):
 def parse_source(text: str) -> Source:
     """The source that "<v2>=PATH@0.7" names; the name and the strength are optional.
 
-    A path that exists is taken as it is, with any "=" and "@" in it. Raises ValueError
-    for a strength that is not a number.
+    A path that exists is taken as it is, with any "=" and "@" in it; a leading "~" is
+    the home directory. Raises ValueError for a strength that is not a finite number.
     """
-    if pathlib.Path(text).exists():
-        return Source(pathlib.Path(text))
+    if expand(text).exists():
+        return Source(expand(text))
     match = _STRENGTH.fullmatch(text)
     rest, strength = (match[1], float(match[2])) if match else (text, 1.0)
-    if pathlib.Path(rest).exists():
-        return Source(pathlib.Path(rest), "", strength)
+    if not math.isfinite(strength):
+        raise ValueError(f"{text!r}: the strength must be finite.")
+    if expand(rest).exists():
+        return Source(expand(rest), "", strength)
     name, equals, path = text.partition("=")
-    if equals and pathlib.Path(path).exists():
-        return Source(pathlib.Path(path), name)
+    if equals and expand(path).exists():
+        return Source(expand(path), name)
     name, equals, path = rest.partition("=")
-    found = pathlib.Path(path if equals else rest)
+    found = expand(path if equals else rest)
     unread = None if found.exists() else re.fullmatch(r"(.+)@([^/@]*)", str(found))
     if unread and pathlib.Path(unread[1]).exists():
         raise ValueError(
             f"{text!r}: the strength {unread[2]!r} is not a number such as 0.7."
         )
-    if not math.isfinite(strength):
-        raise ValueError(f"{text!r}: the strength must be finite.")
     return Source(found, name if equals else "", strength)
 
 

@@ -1,8 +1,10 @@
 """Folders that a command writes: probed before any computation, and optional caches."""
 
+import contextlib
 import errno
 import pathlib
 import tempfile
+from collections.abc import Iterable, Iterator
 
 from personax.core.errors import notice_once
 from personax.core.files import expand
@@ -14,14 +16,24 @@ def make_folder(path: str | pathlib.Path) -> pathlib.Path:
     Raises ValueError where it cannot be created or written.
     """
     folder = expand(path)
-    try:
+    with _reported(path):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"personax")
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"{path} is not a folder: a file has that name.")
-    except OSError as error:
-        raise ValueError(f"The folder {path} cannot be written: {error.strerror}.")
+        _try_write(folder)
+    return folder
+
+
+def check_folder(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder at `path`, of which nothing is created yet.
+
+    The trial write is in the folder, or in the nearest one above it that exists. Raises
+    ValueError as `make_folder` does.
+    """
+    folder = expand(path)
+    with _reported(path):
+        existing = folder
+        while not (existing.is_symlink() or existing.exists()):
+            existing = existing.parent
+        _try_write(existing)
     return folder
 
 
@@ -48,6 +60,21 @@ def make_parent(path: str | pathlib.Path) -> pathlib.Path:
     return file
 
 
+def refuse_inputs(
+    out: pathlib.Path, inputs: Iterable[tuple[str, str | pathlib.Path]]
+) -> None:
+    """ValueError for an output that is one of the inputs, or a folder around one.
+
+    `inputs` are (what it is, path); links are followed, missing paths are skipped.
+    """
+    written = out.resolve()
+    for what, path in inputs:
+        file = expand(path)
+        if file.exists() and written in (file.resolve(), *file.resolve().parents):
+            is_it = "is" if file.resolve() == written else "holds"
+            raise ValueError(f"--out {out} {is_it} {what} {path}; choose another path.")
+
+
 def cache_folder(path: str) -> pathlib.Path | None:
     """A folder for what can be computed again, or None where it cannot be written.
 
@@ -59,6 +86,22 @@ def cache_folder(path: str) -> pathlib.Path | None:
     except ValueError as error:
         notice_once(f"There is no cache in {path}: {error}")
         return None
+
+
+def _try_write(folder: pathlib.Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"personax")
+
+
+@contextlib.contextmanager
+def _reported(path: str | pathlib.Path) -> Iterator[None]:
+    """Errors of creating or writing a folder as ValueError."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{path} is not a folder: a file has that name.")
+    except OSError as error:
+        raise ValueError(f"The folder {path} cannot be written: {error.strerror}.")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -1,6 +1,5 @@
 """Find and open a model's files: a diffusers directory, a Hub id, or one file."""
 
-import json
 import re
 from collections.abc import Callable
 from importlib import resources
@@ -9,6 +8,8 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from personax.core import files
+from personax.core.files import expand
 from personax.loading.pickles import open_pickle
 from personax.loading.stored import Stored, open_safetensors
 
@@ -74,7 +75,7 @@ def find_network(
 
 def find_configs(source: str | Path) -> Path:
     """The directory with the configs and tokenizer of `source`, weights not fetched."""
-    path = Path(source).expanduser()
+    path = expand(source)
     if source == EMBEDDED:
         return embedded("pipeline")
     if path.is_dir():
@@ -98,10 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
             "unet/, vae/, text_encoder/, tokenizer/ and scheduler/."
         )
     _refuse_pointer(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON.")
+    values = files.read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} does not contain a JSON object.")
     return values
@@ -264,7 +262,7 @@ def _find(
     allow_pickle: bool,
 ) -> Path:
     """A path that exists, else the Hub's files that match `patterns(pickled)`."""
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.exists():
         return path
     _check_id(source)

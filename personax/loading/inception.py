@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 
+from personax.core.files import expand
 from personax.core.tree import flat, nest
 from personax.core.typing import Params
 from personax.loading import files, names
@@ -22,7 +23,7 @@ def load_inception(path: str | Path, *, allow_pickle: bool = False) -> Params:
     Raises FileNotFoundError for a missing file, and ValueError for tensors that are
     missing, extra or misshapen.
     """
-    source = Path(path).expanduser()
+    source = expand(path)
     if not source.is_file():
         raise FileNotFoundError(
             f"The file {source} does not exist; the weights of FID's Inception are "

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from personax.core.files import expand
 from personax.core.typing import Key, Params
 from personax.loading import files, ldm, names
 from personax.loading.stored import Stored
@@ -91,7 +92,7 @@ def open_part(
     else, and for tensors that are missing, extra or misshapen.
     """
     kind = KINDS[part]
-    path = Path(source).expanduser()
+    path = expand(source)
     if (path / part).is_dir():
         path = path / part
     if not path.is_file():

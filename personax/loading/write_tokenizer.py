@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from personax.core.files import write_json, write_text
+from personax.core.files import read_json, write_json, write_text
 from personax.networks.tokenizer import Tokenizer
 
 # What an earlier version of transformers would take for options of its own.
@@ -63,7 +63,7 @@ def write_tokenizer(
 
 def _config(tokenizer: Tokenizer) -> dict[str, Any]:
     path = Path(tokenizer.source) / "tokenizer_config.json"
-    given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    given = read_json(path) if path.is_file() else {}
     values = {name: x for name, x in given.items() if name not in _DROPPED}
     values["model_max_length"] = tokenizer.length
     values["tokenizer_class"] = "CLIPTokenizer"

@@ -53,12 +53,16 @@ def find_words(
 
 def write_attention(
     out: pathlib.Path,
-    pictures: Sequence[images.Pixels],
+    pictures: Sequence[images.Pixels | None],
     maps: Float[np.ndarray, "j b y x n"],
     words: Sequence[Word],
-) -> None:
-    """attention.png, a row of overlays for each word, and attention.npz."""
-    maps = maps[:, : len(pictures)]
+) -> list[str]:
+    """attention.png, a row of overlays for each word, and attention.npz: their names.
+
+    Pictures that are None are left out.
+    """
+    maps = maps[:, [i for i, each in enumerate(pictures) if each is not None]]
+    pictures = [each for each in pictures if each is not None]
     arrays = {x.word: of_word(maps[x.term], x.positions) for x in words}
     tiles = list(pictures)
     for word in words:
@@ -67,3 +71,4 @@ def write_attention(
     sheet = images.grid(tiles, columns=len(pictures), row_labels=labels)
     images.write_png(out / "attention.png", sheet)
     np.savez(out / "attention.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    return ["attention.png", "attention.npz"]

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from personax.concepts.bind import Model, from_base, with_concepts
 from personax.concepts.load_models import load_named_base
@@ -43,7 +42,8 @@ from personax.sampling.inversion import (
 from personax.sampling.metadata import picture_metadata
 from personax.sampling.options import EditOptions, ModelOptions
 from personax.sampling.prompt_terms import TermSpec
-from personax.sampling.sampler import decode_latents, start
+from personax.sampling.sampler import decode_checked, start
+from personax.sampling.setup import finite_or_none, not_finite
 
 _WORDS = [
     "prompt",
@@ -117,8 +117,11 @@ def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
 
 def draw_edit(
     edit: Edit, watch: Stopwatch
-) -> tuple[list[list[Pixels]], InvertedImage | None]:
-    """A row of pictures for each start, the source first, and a picture's inversion."""
+) -> tuple[list[list[Pixels | None]], InvertedImage | None]:
+    """A row of pictures for each start, the source first, and a picture's inversion.
+
+    A picture that is not finite is None. Raises RunFailedError if all are.
+    """
     options, vae, streams = edit.options, edit.base.params["vae"], edit.streams
     denoisers = {name: model.denoiser for name, model in edit.models.items()}
     spec = denoisers["base"].spec
@@ -141,7 +144,7 @@ def draw_edit(
         starts, count = [inverted.start], 1
 
     draw = jax.jit(functools.partial(p2p.draw, solver=ddim()))
-    rows: list[list[Pixels]] = []
+    rows: list[list[Pixels | None]] = []
     with Progress(total=count, unit="image", desc="editing") as progress:
         for x in starts:
             with watch("edit"):
@@ -149,31 +152,62 @@ def draw_edit(
                     denoisers, streams, grid=edit.grid, x=x, blend=edit.blend
                 )
                 together = latents.reshape(-1, *edit.shape)
-                pixels = np.asarray(decode_latents(spec, vae, together))
-            pixels = pixels.reshape(*latents.shape[:2], *pixels.shape[1:])
-            rows += [list(row) for row in pixels.swapaxes(0, 1)]
+                pixels = finite_or_none(decode_checked(spec, vae, together))
+            n = latents.shape[1]  # latents are by stream, then by start
+            by_stream = (pixels[i : i + n] for i in range(0, len(pixels), n))
+            rows += [list(row) for row in zip(*by_stream, strict=True)]
             progress.update(min(len(rows), count) - progress.n)
-    return rows[:count], inverted
+    rows = rows[:count]
+    if len(failed := not_drawn(rows)) == count * len(streams):
+        raise not_finite(failed)
+    return rows, inverted
+
+
+def not_drawn(rows: Sequence[Sequence[Pixels | None]]) -> list[str]:
+    """The files of the pictures that are not finite, which are not written."""
+    return [
+        name
+        for index, row in enumerate(rows)
+        for name, pixels in zip(_files(index, len(row)), row, strict=True)
+        if pixels is None
+    ]
+
+
+def _files(index: int, count: int) -> list[str]:
+    """The source's picture and its edits'."""
+    return [
+        f"{index:04d}.png",
+        *(f"{index:04d}_edit{k}.png" for k in range(1, count)),
+    ]
 
 
 def write_edit(
     out: pathlib.Path,
     edit: Edit,
-    rows: Sequence[Sequence[Pixels]],
+    rows: Sequence[Sequence[Pixels | None]],
     inverted: InvertedImage | None,
     concepts: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Write all pictures, grid.png and edit.json; {method: PSNR} of an inversion."""
+    """Write all pictures, grid.png and edit.json; {method: PSNR} of an inversion.
+
+    Pictures that are None are left out. edit.json names the other files, which a later
+    run may replace.
+    """
     options, weight = edit.options, edit.options.guidance
-    psnr = reconstruction_psnr(inverted, rows[0][0]) if inverted else {}
+    first = rows[0][0]
+    psnr = {}
+    if inverted and first is not None:
+        psnr = reconstruction_psnr(inverted, first)
     settings = picture_metadata(
         edit.base, options, solver="ddim", guidance=weight, concepts=concepts
     )
-    streams, records = describe_streams(edit), []
+    streams, records, files = describe_streams(edit), [], ["grid.png"]
     for index, row in enumerate(rows):
-        names = [f"{index:04d}.png"]
-        names += [f"{index:04d}_edit{k}.png" for k in range(1, len(row))]
+        names = _files(index, len(row))
         for name, picture, stream in zip(names, row, streams, strict=True):
+            if picture is None:
+                continue
+            files.append(name)
             text = images.parameters(stream["prompt"], **settings)
             images.write_png(out / name, picture, {"parameters": text})
         records.append({"source": names[0], "edits": names[1:], "index": index})
@@ -181,10 +215,12 @@ def write_edit(
     if inverted:
         before = {"the picture": inverted.pixels, **inverted.reconstructions}
     for name, picture in before.items():
-        images.write_png(out / f"{name.replace(' ', '_')}.png", picture)
+        files.append(f"{name.replace(' ', '_')}.png")
+        images.write_png(out / files[-1], picture)
     labels = [*before, *(stream["prompt"] for stream in streams)]
     tiles = [tile for row in rows for tile in (*before.values(), *row)]
-    details = ", ".join(f"{x}: {settings[x]}" for x in ("Steps", "Seed", "Model"))
+    given = [x for x in ("Steps", "Seed", "Model", "Concept") if x in settings]
+    details = ", ".join(f"{x}: {settings[x]}" for x in given)
     title = f"{options.prompt}\n{details}"
     sheet = images.grid(tiles, column_labels=labels, title=title)
     images.write_png(out / "grid.png", sheet)
@@ -198,6 +234,7 @@ def write_edit(
         "psnr": psnr,
         "settings": settings,
         "pictures": records,
+        "files": files,
     }
     write_json(out / "edit.json", record)
     return psnr

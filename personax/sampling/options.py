@@ -1,6 +1,7 @@
 """What to load, how to sample and how to edit, as typed options."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,6 +9,12 @@ from personax.diffusion.alignment import DEFAULT, Kind, Window
 from personax.loading import EMBEDDED
 
 SPACINGS = ("leading", "trailing", "linspace", "karras")
+# Inclusive ranges. A key of JAX has 32 bits of the seed; a side above the last would
+# have attention maps of 10^8 numbers.
+STEPS = (1, 1000)
+COUNT = (1, 10**6)  # of pictures
+SEEDS = (0, 2**32 - 1)
+SIDES = (1, 2**14)  # in pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +55,10 @@ class SamplingOptions:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "num_images", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1; it is {getattr(self, name)}."
-                )
+        _check_counts(self)
+        check_range("eta", self.eta, 0, 1)
+        for side in self.size or ():
+            check_range("size", side, *SIDES)
         if self.spacing not in (None, *SPACINGS):
             raise ValueError(
                 f"Unknown spacing {self.spacing!r}; expected one of "
@@ -94,7 +100,32 @@ class EditOptions:
     seed: int = 0
 
     def __post_init__(self):
+        _check_counts(self)
+        check_finite("guidance", self.guidance)
+        for name in ("self_limit", "subtract_threshold", "blend_start"):
+            check_range(name, getattr(self, name), 0, 1)
         if not all(0 <= number <= 1 for number in self.threshold):
             raise ValueError(f"The blend threshold {self.threshold} is not in [0, 1].")
         if self.subtract and not self.blend:
             raise ValueError("--subtract needs --blend, whose mask it reduces.")
+
+
+def check_range(
+    name: str, value: int | float, least: int | float, most: int | float
+) -> None:
+    """ValueError, with the option's name, for a value outside [least, most]."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be in [{least:,}, {most:,}]; it is {value}.")
+
+
+def check_finite(name: str, value: int | float) -> None:
+    """ValueError, with the option's name, for NaN and infinities."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; it is {value}.")
+
+
+def _check_counts(options: SamplingOptions | EditOptions) -> None:
+    check_range("steps", options.steps, *STEPS)
+    check_range("num_images", options.num_images, *COUNT)
+    check_range("batch", options.batch, *COUNT)
+    check_range("seed", options.seed, *SEEDS)

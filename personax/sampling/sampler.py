@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from personax.concepts.bind import Model
 from personax.core.typing import Key, Latents, Params
@@ -46,6 +46,16 @@ class Sampled(NamedTuple):
 
     latents: Latents
     attention_maps: TermMaps | None = None
+
+
+class Decoded(NamedTuple):
+    """Pictures, and which of them were made of finite numbers alone.
+
+    NaN is drawn as black.
+    """
+
+    pictures: Pictures
+    finite: Bool[Array, " b"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +123,11 @@ class Sampler:
 
     def decode(self, latents: Latents) -> Pictures:
         """uint8 pictures of scaled latents."""
-        return decode_latents(self.spec, self.vae, latents, self.decoder)
+        return self.decode_checked(latents).pictures
+
+    def decode_checked(self, latents: Latents) -> Decoded:
+        """`decode`, and which pictures are finite."""
+        return decode_checked(self.spec, self.vae, latents, self.decoder)
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -229,12 +243,20 @@ def start(key: Key, indices: Int[Array, " b"], shape: Sequence[int]) -> Latents:
     return start_noise(jax.random.fold_in(key, _START), indices, shape)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "decoder"))
 def decode_latents(
     spec: Spec, params: Params, latents: Latents, decoder: Decoder = "whole"
 ) -> Pictures:
     """uint8 pictures of scaled latents, by the autoencoder `params`."""
-    return to_pixels(_DECODE[decoder](params, spec.vae, latents, compute=spec.compute))
+    return decode_checked(spec, params, latents, decoder).pictures
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "decoder"))
+def decode_checked(
+    spec: Spec, params: Params, latents: Latents, decoder: Decoder = "whole"
+) -> Decoded:
+    """`decode_latents`, and which pictures are finite."""
+    images = _DECODE[decoder](params, spec.vae, latents, compute=spec.compute)
+    return Decoded(to_pixels(images), jnp.isfinite(images).all((1, 2, 3)))
 
 
 def to_pixels(images: Float[Array, "b height width channels"]) -> Pictures:

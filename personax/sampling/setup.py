@@ -13,6 +13,8 @@ from jaxtyping import UInt8
 
 from personax.concepts.bind import Model
 from personax.concepts.load_models import Loaded, load_models
+from personax.core.errors import RunFailedError
+from personax.core.images import Pixels
 from personax.core.typing import Key
 from personax.diffusion.guidance import Term
 from personax.diffusion.img2img import Picture
@@ -24,8 +26,9 @@ from personax.sampling.hints import HintOptions, ModelHint, add_hints, read_hint
 from personax.sampling.options import ModelOptions, SamplingOptions
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import (
+    Decoded,
     Sampler,
-    decode_latents,
+    decode_checked,
     denoisers,
     draw_latents,
     make_sampler,
@@ -114,19 +117,39 @@ class SamplingSetup:
         shape = (*indices.shape, *sampler.shape)
         latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
         arguments = sampler.spec, sampler.vae, latents, sampler.decoder
-        decode_latents.lower(*arguments).compile()
+        decode_checked.lower(*arguments).compile()
 
     def draw(
         self, terms: Sequence[Term], picture: Picture | None = None
     ) -> UInt8[np.ndarray, "n height width 3"]:
-        """All pictures of the terms."""
-        batches = [
-            np.asarray(
-                self.sampler.draw(self.models, terms, self.key, indices, picture)
-            )
-            for indices in self.batches()
-        ]
-        return np.concatenate(batches)[: self.options.num_images]
+        """All pictures of the terms. Raises RunFailedError if one is not finite."""
+        pictures, sampler = [], self.sampler
+        for indices in self.batches():
+            arguments = self.models, terms, self.key, indices, picture
+            decoded = sampler.decode_checked(sampler.latents(*arguments).latents)
+            pictures += finite_or_none(decoded)
+        pictures = pictures[: self.options.num_images]
+        failed = [f"picture {i}" for i, x in enumerate(pictures) if x is None]
+        if failed:
+            raise not_finite(failed)
+        return np.stack(pictures)
+
+
+def finite_or_none(decoded: Decoded) -> list[Pixels | None]:
+    """The pictures, None for those that are not finite."""
+    pairs = zip(np.asarray(decoded.pictures), np.asarray(decoded.finite), strict=True)
+    return [pixels if finite else None for pixels, finite in pairs]
+
+
+def not_finite(names: Sequence[str]) -> RunFailedError:
+    """The error of pictures that were not written because of NaN or infinities."""
+    listed = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    them = "is" if len(names) == 1 else "are"
+    return RunFailedError(
+        f"{listed} {them} not finite (NaN or infinite numbers) and {them} not written: "
+        "a guidance weight or a strength may be too large, or the dtype too small; try "
+        "--dtype float32."
+    )
 
 
 def set_up(

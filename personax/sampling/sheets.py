@@ -4,6 +4,7 @@ Its files: pictures with metadata, a labelled grid, and samples.json.
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,9 +28,13 @@ from personax.sampling.attention import (
     write_attention,
 )
 from personax.sampling.img2img import PictureOptions, start_from_picture
+from personax.sampling.options import check_finite
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import Decoder
-from personax.sampling.setup import SamplingSetup
+from personax.sampling.setup import SamplingSetup, finite_or_none, not_finite
+
+# A cell's pictures, None for those that are not finite.
+Drawn = Sequence[Pixels | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,7 @@ class SheetOptions:
     own_trajectory: bool = False
 
     def __post_init__(self):
+        check_finite("guidance", self.guidance)
         if self.weights and not (self.prompts or self.rows):
             raise ValueError("--grid weights=… needs --prompt or --prompts.")
 
@@ -129,10 +135,10 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
 
 def draw_sheet(
     sheet: Sheet, watch: Stopwatch
-) -> tuple[list[list[Pixels]], Float[np.ndarray, "j b y x n"] | None]:
+) -> tuple[list[Drawn], Float[np.ndarray, "j b y x n"] | None]:
     """The pictures of each cell, and the attention maps of a single one.
 
-    The programs are compiled once.
+    The programs are compiled once. Raises RunFailedError if no picture is finite.
     """
     setup, picture = sheet.setup, sheet.picture
     sampler, count = setup.sampler, setup.options.num_images
@@ -152,58 +158,81 @@ def draw_sheet(
                 if captured is not None:
                     maps.append(np.asarray(captured))
                 with watch("decode"):
-                    pictures += list(np.asarray(sampler.decode(latents)))
+                    pictures += finite_or_none(sampler.decode_checked(latents))
             drawn.append(pictures[:count])
             progress.update(count)
+    if len(failed := not_drawn(drawn)) == total:
+        raise not_finite(failed)
     return drawn, np.concatenate(maps, axis=1) if maps else None
+
+
+def not_drawn(drawn: Sequence[Drawn]) -> list[str]:
+    """The files of the pictures that are not finite, which are not written."""
+    pictures = (pixels for cell in drawn for pixels in cell)
+    return [_file(i) for i, pixels in enumerate(pictures) if pixels is None]
+
+
+def _file(number: int) -> str:
+    return f"{number:04d}.png"
 
 
 def write_sheet(
     out: pathlib.Path,
     sheet: Sheet,
-    drawn: Sequence[Sequence[Pixels]],
+    drawn: Sequence[Drawn],
     attention_maps: Float[np.ndarray, "j b y x n"] | None,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write the pictures, grid.png, samples.json, hints and attention maps."""
+    """Write the pictures, grid.png, samples.json, hints and attention maps.
+
+    Pictures that are None, not finite, are empty places of the grid. samples.json names
+    the other files, which a later run may replace.
+    """
     options, cells, records = sheet.setup.options, sheet.cells, []
+    numbers = itertools.count()
     for cell, pictures in zip(cells, drawn, strict=True):
         prompt = " AND ".join(term_spec.prompt for term_spec in cell.term_specs)
         weight = {"CFG scale": cell.term_specs[0].weight} if cell.column else {}
         terms = {"terms": _described(cell.term_specs)}
         for index, pixels in enumerate(pictures):
-            name = f"{len(records):04d}.png"
+            name = _file(next(numbers))
+            if pixels is None:
+                continue
             more = {**metadata, **weight, "Image index": index}
             text = images.parameters(prompt, options.negative, **more)
             images.write_png(out / name, pixels, {"parameters": text})
             record = {"file": name, "seed": options.seed, "index": index}
             records.append(record | (terms if len(cells) > 1 else {}))
-    images.write_png(out / "grid.png", _grid(sheet, drawn, metadata))
+    files = [each["file"] for each in records]
+    for name, pixels in {
+        "grid.png": _grid(sheet, drawn, metadata),
+        **{f"hint_{name}.png": x.picture for name, x in sheet.setup.hints.items()},
+    }.items():
+        images.write_png(out / name, pixels)
+        files.append(name)
+    if attention_maps is not None:
+        files += write_attention(out, drawn[0], attention_maps, sheet.words)
     record = {
         **({"terms": _described(cells[0].term_specs)} if len(cells) == 1 else {}),
         "negative": options.negative,
         "unconditional": options.unconditional,
         "settings": dict(metadata),
         "samples": records,
+        "files": files,
     }
     write_json(out / "samples.json", record)
-    for name, hint in sheet.setup.hints.items():
-        images.write_png(out / f"hint_{name}.png", hint.picture)
-    if attention_maps is not None:
-        write_attention(out, drawn[0], attention_maps, sheet.words)
 
 
 def _described(term_specs: Sequence[TermSpec]) -> list[dict[str, Any]]:
     return [{**each._asdict(), "weight": to_json(each.weight)} for each in term_specs]
 
 
-def _grid(
-    sheet: Sheet, drawn: Sequence[Sequence[Pixels]], metadata: Mapping[str, Any]
-) -> Pixels:
+def _grid(sheet: Sheet, drawn: Sequence[Drawn], metadata: Mapping[str, Any]) -> Pixels:
     """Rows are prompts, columns seeds or weights; a single prompt is about a square."""
     cells, names = sheet.cells, [f"image {index}" for index in range(len(drawn[0]))]
-    details = ("Sampler", "Steps", "Seed", "Model")
-    line = ", ".join(f"{name}: {metadata[name]}" for name in details)
+    details = ("Sampler", "Steps", "Seed", "Model", "Concept")
+    given = [name for name in details if name in metadata]
+    line = ", ".join(f"{name}: {metadata[name]}" for name in given)
     terms = cells[0].term_specs if len(cells) == 1 else sheet.terms
     title = "\n".join(filter(None, [" + ".join(map(str, terms)), line]))
     if len(cells) == 1:

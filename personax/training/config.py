@@ -4,20 +4,25 @@ configs/common.py spells the same defaults for config files, where "", 0 and () 
 for None; `personax.core.config.parse` converts one into the other.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import pathlib
+import sys
 import tomllib
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
 import yaml
 from ml_collections import ConfigDict
 
+import personax
 from personax.core.config import option, parse, plain
-from personax.core.files import read_text
+from personax.core.errors import one_line
+from personax.core.files import expand, read_text
 from personax.core.tree import nearest
 from personax.data.augment import CROP, Augmentation
 from personax.loading import EMBEDDED
@@ -206,6 +211,9 @@ def train_config(values: TrainConfig | ConfigDict | Mapping[str, Any]) -> TrainC
     return parse(TrainConfig, values)
 
 
+# The configs of this project, in a checkout.
+_PROJECT = pathlib.Path(personax.__file__).parents[1] / "configs"
+
 # Config files that are read, not executed: the reader of their text, the format's name.
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     ".yaml": (yaml.safe_load, "YAML"),
@@ -232,11 +240,16 @@ def load_config(path: str | pathlib.Path) -> ConfigDict:
     """The config of a Python file with `get_config()`, or of YAML, TOML or JSON.
 
     Those hold the tree of a run's config.yaml; keys that they leave out have their
-    defaults. Raises FileNotFoundError for a missing file, ValueError for an invalid one
-    or an unknown key.
+    defaults. "FILE.py:ARGUMENT" is `get_config(ARGUMENT)`. A Python file may import its
+    siblings and those of this project: `from configs import common`. Raises
+    FileNotFoundError for a missing file, ValueError for an invalid one or an unknown
+    key.
     """
-    file = pathlib.Path(path)
+    name, _, argument = str(path).partition(".py:")
+    file = expand(f"{name}.py" if argument else path)
     read = is_read(file)
+    if not file.is_file() and (_PROJECT.parent / file).is_file():
+        file = _PROJECT.parent / file  # configs/NAME.py from any working directory
     if not file.is_file():
         near = nearest(file.name, [other.name for other in file.parent.glob("*.*")])
         raise FileNotFoundError(f"There is no config {path}; nearest: {near}.")
@@ -246,16 +259,52 @@ def load_config(path: str | pathlib.Path) -> ConfigDict:
     assert spec is not None  # of a .py file
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    with _siblings(file):
+        try:
+            spec.loader.exec_module(module)
+            return module.get_config(*([argument] if argument else []))
+        except Exception as error:  # a config is a program
+            kind = type(error).__name__
+            raise ValueError(f"{file} cannot be executed: {kind}: {error}") from error
+
+
+@contextlib.contextmanager
+def _siblings(file: pathlib.Path) -> Iterator[None]:
+    """Let a config import "configs": its own folder of that name, then this project's.
+
+    Another package of that name, in the working directory or imported by a program
+    that uses this library, is kept apart.
+    """
+    own = [each for each in file.absolute().parents if each.name == "configs"]
+    package = types.ModuleType("configs")
+    package.__path__ = [str(each) for each in (*own, _PROJECT)]
+    hidden = {name: sys.modules.pop(name) for name in _configs_modules()}
+    sys.modules["configs"] = package
+    try:
+        yield
+    finally:
+        for name in _configs_modules():
+            del sys.modules[name]
+        sys.modules |= hidden
+
+
+def _configs_modules() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "configs"]
 
 
 def _read(file: pathlib.Path) -> ConfigDict:
     reader, name = _READERS[file.suffix]
+    text = read_text(file)
     try:
-        values = reader(read_text(file))
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is not valid {name}: {error}.")
+        values = reader(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{file} is not valid YAML: {where}{error.problem}.")
+    except (yaml.YAMLError, ValueError) as error:  # of all formats
+        raise ValueError(f"{file} is not valid {name}: {one_line(error)}.")
+    except RecursionError:
+        raise ValueError(f"{file} is not valid {name}: it is nested too deeply.")
     if not isinstance(values, dict) or not {"base", "method"} <= values.keys():
         raise ValueError(f"{file} is not the config of a run: it lacks base or method.")
     try:

@@ -111,7 +111,7 @@ def refusal(emoji, monkeypatch, capsys):
 
 def test_invalid_folders_are_refused(whole, refusal, tmp_path):
     assert "One concept at a time" in refusal()
-    assert "is the concept itself" in refusal(whole, out=str(whole))
+    assert "is the concept" in refusal(whole, out=str(whole))
     assert "holds no concept.json" in refusal(tmp_path)
     # Saving replaces the folder, so it must be a concept.
     assert "exists and is no concept" in refusal(whole, out=str(tmp_path))

@@ -142,7 +142,7 @@ REFUSALS = [
     ([f"--edit={DOG}", "--cross_replace=default=0.8,lion=0.2"], "'lion'"),
     ([f"--edit={DOG}", "--cross_replace=dog=0.5,0.7"], "WORD=SHARE"),
     ([f"--edit={DOG}", "--self_replace=often"], "--self_replace: 'often'"),
-    ([f"--edit={DOG}", "--self_limit=2"], "share"),
+    ([f"--edit={DOG}", "--self_limit=2"], "self_limit must be in [0, 1]"),
     ([f"--edit={DOG}", "--blend=lion"], "'lion' of --blend"),
     ([f"--edit={DOG}", "--blend=cat,dog", "--blend_threshold=3"], "[0, 1]"),
     ([f"--edit={DOG}", "--subtract=beach"], "--blend"),

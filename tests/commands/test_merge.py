@@ -138,7 +138,7 @@ def refusal(emoji, monkeypatch, capsys):
 
 def test_invalid_folders_are_refused(folders, refusal, tmp_path):
     assert "two concepts or more" in refusal(folders[0])
-    assert "is one of the concepts" in refusal(*folders, out=str(folders[1]))
+    assert "is the concept" in refusal(*folders, out=str(folders[1]))
     assert "holds no concept.json" in refusal(folders[0], tmp_path)
     # Saving replaces the folder, so it must be a concept.
     assert "exists and is no concept" in refusal(*folders, out=str(tmp_path))

@@ -12,10 +12,9 @@ import yaml
 from PIL import Image
 
 from personax.cli import command
-from personax.cli.config_from_yaml import get_config
 from personax.core.files import read_journal
 from personax.loading import load_base
-from personax.training.config import TrainConfig, train_config
+from personax.training.config import TrainConfig, load_config, train_config
 from personax.training.setup import prepare
 from personax.training.workdir import record
 from tests.commands.test_commands import check_refusal, run
@@ -319,7 +318,7 @@ def test_two_concepts_of_a_list_cannot_share_a_placeholder(refusal, tmp_path):
 def test_an_invalid_config_file_is_an_error(name, text, sentence, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=sentence):
-        get_config(str(tmp_path / name))
+        load_config(str(tmp_path / name))
 
 
 TOML = """
@@ -339,7 +338,7 @@ def test_toml_and_json_hold_the_tree_of_yaml(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(values))
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
     toml, *others = (
-        get_config(str(tmp_path / f"x.{s}")) for s in ("toml", "json", "yaml")
+        load_config(str(tmp_path / f"x.{s}")) for s in ("toml", "json", "yaml")
     )
     assert others == [toml, toml]
     assert (toml.before, toml.data.shrink) == (("runs/cat/concept",), (0.4, 1.0))
@@ -352,12 +351,12 @@ def test_toml_and_json_hold_the_tree_of_yaml(tmp_path):
 def test_the_command_reads_toml_and_does_not_execute_it(form, tmp_path, capsys):
     file = tmp_path / "x.toml"
     file.write_text(TOML)
-    rewritten = command._read_as_python(["train", *form.format(file).split()])
-    assert rewritten[-1].endswith(f"config_from_yaml.py:{file}")
-    unchanged = ["train", "--config=configs/x.py:a.toml", "--workdir", "x.ini"]
-    assert command._read_as_python(unchanged) == unchanged
+    rewritten = command._through_config_file(["train", *form.format(file).split()])
+    assert rewritten[-1].endswith(f"config_file.py:{file}")
+    unchanged = ["train", "--config.seed=3", "--workdir", "x.ini"]
+    assert command._through_config_file(unchanged) == unchanged
     with pytest.raises(ValueError, match=r"x\.ini is no config file"):
-        command._read_as_python(["train", "--config", "x.ini"])
+        load_config("x.ini")
 
 
 def test_a_yaml_file_gives_back_every_value(tmp_path):
@@ -365,4 +364,4 @@ def test_a_yaml_file_gives_back_every_value(tmp_path):
     config.data.shrink, config.optimizer.learning_rate = (0.4, 1.0), 1e-5
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(record(train_config(config))))
-    assert get_config(str(path)) == config
+    assert load_config(str(path)) == config

@@ -1,6 +1,5 @@
 """Files that name a module and its factors in each key: LoRA, LyCORIS, PEFT's."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from personax.concepts.formats import lycoris, numbered
 from personax.concepts.formats.adapter import Adapter, Change, Family, File
 from personax.concepts.formats.lora import Context, Leaves, lora
 from personax.concepts.formats.names import Index, make_index
+from personax.core.files import decode_json
 from personax.core.typing import Params
 from personax.networks.unet import UNetConfig
 
@@ -165,10 +165,9 @@ def _metadata_scale(file: File) -> Callable[[str], float | None]:
         return lambda name: config_scale(config, name.removeprefix(prefix))
     if text is None:
         return lambda name: None
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError:
-        raise ValueError("its lora_adapter_metadata is not valid JSON.")
+    values = decode_json(text, "its lora_adapter_metadata")
+    if not isinstance(values, dict):
+        raise ValueError("its lora_adapter_metadata is not a JSON object.")
 
     def scale_of(name: str) -> float | None:
         component, _, rest = name.partition(".")
