@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from personax.core.decoding import is_picture
 from personax.core.files import expand, read_json
-from personax.core.images import is_picture
 from personax.core.outputs import check_folder
 
 # Each names the files that were written with it.
