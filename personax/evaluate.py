@@ -1,15 +1,16 @@
 """Evaluation command: `python -m personax.evaluate --config FILE`."""
 
-import pathlib
+import contextlib
 from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
 from personax.cli import command
+from personax.core.files import expand
 from personax.evaluation.config import read_config
 from personax.evaluation.outputs import write_outputs
-from personax.evaluation.runner import evaluate, open_runner
+from personax.evaluation.runner import claimed, evaluate, open_runner
 
 FLAGS = flags.FLAGS
 
@@ -33,13 +34,15 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     watch = command.Stopwatch()
     name = command.config_name(config_flags.get_config_filename(FLAGS["config"]))
-    out = pathlib.Path(FLAGS.workdir or f"runs/evaluate/{name}")
-    with watch("load"), command.exit_on_user_error():
-        runner = open_runner(read_config(FLAGS.config), out, FLAGS.rows)
-    with watch("evaluate"):
-        results = evaluate(runner)
-    with watch("report"):
-        write_outputs(runner.protocol, results, out)
+    with contextlib.ExitStack() as held:
+        with watch("load"), command.exit_on_user_error():
+            out = expand(FLAGS.workdir or f"runs/evaluate/{name}")
+            runner = open_runner(read_config(FLAGS.config), out, FLAGS.rows)
+            held.enter_context(claimed(runner))
+        with watch("evaluate"):
+            results = evaluate(runner)
+        with watch("report"):
+            write_outputs(runner.protocol, results, out)
     print((out / "table.md").read_text())
     print(f"{len(results)} results, report in {out}/report.html: {watch}")
 

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -190,6 +191,24 @@ def digest_contents(paths: Iterable[pathlib.Path]) -> str:
     return digest(*parts)
 
 
+def digest_tree(path: pathlib.Path) -> str:
+    """`digest_contents` of a file, or of a folder's files with their names.
+
+    Of a folder everything below it counts, except names that begin with a dot.
+    """
+    if path.is_file():
+        return digest_contents([path])
+    paths: list[pathlib.Path] = []
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [
+            pathlib.Path(folder, name) for name in sorted(names) if name[0] != "."
+        ]
+    return digest(
+        *(f"{file.relative_to(path)}\n" for file in paths), digest_contents(paths)
+    )
+
+
 def read_journal(path: pathlib.Path) -> list[dict[str, Any]]:
     """The records of a JSON-lines journal, [] for a missing file.
 
@@ -212,10 +231,12 @@ def append_journal(path: pathlib.Path, record: Any) -> None:
     """Append a record to a JSON-lines journal.
 
     An incomplete last line is removed first, so that a journal stays readable after an
-    interruption.
+    interruption. Processes that share a journal append one after the other.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         _drop_incomplete_line(file)
         file.write(json.dumps(record).encode() + b"\n")
 

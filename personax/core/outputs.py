@@ -75,6 +75,36 @@ def refuse_inputs(
             raise ValueError(f"--out {out} {is_it} {what} {path}; choose another path.")
 
 
+def refuse_foreign(folder: pathlib.Path, names: Iterable[str], mark: str) -> None:
+    """Raise ValueError where one of `names` exists and `mark` does not.
+
+    They are what a command writes to the folder: without the file `mark`, which it
+    writes first, somebody else's.
+    """
+    if (folder / mark).exists():
+        return
+    for name in names:
+        if (folder / name).exists():
+            raise ValueError(
+                f"{folder} holds {name}, but no {mark} of a command that wrote it; "
+                "choose another folder."
+            )
+
+
+def refuse_among(
+    outputs: Iterable[pathlib.Path], inputs: Iterable[str | pathlib.Path]
+) -> None:
+    """Raise ValueError where an output is an input, in one, or a folder around one."""
+    for output in (path.resolve() for path in outputs):
+        for given in inputs:
+            path = expand(given).resolve()
+            if path in (output, output.parent) or output in path.parents:
+                raise ValueError(
+                    f"The output {output} would be written over or among the input "
+                    f"{given}; choose another folder."
+                )
+
+
 def cache_folder(path: str) -> pathlib.Path | None:
     """A folder for what can be computed again, or None where it cannot be written.
 

@@ -16,6 +16,11 @@ from personax.evaluation.scatter import write_scatter
 from personax.evaluation.tables import to_csv, to_latex, to_markdown
 
 _SCATTER = ("clip_t", "clip_i")  # alignment with the prompt and with the subject
+# What an evaluation writes under names that a folder of somebody else's may have.
+WRITTEN = (
+    *("references", "report.html", "scatter.png"),
+    *("table.csv", "table.md", "table.tex"),
+)
 _UNRANKED = (BASE, RENDERS)
 
 
@@ -60,13 +65,19 @@ def write_references(
 ) -> dict[str, list[images.Pixels]]:
     """Write every subject's training pictures and return them by subject.
 
-    The preference study shows them as well.
+    The preference study shows them as well. Pictures of an earlier evaluation that had
+    more are removed.
     """
     references = {}
     for task in protocol.singles + protocol.pairs:
         for subject in task.subjects:
             references[subject.name] = concepts.pictures(subject.images)
+            folder = out / "references" / subject.name
             for i, pixels in enumerate(references[subject.name]):
-                path = out / "references" / subject.name / f"{i:02}.png"
-                images.write_png(path, pixels)
+                images.write_png(folder / f"{i:02}.png", pixels)
+            for path in folder.glob("*.png"):
+                if path.stem.isdigit() and int(path.stem) >= len(
+                    references[subject.name]
+                ):
+                    path.unlink()
     return references

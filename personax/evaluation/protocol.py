@@ -12,6 +12,7 @@ from personax import methods
 from personax.concepts.bind import Model
 from personax.core import files
 from personax.data.published import Subject, read_pairs, read_subjects
+from personax.evaluation import contents
 from personax.evaluation.config import BASE, RENDERS, EvalConfig, RowConfig
 from personax.evaluation.draw import CONCEPT, Draw
 from personax.evaluation.samples import Metric
@@ -56,6 +57,7 @@ class Protocol(NamedTuple):
     singles: tuple[EvalTask, ...]
     pairs: tuple[EvalTask, ...]
     rows: Mapping[str, ConfigDict]  # configs of personax.train, without a subject
+    contents: Mapping[str, str] = {}  # {path: digest} of the files that are read
 
     @property
     def tasks(self) -> dict[str, tuple[EvalTask, ...]]:
@@ -98,7 +100,7 @@ def with_words(templates: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 def make_protocol(config: EvalConfig) -> Protocol:
-    """The protocol of a config.
+    """The protocol of a config, with the digests of the files that it names.
 
     Raises ValueError or FileNotFoundError for invalid subjects, pairs, training configs
     and terms.
@@ -128,19 +130,39 @@ def make_protocol(config: EvalConfig) -> Protocol:
         )
         for pair in pairs
     ]
-    return Protocol(config, tuple(singles), tuple(of_pairs), rows)
+    read = [path for row in rows.values() for path in contents.of_row(row)]
+    for subject in by_name.values():
+        read += contents.of_subject(subject)
+        read += contents.of_metrics(config, subject.class_word)
+    digests = contents.digests([*read, config.merge_captions or ""])
+    return Protocol(config, tuple(singles), tuple(of_pairs), rows, digests)
 
 
-def train_job(
-    protocol: Protocol, row: str, subject: Subject, out: pathlib.Path
-) -> TrainJob:
+def jobs(
+    protocol: Protocol, row: str, task: EvalTask, out: pathlib.Path
+) -> list[TrainJob]:
+    """The jobs that train what a row needs for a task, none for a reference row."""
+    pair = protocol.config.pair_rows.get(row)
+    if pair is not None and pair.way == "joint":
+        return [_joint_job(protocol, pair.of, task, out)]
+    trained = pair.of if pair else row
+    if trained not in protocol.rows:
+        return []
+    return [_job(protocol, trained, subject, out) for subject in task.subjects]
+
+
+def _job(protocol: Protocol, row: str, subject: Subject, out: pathlib.Path) -> TrainJob:
     """The job that trains a row's method on one subject."""
     config = protocol.rows[row].copy_and_resolve_references()
     config.concept.update(_concept(subject))
-    return TrainJob(config, _folder(out, row, subject.name, config))
+    read = _contents(
+        protocol, [*contents.of_subject(subject), *contents.of_row(config)]
+    )
+    record = [config, read] if read else config
+    return TrainJob(config, _folder(out, row, subject.name, record))
 
 
-def joint_train_job(
+def _joint_job(
     protocol: Protocol, row: str, pair: EvalTask, out: pathlib.Path
 ) -> TrainJob:
     """The job that trains a pair jointly, with the steps of both subjects."""
@@ -150,7 +172,10 @@ def joint_train_job(
         {"placeholder": f"<v{k}>", **_concept(subject)}
         for k, subject in enumerate(pair.subjects, 1)
     ]
-    folder = _folder(out, row, pair.name, [config, concepts])
+    paths = [path for each in pair.subjects for path in contents.of_subject(each)]
+    read = _contents(protocol, [*paths, *contents.of_row(config)])
+    record = [config, concepts, read] if read else [config, concepts]
+    folder = _folder(out, row, pair.name, record)
     path = folder / "concepts.json"
     files.write_json(path, concepts)
     config.concepts_list = str(path)
@@ -158,7 +183,10 @@ def joint_train_job(
 
 
 def fingerprint(protocol: Protocol, base: Base, row: str, task: EvalTask) -> str:
-    """A digest of everything that the result of a row and a task depends on."""
+    """A digest of everything that the result of a row and a task depends on.
+
+    Contents of files count where there are any: a bundled subject has none.
+    """
     config = protocol.config
     pair = config.pair_rows.get(row)
     trained = pair.of if pair else row
@@ -172,7 +200,21 @@ def fingerprint(protocol: Protocol, base: Base, row: str, task: EvalTask) -> str
     ]
     if trained in config.rows and config.rows[trained].terms:
         record.append(config.rows[trained].terms)
-    return digest(record)
+    if config.loading.get("vae"):
+        record.append(base.vae_fingerprint)
+    paths = [path for each in task.subjects for path in contents.of_subject(each)]
+    paths += contents.of_metrics(config, task.class_words[0])
+    if trained in protocol.rows:
+        paths += contents.of_row(protocol.rows[trained])
+    if pair and pair.way == "merge":
+        paths.append(config.merge_captions or "")
+    read = _contents(protocol, paths)
+    return digest([*record, read] if read else record)
+
+
+def _contents(protocol: Protocol, paths: Sequence[str]) -> dict[str, str]:
+    known = protocol.contents
+    return {path: known[path] for path in paths if path in known}
 
 
 def digest(record: Any) -> str:

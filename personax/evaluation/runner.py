@@ -1,18 +1,22 @@
 """Run an evaluation: train, sample and score every task of every row."""
 
+import contextlib
 import pathlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from personax.concepts.bind import Model, from_base
-from personax.core import files, images
+from personax.core import files, images, locks
+from personax.core.outputs import make_folder, refuse_foreign, refuse_among
 from personax.core.progress import Progress
 from personax.data import concepts
 from personax.evaluation import results
+from personax.evaluation.checks import check_pictures, check_rows, inputs
 from personax.evaluation.config import BASE, EvalConfig
 from personax.evaluation.draw import Drawn, make_draw
 from personax.evaluation.metric_registry import check_columns, make_metrics, score
+from personax.evaluation.outputs import WRITTEN
 from personax.evaluation.protocol import (
     EvalTask,
     Runner,
@@ -31,10 +35,11 @@ _BARE = 5  # prompts without the concept, for prior similarity, class leakage an
 def open_runner(
     config: EvalConfig, out: pathlib.Path, only: Collection[str] = ()
 ) -> Runner:
-    """Check a config and load its base and metrics.
+    """Check a config, claim its folder, and load its base and metrics.
 
-    Raises ValueError, TypeError or FileNotFoundError for invalid input, before `out` is
-    created.
+    Every picture is read, and every row prepared with every subject that has no result
+    yet. Raises ValueError, TypeError or FileNotFoundError for invalid input; what needs
+    no network is checked before `out` is created.
     """
     check_columns(config.report.printed)
     protocol = make_protocol(config)
@@ -43,13 +48,40 @@ def open_runner(
             raise ValueError(
                 f"Unknown row {name!r}; expected one of {', '.join(protocol.tasks)}."
             )
+    check_pictures(protocol)
+    out = make_folder(out)
+    refuse_foreign(out, WRITTEN, results.JOURNAL)
+    refuse_among([out / name for name in WRITTEN], inputs(protocol))
+    results.read(out / results.JOURNAL)  # raises for a damaged one
     base = load_base(config.base, **config.loading)
     require_text_to_image(base, "the evaluation")
     plain = from_base(base)
     draw = make_draw(base, config.draw)
     metrics = make_metrics(config, base, plain)
-    out.mkdir(parents=True, exist_ok=True)
-    return Runner(protocol, base, plain, draw, metrics, out, tuple(only))
+    runner = Runner(protocol, base, plain, draw, metrics, out, tuple(only))
+    _, done = _known(runner)
+    missing = {
+        row: [task for task in protocol.tasks[row] if (row, task.name) not in done]
+        for row in _rows(runner)
+    }
+    check_rows(runner, missing)
+    return runner
+
+
+@contextlib.contextmanager
+def claimed(runner: Runner) -> Iterator[None]:
+    """Hold the rows that are run, and those that they train, against other processes.
+
+    Processes with other rows share the folder. Raises ValueError for a row in use.
+    """
+    pairs = runner.config.pair_rows
+    rows = _rows(runner)
+    rows += [pairs[row].of for row in rows if row in pairs]
+    with contextlib.ExitStack() as held:
+        for row in dict.fromkeys(rows):
+            folder = make_folder(runner.out / "sheets" / row)
+            held.enter_context(locks.locked(folder))
+        yield
 
 
 def evaluate(runner: Runner) -> list[EvalResult]:
@@ -58,20 +90,9 @@ def evaluate(runner: Runner) -> list[EvalResult]:
     A result is appended to the journal as soon as its pictures are written. Rows that
     are not in `runner.only` contribute the results that the journal has.
     """
-    tasks = runner.protocol.tasks
+    tasks, rows = runner.protocol.tasks, _rows(runner)
     journal = runner.out / results.JOURNAL
-    stored = results.read(journal)
-    marks = {
-        (row, task.name): fingerprint(runner.protocol, runner.base, row, task)
-        for row in tasks
-        for task in tasks[row]
-    }
-    done = {
-        name: stored[name]
-        for name, mark in marks.items()
-        if name in stored and stored[name].fingerprint == mark
-    }
-    rows = list(dict.fromkeys(runner.only or tasks))
+    marks, done = _known(runner)
     total = sum(len(tasks[row]) for row in rows)
     initial = sum(row in rows for row, _ in done)
     with Progress(total=total, initial=initial, desc="evaluating", unit="task") as bar:
@@ -85,6 +106,29 @@ def evaluate(runner: Runner) -> list[EvalResult]:
                 done[result.name] = result
                 bar.update()
     return [done[name] for name in marks if name in done]
+
+
+def _rows(runner: Runner) -> list[str]:
+    return list(dict.fromkeys(runner.only or runner.protocol.tasks))
+
+
+def _known(
+    runner: Runner,
+) -> tuple[dict[tuple[str, str], str], dict[tuple[str, str], EvalResult]]:
+    """The fingerprint of every (row, task), and the results that the journal has."""
+    tasks = runner.protocol.tasks
+    stored = results.read(runner.out / results.JOURNAL)
+    marks = {
+        (row, task.name): fingerprint(runner.protocol, runner.base, row, task)
+        for row in tasks
+        for task in tasks[row]
+    }
+    done = {
+        name: stored[name]
+        for name, mark in marks.items()
+        if name in stored and stored[name].fingerprint == mark
+    }
+    return marks, done
 
 
 def to_generations(

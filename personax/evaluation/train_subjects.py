@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import operator
 import pathlib
 import time
@@ -41,12 +42,23 @@ class TrainJob(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        return (self.folder / _DONE).is_file()
+        """Whether it was trained; one whose files are damaged is trained again."""
+        whole = (self.concept / "theta.safetensors").is_file()
+        return whole and self._recorded is not None
 
     @property
     def seconds(self) -> float:
         """Training time without compilation; the share of jobs trained together."""
-        return json.loads((self.folder / _DONE).read_text())["seconds"]
+        return self._recorded or 0.0
+
+    @property
+    def _recorded(self) -> float | None:
+        try:
+            seconds = files.read_json(self.folder / _DONE)["seconds"]
+        except (OSError, ValueError, TypeError, KeyError, IndexError):
+            return None
+        is_number = isinstance(seconds, int | float) and math.isfinite(seconds)
+        return float(seconds) if is_number else None
 
 
 def train_jobs(jobs: Sequence[TrainJob], *, together: int = 1) -> None:

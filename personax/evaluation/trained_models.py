@@ -9,13 +9,8 @@ from safetensors import safe_open
 
 from personax.concepts.bind import Model, with_concepts
 from personax.concepts.merge import merge, read_captions
-from personax.evaluation.config import BASE, RENDERS, PairRowConfig
-from personax.evaluation.protocol import (
-    EvalTask,
-    Runner,
-    joint_train_job,
-    train_job,
-)
+from personax.evaluation.config import BASE, RENDERS
+from personax.evaluation.protocol import EvalTask, Runner, jobs
 from personax.evaluation.train_subjects import train_jobs
 
 
@@ -41,9 +36,7 @@ def trained_models(
     elif row in config.rows:
         yield from _singles(runner, row, tasks)
     else:
-        pair = config.pair_rows[row]
-        make = _joint if pair.way == "joint" else _combined
-        yield from ((task, make(runner, pair, task)) for task in tasks)
+        yield from ((task, _combined(runner, row, task)) for task in tasks)
 
 
 def _singles(
@@ -56,36 +49,25 @@ def _singles(
     count = max(together, config.together)
     for start in range(0, len(tasks), count):
         own = tasks[start : start + count]
-        jobs = [
-            train_job(runner.protocol, name, task.subjects[0], runner.out)
-            for task in own
-        ]
-        train_jobs(jobs, together=together)
-        for task, job in zip(own, jobs, strict=True):
+        each = [jobs(runner.protocol, name, task, runner.out)[0] for task in own]
+        train_jobs(each, together=together)
+        for task, job in zip(own, each, strict=True):
             trained = _bind(runner, [job.concept], job.seconds)
             yield task, trained._replace(terms=row.terms)
 
 
-def _joint(runner: Runner, pair: PairRowConfig, task: EvalTask) -> TrainedModel:
-    job = joint_train_job(runner.protocol, pair.of, task, runner.out)
-    train_jobs([job])
-    return _bind(runner, [job.concept], job.seconds)
-
-
-def _combined(runner: Runner, pair: PairRowConfig, task: EvalTask) -> TrainedModel:
-    """Concepts trained separately, side by side or merged in closed form."""
-    jobs = [
-        train_job(runner.protocol, pair.of, subject, runner.out)
-        for subject in task.subjects
-    ]
-    train_jobs(jobs)
-    folders = [job.concept for job in jobs]
+def _combined(runner: Runner, row: str, task: EvalTask) -> TrainedModel:
+    """A pair, trained jointly, or separately and then side by side or merged."""
+    pair = runner.config.pair_rows[row]
+    trained = jobs(runner.protocol, row, task, runner.out)
+    train_jobs(trained)
+    folders = [job.concept for job in trained]
     if pair.way == "merge":
         out = runner.out / "merged" / pair.of / task.name
         captions = read_captions(runner.base, runner.config.merge_captions)
         merge(runner.base, folders, out, captions)
         folders = [out]
-    return _bind(runner, folders, sum(job.seconds for job in jobs))
+    return _bind(runner, folders, sum(job.seconds for job in trained))
 
 
 def _bind(

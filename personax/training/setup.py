@@ -39,6 +39,13 @@ from personax.training.state import TrainState, create
 _PROVIDED = frozenset({"captions", "hints", "null"})
 
 
+class Loaded(NamedTuple):
+    """A base, and its model, for runs that are only checked."""
+
+    base: Base
+    plain: Model
+
+
 class Run(NamedTuple):
     """What a training run consists of before its first step."""
 
@@ -85,7 +92,8 @@ class Run(NamedTuple):
 
 
 def prepare(
-    config: TrainConfig | ConfigDict | Mapping[str, Any], like: Run | None = None
+    config: TrainConfig | ConfigDict | Mapping[str, Any],
+    like: Run | Loaded | None = None,
 ) -> Run:
     """The run of a config, with everything loaded and checked.
 
@@ -192,7 +200,9 @@ def _check_requirements(config: TrainConfig, method: Method) -> None:
         )
 
 
-def _load(config: TrainConfig, mesh: Mesh, like: Run | None) -> tuple[Base, Model]:
+def _load(
+    config: TrainConfig, mesh: Mesh, like: Run | Loaded | None
+) -> tuple[Base, Model]:
     if like is None:
         base = load_base(
             config.base,

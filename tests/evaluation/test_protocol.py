@@ -8,9 +8,8 @@ from personax.evaluation.config import read_config
 from personax.evaluation.protocol import (
     digest,
     fingerprint,
-    joint_train_job,
+    jobs,
     make_protocol,
-    train_job,
 )
 from personax.loading import load_base
 
@@ -52,8 +51,8 @@ def test_a_row_is_its_config_with_its_changes(config):
 
 def test_a_job_differs_from_its_row_in_the_concept_alone(config, tmp_path):
     protocol = make_protocol(read_config(config))
-    subject = protocol.singles[1].subjects[0]
-    ours = train_job(protocol, "lora", subject, tmp_path).config.to_dict()
+    (job,) = jobs(protocol, "lora", protocol.singles[1], tmp_path)
+    ours = job.config.to_dict()
     row = protocol.rows["lora"].to_dict()
     differing = [key for key in row if ours[key] != row[key]]
     assert differing == ["concept"]
@@ -63,7 +62,7 @@ def test_a_job_differs_from_its_row_in_the_concept_alone(config, tmp_path):
 def test_a_joint_job_has_both_concepts_and_both_subjects_steps(config, tmp_path):
     protocol = make_protocol(read_config(config))
     (pair,) = protocol.pairs
-    made = joint_train_job(protocol, "lora", pair, tmp_path)
+    (made,) = jobs(protocol, "both", pair, tmp_path)
     assert made.config.steps == 2 * protocol.rows["lora"].steps
     listed = (made.folder / "concepts.json").read_text()
     assert '"placeholder": "<v2>"' in listed
@@ -72,11 +71,11 @@ def test_a_joint_job_has_both_concepts_and_both_subjects_steps(config, tmp_path)
 
 def test_changes_of_a_row_move_its_jobs(config, tmp_path):
     first = make_protocol(read_config(config))
-    subject = first.singles[0].subjects[0]
     config.rows.lora.changes.optimizer.eps = 1e-7
     other = make_protocol(read_config(config))
     folders = [
-        train_job(each, "lora", subject, tmp_path).folder for each in (first, other)
+        jobs(each, "lora", each.singles[0], tmp_path)[0].folder
+        for each in (first, other)
     ]
     assert folders[0].parent == folders[1].parent
     assert folders[0] != folders[1]
