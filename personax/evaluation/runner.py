@@ -8,7 +8,7 @@ import numpy as np
 
 from personax.concepts.bind import Model, from_base
 from personax.core import files, images, locks
-from personax.core.outputs import make_folder, refuse_foreign, refuse_among
+from personax.core.outputs import make_folder, refuse_among, refuse_foreign
 from personax.core.progress import Progress
 from personax.data import concepts
 from personax.evaluation import results
