@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import pathlib
 import re
 import struct
@@ -31,6 +32,7 @@ FORMATS = (
 )
 MOST_PIXELS = 178_956_970  # Pillow's own limit, about 13,377 x 13,377
 LARGEST_FILE = 2**30  # bytes, about what 16-bit RGB of the most pixels has
+_MOST_SCANS = 500
 _PREFIX = 2**17  # bytes, which hold nearly every header
 
 
@@ -53,8 +55,9 @@ def _formats() -> tuple[str, ...]:
 def is_picture(name: str) -> bool:
     """Whether a file's name is a picture's."""
     # A leading dot marks what a file system left behind, such as ._photo.jpg.
-    path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in suffixes() and not path.name.startswith(".")
+    base = name.rpartition("/")[2]
+    suffix = os.path.splitext(base)[1]
+    return suffix.lower() in suffixes() and not base.startswith(".")
 
 
 def decode(data: bytes, name: object, *, smallest: int = 16) -> Pixels:
@@ -70,7 +73,7 @@ def decode(data: bytes, name: object, *, smallest: int = 16) -> Pixels:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     height, width = pixels.shape[:2]
     if min(height, width) < smallest:
         raise ValueError(too_small(name, height, width, smallest))
@@ -166,7 +169,10 @@ def _load(data: bytes) -> Image.Image:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             # It would turn the picture, for which it reads every tag.
             setattr(image, "load_end", lambda: None)  # noqa: B010
-        image.load()
+        # Also bounds the memory of several threads.
+        large = image.width * image.height > MOST_PIXELS // 4
+        with _quiet() if large else contextlib.nullcontext():
+            image.load()
         turn = _TURNS.get(_orientation(image))
         upright = image if turn is None else image.transpose(turn)
         if upright.mode.startswith("I;16"):
@@ -184,13 +190,14 @@ def _open(data: bytes) -> Image.Image:
     if len(data) > LARGEST_FILE:
         raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
     file = io.BytesIO(data)
-    # Pillow warns of a picture with half of its most pixels, and of tags that are not
-    # read here. Filters belong to the process: one thread at a time may replace them.
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         if data.startswith(b"\xff\xd8\xff"):
             # Image.open also looks for further frames, and fails where it is misled.
             image = JpegImagePlugin.JpegImageFile(file)
+            # Each scan takes a pass over all pixels; encoders write about ten.
+            scans = data.count(b"\xff\xda") if "progressive" in image.info else 0
+            if scans > _MOST_SCANS:
+                raise ValueError(f"it has {scans:,} progressive scans")
         else:
             image = Image.open(file, formats=_formats())
     if image.width * image.height > MOST_PIXELS:
@@ -198,6 +205,17 @@ def _open(data: bytes) -> Image.Image:
             f"its {image.width}x{image.height} pixels are more than {MOST_PIXELS:,}"
         )
     return image
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings of large pictures and of tags that are not read here.
+
+    Filters belong to the process: one thread at a time may replace them.
+    """
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 _filters, _whole_file = threading.Lock(), threading.Lock()

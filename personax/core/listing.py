@@ -9,8 +9,13 @@ from typing import NamedTuple
 from personax.core.decoding import is_picture, suffixes
 from personax.core.errors import notice_once
 
-# What operating systems and other programs keep beside pictures.
-_HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
+# A part of a path that starts with a dot, and what operating systems keep beside
+# pictures. Windows writes zips with "\\".
+_HIDDEN = re.compile(
+    r"(?:^|[/\\])"
+    r"(?:\.(?!\.?(?:[/\\]|$))"
+    r"|(?:__MACOSX|@eaDir|\$RECYCLE\.BIN|Thumbs\.db|desktop\.ini)(?:[/\\]|$))"
+)
 # What personax writes beside pictures.
 _OWN = ("settings.json", "samples.json")
 _HEIF = (".heic", ".heif", ".hif")
@@ -34,10 +39,7 @@ class Tree(NamedTuple):
 
 def is_hidden(name: str) -> bool:
     """Whether a file or a folder in the path `name` is hidden or a system's own."""
-    return any(
-        part in _HIDDEN or (part.startswith(".") and part not in (".", ".."))
-        for part in re.split(r"[/\\]", name)  # Windows writes zips with "\\"
-    )
+    return _HIDDEN.search(name) is not None
 
 
 def list_folder(folder: pathlib.Path) -> Folder:

@@ -199,12 +199,12 @@ def _in_zip(file: zipfile.ZipFile, column: str | None) -> tuple[list[Entry], lis
     # Reversed, so that the first of two in one folder counts.
     for listing in reversed(LISTINGS):
         for name in infos:
-            path = pathlib.PurePosixPath(name)
-            if path.name == listing:
+            if name.rpartition("/")[2] == listing:
                 used.add(name)
                 text = _text(file, infos[name])
                 pairs = parse_metadata(text, f"{file.filename}/{name}", column)
-                captions |= {str(path.parent / own): words for own, words in pairs}
+                parent = pathlib.PurePosixPath(name).parent
+                captions |= {str(parent / own): words for own, words in pairs}
     beside = {name: text for name in names if (text := _beside(name, infos))}
     size = sum(infos[text].file_size for text in beside.values())
     if size > LARGEST_TEXT:
