@@ -37,7 +37,8 @@ def one_line(error: BaseException) -> str:
 
 def notice(text: str) -> None:
     """One line on stderr that a command or a library call says and goes on."""
-    print(f"personax: {' '.join(text.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+        print(f"personax: {' '.join(text.split())}", file=sys.stderr)
 
 
 @functools.cache

@@ -121,10 +121,15 @@ def decode_json(text: str, name: object) -> Any:
     """The value of a JSON text.
 
     Raises ValueError for text that is not JSON, for NaN and infinities, which JSON does
-    not have, and for values nested too deeply.
+    not have, for escapes that are half a character, and for values nested too deeply.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid JSON: it has half a surrogate pair.")
     except RecursionError:
         raise ValueError(f"{name} is not valid JSON: its values are nested too deeply.")
     except ValueError as error:
@@ -152,7 +157,9 @@ def digest(*parts: bytes | str, length: int = 16) -> str:
     """The first `length` hexadecimal digits of the parts' SHA-256."""
     sha = hashlib.sha256()
     for part in parts:
-        sha.update(part.encode() if isinstance(part, str) else part)
+        # A file's name may hold bytes that are no text, as lone surrogates.
+        text = isinstance(part, str)
+        sha.update(part.encode(errors="surrogatepass") if text else part)
     return sha.hexdigest()[:length]
 
 

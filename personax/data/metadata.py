@@ -67,12 +67,12 @@ def _rows(text: str, source: object) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv_rows(text: str, source: object) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    names = reader.fieldnames or []
-    if text.strip() and "file_name" not in names:
-        raise ValueError(
-            f"{source} has no column file_name; it has: {', '.join(names)}."
-        )
     try:
+        names = reader.fieldnames or []
+        if text.strip() and "file_name" not in names:
+            raise ValueError(
+                f"{source} has no column file_name; it has: {', '.join(names)}."
+            )
         for row in reader:
             if None in row or None in row.values():
                 raise ValueError(
