@@ -149,6 +149,8 @@ def read_file(path: pathlib.Path) -> bytes:
 def unreadable(name: object, error: BaseException) -> ValueError:
     """The error for a picture that cannot be read for the reason of another error."""
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if isinstance(error, KeyError):  # whose text is the key alone
+        reason = f"KeyError {reason}"
     if isinstance(error, UnidentifiedImageError):  # which names an object of Python
         reason = "it is damaged or of no format that is read"
     return ValueError(f"{name} cannot be read as a picture: {reason}.")
