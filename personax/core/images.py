@@ -72,8 +72,8 @@ def read_masks(paths: Iterable[str | pathlib.Path]) -> dict[pathlib.Path, Mask]:
         by_alpha += [path.name] if alpha else []
     if by_alpha:
         notice_once(
-            f"of the mask {', '.join(by_alpha)} the alpha channel counts: what is "
-            "opaque is marked, whatever its colour"
+            f"the alpha channel of {', '.join(by_alpha)} is the mask: opaque pixels "
+            "count, whatever their colour"
         )
     return masks
 
