@@ -36,10 +36,10 @@ class DrawConfig:
     """Sampler settings."""
 
     solver: str = option("ddim", choices=tuple(SOLVERS))
-    steps: int = option(25, least=1)
+    steps: int = option(25, least=1, most=1000)
     guidance: float = 3.0
     eta: float = option(0.0, least=0, most=1)  # DDIM's
-    batch: int = option(8, least=1)  # pictures
+    batch: int = option(8, least=1, most=10_000)  # pictures
 
     def __post_init__(self) -> None:
         if self.eta and self.solver != "ddim":
@@ -52,7 +52,9 @@ class RowConfig:
 
     config: str  # a Python file
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    together: int | None = option(None, least=1)  # default: EvalConfig.together
+    together: int | None = option(
+        None, least=1, most=1000
+    )  # default: EvalConfig.together
     terms: tuple[str, ...] = ()  # guidance terms; default: the prompt alone
 
 
@@ -86,15 +88,15 @@ class EvalConfig:
     pairs: tuple[tuple[str, str], ...] = ()  # the set's own if empty
     pair_rows: Mapping[str, PairRowConfig] = dataclasses.field(default_factory=dict)
     prompts: PromptsConfig = PromptsConfig()
-    images: int = option(4, least=1)  # of each prompt
-    seed: int = 0
+    images: int = option(4, least=1, most=10_000)  # of each prompt
+    seed: int = option(0, least=0, most=2**32 - 1)
     draw: DrawConfig = DrawConfig()
-    together: int = option(4, least=1)  # subjects trained by one program
+    together: int = option(4, least=1, most=1000)  # subjects trained by one program
     judges: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     real: str | None = None
     vqa: str | None = None
     merge_captions: str | None = None
-    bootstrap: int = option(200, least=2)
+    bootstrap: int = option(200, least=2, most=100_000)
     report: ReportConfig = ReportConfig()
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ class Drawn(NamedTuple):
 
     pixels: UInt8[np.ndarray, "n height width 3"]
     latents: Float[np.ndarray, "n h w c"] | None  # scaled, as the sampler returns them
+    failed: tuple[int, ...] = ()  # the numbers of pictures that are not finite
 
 
 # `(model, [(prompt, seed), …], images, terms) -> Drawn`
@@ -74,10 +75,13 @@ def make_draw(base: Base, settings: DrawConfig) -> Draw:
             x = sampler.latents_of_prompts(models, encoded, keys, jnp.arange(images))
             parts.append(x.reshape(-1, *x.shape[2:]))
         latents = jnp.concatenate(parts)[: len(prompts) * images]
-        pixels = [
-            jax.device_get(sampler.decode(latents[i : i + settings.batch]))
+        parts = [
+            jax.device_get(sampler.decode_checked(latents[i : i + settings.batch]))
             for i in range(0, len(latents), settings.batch)
         ]
-        return Drawn(np.concatenate(pixels), np.asarray(latents))
+        finite = np.concatenate([part.finite for part in parts])
+        failed = tuple(np.flatnonzero(~finite).tolist())
+        pixels = np.concatenate([part.pictures for part in parts])
+        return Drawn(pixels, np.asarray(latents), failed)
 
     return draw

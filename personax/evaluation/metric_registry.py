@@ -1,15 +1,17 @@
 """The metrics of an evaluation, and the columns that they fill."""
 
 import functools
-import sys
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from personax.concepts.bind import Model
+from personax.core.errors import notice
 from personax.evaluation import attention_metrics, drift_metrics, image_metrics
 from personax.evaluation.config import EvalConfig
 from personax.evaluation.results import Column, Measurement
 from personax.evaluation.samples import Generations, Metric
 from personax.loading import Base
+from personax.metrics.features import UndefinedError
 
 COLUMNS = (
     Column("clip_i", "CLIP-I"),
@@ -90,15 +92,28 @@ def make_metrics(config: EvalConfig, base: Base, plain: Model) -> list[Metric]:
         try:
             metrics.append(make(config.metrics[name]))
         except FileNotFoundError as error:
-            print(f"personax: skipping metric {name}: {error}", file=sys.stderr)
+            notice(f"skipping metric {name}: {error}")
     return metrics
 
 
 def score(
-    metrics: Sequence[Metric], generations: Generations
+    metrics: Sequence[Metric], generations: Generations, name: str = "These pictures"
 ) -> dict[str, Measurement]:
-    """{column key: measurement} of all metrics that apply to the generations."""
+    """{column key: measurement} of all metrics that apply to the generations.
+
+    A metric that is undefined for them, or not finite, has no measurement: that is said
+    in a line on stderr, which begins with `name`.
+    """
     measurements: dict[str, Measurement] = {}
     for metric in metrics:
-        measurements |= metric(generations)
+        try:
+            measurements |= metric(generations)
+        except UndefinedError as error:
+            notice(f"{name}: a metric is left out. {error}")
+    for key, own in list(measurements.items()):
+        if not math.isfinite(own.value):
+            notice(f"{name}: {key} is {own.value}, which is left out.")
+            del measurements[key]
+        elif own.error is not None and not math.isfinite(own.error):
+            measurements[key] = own._replace(error=None)
     return measurements

@@ -50,7 +50,7 @@ def build(
 
     Raises FileNotFoundError without an evaluation or references. Raises ValueError for
     unknown methods, if they share too few pictures of the same prompt, seed and index,
-    and for a subject without references.
+    for a subject without references, and where the files exist and are not this study.
     """
     if page.suffix == ".json":
         raise ValueError(f"--out {page} must not be .json, the suffix of the key.")
@@ -108,10 +108,31 @@ def build(
         "questions": shown,
         "references": shown_references,
     }
-    files.write_text(page, fill("study", "Which picture is better?", data))
     path = page.with_suffix(".json")
+    _check_replaceable(page, path, key)
+    files.write_text(page, fill("study", "Which picture is better?", data))
     files.write_text(path, json.dumps(key, indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def _check_replaceable(
+    page: pathlib.Path, path: pathlib.Path, key: Mapping[str, Any]
+) -> None:
+    """Raise ValueError for files of anybody else, and for the key of another study.
+
+    Without its key the votes of a study are lost.
+    """
+    if path.exists():
+        if read_key(path)["study"] != key["study"]:
+            raise ValueError(
+                f"{path} is the key of another study, whose votes need it; choose "
+                "another --out."
+            )
+    elif page.exists():
+        raise ValueError(
+            f"{page} exists and has no key {path} beside it: it is no study of ours; "
+            "choose another --out."
+        )
 
 
 def read_key(path: pathlib.Path) -> dict[str, Any]:
@@ -242,7 +263,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        record = json.loads(files.read_text(path))
+        record = files.read_json(path)
     except ValueError:
         record = None
     if not isinstance(record, dict):

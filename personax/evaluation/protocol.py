@@ -130,6 +130,12 @@ def make_protocol(config: EvalConfig) -> Protocol:
         )
         for pair in pairs
     ]
+    prompts = max((len(task.templates) for task in (*singles, *of_pairs)), default=1)
+    if config.seed + prompts > 2**32:
+        raise ValueError(
+            f"seed={config.seed}: the {prompts} prompts of a subject have the seeds "
+            "from there on; the last must be below 2**32."
+        )
     read = [path for row in rows.values() for path in contents.of_row(row)]
     for subject in by_name.values():
         read += contents.of_subject(subject)

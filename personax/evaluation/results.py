@@ -1,5 +1,6 @@
 """Evaluation results and their journal, cells.jsonl."""
 
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -69,9 +70,21 @@ class Column(NamedTuple):
 
 
 def read(path: pathlib.Path) -> dict[tuple[str, str], EvalResult]:
-    """{(method, subject): its last result} of a journal, {} if there is no file."""
-    results = map(_from_record, read_journal(path))
-    return {result.name: result for result in results}
+    """{(method, subject): its last result} of a journal, {} if there is no file.
+
+    Raises ValueError for a line that is not a result.
+    """
+    results = {}
+    for number, record in enumerate(read_journal(path), 1):
+        try:
+            result = _from_record(record)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise ValueError(
+                f"{path} is damaged: its record {number} is not a result; remove that "
+                "line, and its result is computed again."
+            )
+        results[result.name] = result
+    return results
 
 
 def append(path: pathlib.Path, result: EvalResult) -> None:
@@ -81,13 +94,38 @@ def append(path: pathlib.Path, result: EvalResult) -> None:
 
 
 def _from_record(record: dict[str, Any]) -> EvalResult:
+    """Raises KeyError, TypeError or ValueError for a record of another form."""
     fields = {key: record[_KEYS.get(key, key)] for key in EvalResult._fields}
+    for key in ("method", "subject", "kind", "fingerprint", "sheet"):
+        fields[key] = _expected(fields[key], str)
+    for key in ("num_params", "size", "columns"):
+        fields[key] = _expected(fields[key], int)
+    fields["seconds"] = float(_expected(fields["seconds"], int | float))
+    width, height = (_expected(side, int) for side in record["tile"])
+    metrics = {k: _measurement(*v) for k, v in record["metrics"].items()}
     return EvalResult(
         **fields
         | {
-            "metrics": {k: Measurement(*v) for k, v in record["metrics"].items()},
-            "samples": tuple(Sample(*each) for each in record["shots"]),
-            "tile": tuple(record["tile"]),
-            "words": tuple(record["words"]),
+            "metrics": {k: v for k, v in metrics.items() if math.isfinite(v.value)},
+            "samples": tuple(_sample(*each) for each in record["shots"]),
+            "tile": (width, height),
+            "words": tuple(_expected(word, str) for word in record["words"]),
         }
     )
+
+
+def _measurement(value: Any, error: Any, count: Any) -> Measurement:
+    value, count = float(_expected(value, int | float)), _expected(count, int)
+    if error is None or not math.isfinite(_expected(error, int | float)):
+        return Measurement(value, None, count)
+    return Measurement(value, float(error), count)
+
+
+def _sample(prompt: Any, seed: Any, index: Any) -> Sample:
+    return Sample(_expected(prompt, str), _expected(seed, int), _expected(index, int))
+
+
+def _expected(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError
+    return value

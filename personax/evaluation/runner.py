@@ -2,13 +2,21 @@
 
 import contextlib
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from personax.concepts.bind import Model, from_base
 from personax.core import files, images, locks
-from personax.core.outputs import make_folder, refuse_among, refuse_foreign
+from personax.core.errors import notice
+from personax.core.outputs import (
+    check_folder,
+    make_folder,
+    refuse_among,
+    refuse_foreign,
+)
 from personax.core.progress import Progress
 from personax.data import concepts
 from personax.evaluation import results
@@ -17,6 +25,7 @@ from personax.evaluation.config import BASE, EvalConfig
 from personax.evaluation.draw import Drawn, make_draw
 from personax.evaluation.metric_registry import check_columns, make_metrics, score
 from personax.evaluation.outputs import WRITTEN
+from personax.evaluation.page import tiles
 from personax.evaluation.protocol import (
     EvalTask,
     Runner,
@@ -49,7 +58,7 @@ def open_runner(
                 f"Unknown row {name!r}; expected one of {', '.join(protocol.tasks)}."
             )
     check_pictures(protocol)
-    out = make_folder(out)
+    out = check_folder(out)
     refuse_foreign(out, WRITTEN, results.JOURNAL)
     refuse_among([out / name for name in WRITTEN], inputs(protocol))
     results.read(out / results.JOURNAL)  # raises for a damaged one
@@ -64,6 +73,7 @@ def open_runner(
         row: [task for task in protocol.tasks[row] if (row, task.name) not in done]
         for row in _rows(runner)
     }
+    make_folder(out)
     check_rows(runner, missing)
     return runner
 
@@ -126,9 +136,19 @@ def _known(
     done = {
         name: stored[name]
         for name, mark in marks.items()
-        if name in stored and stored[name].fingerprint == mark
+        if name in stored
+        and stored[name].fingerprint == mark
+        and _has_sheet(runner.out, stored[name])
     }
     return marks, done
+
+
+def _has_sheet(out: pathlib.Path, result: EvalResult) -> bool:
+    """Whether the pictures of a result are there and whole, for the report."""
+    try:
+        return len(tiles(out, result)) == len(result.samples)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def to_generations(
@@ -161,6 +181,8 @@ def _evaluate(
     if model is not None and model is not runner.plain:
         generations = generations._replace(latents=drawn.latents)
         generations = _with_base(runner, task, model, generations, trained.terms)
+    # Before any score of pictures that are no pictures.
+    metrics = () if _failed(row, task, drawn) else runner.metrics
     sheet = f"sheets/{row}/{task.name}.png"
     images.write_png(runner.out / sheet, _sheet(drawn.pixels, config.images))
     height, width = drawn.pixels.shape[1:3]
@@ -172,7 +194,7 @@ def _evaluate(
         num_params=trained.num_params,
         size=trained.size,
         seconds=trained.seconds,
-        metrics=score(runner.metrics, generations),
+        metrics=score(metrics, generations, f"Row {row}, {task.name}"),
         sheet=sheet,
         tile=(width, height),
         columns=config.images,
@@ -182,6 +204,17 @@ def _evaluate(
         ),
         words=tuple(trained.words),
     )
+
+
+def _failed(row: str, task: EvalTask, drawn: Drawn) -> bool:
+    """Whether a picture is not finite; says so."""
+    if drawn.failed:
+        numbers = ", ".join(str(number) for number in drawn.failed[:8])
+        notice(
+            f"Row {row}, {task.name}: {len(drawn.failed)} of {len(drawn.pixels)} "
+            f"pictures are not finite (numbers {numbers}); it has no scores."
+        )
+    return bool(drawn.failed)
 
 
 def _draw(
@@ -231,13 +264,17 @@ def _base_samples(runner: Runner, task: EvalTask) -> Drawn:
     """The base's pictures of the class, cached in the work directory."""
     path = runner.out / "base" / f"{task.name}.npz"
     mark = fingerprint(runner.protocol, runner.base, BASE, task)
-    if path.is_file():
+    try:
         with np.load(path) as cached:
             if str(cached["mark"]) == mark:
                 return Drawn(cached["pixels"], cached["latents"])
+    # Missing, or damaged, which its checksums tell.
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        pass
     drawn = _draw(runner, runner.plain, task.prompts(task.class_words))
     with files.atomic_write(path) as temporary:
-        np.savez(temporary, mark=np.array(mark), **drawn._asdict())
+        arrays = {"pixels": drawn.pixels, "latents": drawn.latents}
+        np.savez(temporary, mark=np.array(mark), **arrays)
     return drawn
 
 

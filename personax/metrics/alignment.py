@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from personax.metrics.features import Features, checked
+from personax.metrics.features import Features, UndefinedError, checked
 
 
 def text_cosines(images: Features, texts: Features) -> Float[np.ndarray, " n"]:
@@ -68,7 +68,7 @@ def _unit(features: Features, rows: str) -> Float[np.ndarray, "n d"]:
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     zeros = np.flatnonzero(lengths == 0)
     if len(zeros):
-        raise ValueError(
+        raise UndefinedError(
             f"The features of {len(zeros)} of {len(x)} {rows} are 0, so that cosines "
             f"are undefined; the first is number {zeros[0]}."
         )

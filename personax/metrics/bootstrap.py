@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from personax.metrics.features import checked
+from personax.metrics.features import UndefinedError, checked
 
 Statistic = Callable[[Float[np.ndarray, "_ ..."]], float]
 
@@ -40,7 +40,7 @@ def standard_error(
         members.setdefault(group, []).append(row)
     rows = list(members.values())
     if len(rows) < 2:
-        raise ValueError(
+        raise UndefinedError(
             f"A standard error requires at least 2 {what}, not {len(rows)}."
         )
     rng, statistics = np.random.default_rng(seed), []
@@ -48,5 +48,5 @@ def standard_error(
         drawn = rng.integers(len(rows), size=len(rows))
         statistics.append(statistic(x[np.concatenate([rows[i] for i in drawn])]))
     if not np.isfinite(statistics).all():
-        raise ValueError("The statistic of resampled rows is not finite.")
+        raise UndefinedError("The statistic of resampled rows is not finite.")
     return float(np.std(statistics, ddof=1))

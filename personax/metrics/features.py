@@ -9,6 +9,10 @@ from jaxtyping import Float, Shaped
 Features = Shaped[np.ndarray, "_ _"]  # one row per picture or text
 
 
+class UndefinedError(ValueError):
+    """A metric has no value for these pictures: too few, or not finite."""
+
+
 def normalized(
     pictures: Sequence[np.ndarray], network: Any
 ) -> Float[np.ndarray, "n height width 3"]:
@@ -26,18 +30,18 @@ def checked(
 ) -> Float[np.ndarray, "_ ..."]:
     """The features in float64.
 
-    Raises ValueError for fewer than `least` rows, for empty rows, and for values that
-    are not finite.
+    Raises UndefinedError for fewer than `least` rows, for empty rows, and for values
+    that are not finite.
     """
     x = np.asarray(features, np.float64)
     if len(x) < least:
         amount = f"at least {least} {rows} of each set" if least > 1 else rows
-        raise ValueError(f"{metric} requires {amount}, not {len(x)}.")
+        raise UndefinedError(f"{metric} requires {amount}, not {len(x)}.")
     if not x.size:
-        raise ValueError(f"{metric} requires {rows} with at least one value each.")
+        raise UndefinedError(f"{metric} requires {rows} with at least one value each.")
     wrong = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
     if len(wrong):
-        raise ValueError(
+        raise UndefinedError(
             f"The values of {len(wrong)} of {len(x)} {rows} are not finite; the first "
             f"is number {wrong[0]}."
         )

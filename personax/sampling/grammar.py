@@ -20,6 +20,7 @@ _AXIS = re.compile(
     r"(?:([^@:]+)@)?([^@:]+?)\.\.([^@:/]+)(?:/([^@:]+))?:(.*)", re.DOTALL
 )
 _STEP = 0.25  # Cao et al. 2023
+_MOST = 10_000  # weights of an axis
 
 
 def parse_term(text: str) -> TermSpec:
@@ -100,12 +101,17 @@ def parse_axis(text: str) -> Axis:
         first, last, step = (float(x) for x in (*numbers[:2], numbers[2] or _STEP))
     except (AttributeError, ValueError):
         model, prompt, (first, last, step) = None, "", (math.nan, 0.0, _STEP)
-    if not (first <= last and step > 0 and math.isfinite(last - first + step)):
+    if not (first <= last and step > 0 and math.isfinite((last - first) / step)):
         raise ValueError(
             f'The axis {text!r} is not of the form "[MODEL@]FROM..TO[/STEP]:PROMPT" '
             'with FROM <= TO, such as "face@0.5..3:" or "0..5/0.5:a dog".'
         )
     count = int((last - first) / step + 1e-6) + 1
+    if count > _MOST:
+        raise ValueError(
+            f"The axis {text!r} has {count:,} weights, more than {_MOST:,}; give it a "
+            'larger STEP, as in "0..5/0.5:a dog".'
+        )
     values = tuple(round(first + i * step, 6) for i in range(count))
     return Axis(prompt.strip(), model or "base", values)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,10 +12,19 @@ import numpy as np
 
 import personax
 from personax.core import images
-from personax.core.files import append_journal, read_journal, read_text, write_json
+from personax.core.errors import RunFailedError, notice
+from personax.core.files import (
+    append_journal,
+    digest_tree,
+    expand,
+    read_journal,
+    read_json,
+    write_json,
+)
 from personax.core.images import Pixels
 from personax.core.progress import Progress
 from personax.diffusion.guidance import Term, complete
+from personax.loading import EMBEDDED
 from personax.metrics.clip import Score
 from personax.sampling.hints import HintOptions
 from personax.sampling.options import ModelOptions
@@ -25,11 +34,18 @@ from personax.sampling.setup import SamplingSetup
 
 
 class SearchResult(NamedTuple):
-    """The scores at one combination of weights, and its pictures side by side."""
+    """The scores at one combination of weights, and its pictures side by side.
+
+    A score that is not finite is None; where pictures are not, `file` is "" as well.
+    """
 
     weights: Weights
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     file: str
+
+
+# What a search writes beside search.json.
+WRITTEN = ("cells.jsonl", "cells", "grid.png", "heat_map.png", "best.json")
 
 
 def search(
@@ -41,18 +57,24 @@ def search(
 ) -> Iterator[SearchResult]:
     """Draw and score every combination of the axes' weights that is not `known`.
 
-    A result's pictures, in cells/, are written before its line in cells.jsonl.
+    A result's pictures, in cells/, are written before its line in cells.jsonl. Weights
+    whose pictures or scores are not finite are reported on stderr.
     """
     combinations = list(itertools.product(*(axis.values for axis in axes)))
     for weights in Progress(combinations, unit="cell", desc="searching"):
-        if weights in known:
+        if weights in known and known[weights].scores.keys() == scores.keys():
             yield known[weights]
             continue
-        pictures = draw(weights)
-        values = {name: float(score(pictures)) for name, score in scores.items()}
         name = "_".join(f"{weight:g}" for weight in weights)
-        result = SearchResult(weights, values, f"cells/{name}.png")
-        images.write_png(out / result.file, np.concatenate(pictures, axis=1))
+        try:
+            pictures = draw(weights)
+        except RunFailedError as error:
+            notice(f"The weights {name.replace('_', ', ')} have no score: {error}")
+            result = SearchResult(weights, dict.fromkeys(scores), "")
+        else:
+            values = {name: _finite(score(pictures)) for name, score in scores.items()}
+            result = SearchResult(weights, values, f"cells/{name}.png")
+            images.write_png(out / result.file, np.concatenate(pictures, axis=1))
         append_journal(out / "cells.jsonl", result._asdict())
         yield result
 
@@ -65,28 +87,82 @@ def resume(out: pathlib.Path, record: Mapping[str, Any]) -> dict[Weights, Search
     """
     about = out / "search.json"
     if about.is_file():
-        saved = json.loads(read_text(about))
-        other = [key for key in record if saved.get(key) != record[key]]
+        saved = read_json(about)
+        if not isinstance(saved, dict):
+            raise ValueError(f"{about} is damaged: it holds no search.")
+        keys = dict.fromkeys((*record, "contents"))
+        other = [key for key in keys if saved.get(key) != record.get(key)]
         if other:
             raise ValueError(
                 f"{out} holds another search (other {', '.join(other)}); choose "
                 "another --out."
             )
+    journal = out / "cells.jsonl"
+    known = {}
+    for number, line in enumerate(read_journal(journal), 1):
+        try:
+            result = _from_record(line)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise ValueError(
+                f"{journal} is damaged: its record {number} is not a result; remove "
+                "that line, and its weights are drawn again."
+            )
+        # A result whose pictures are damaged is drawn again.
+        if _has_pictures(out, result):
+            known[result.weights] = result
     write_json(about, record)
-    lines = read_journal(out / "cells.jsonl")
-    known = {tuple(line["weights"]): line for line in lines}
-    return {x: SearchResult(**{**line, "weights": x}) for x, line in known.items()}
+    return known
+
+
+def _from_record(line: Mapping[str, Any]) -> SearchResult:
+    """Raises KeyError, TypeError or ValueError for a line of another form."""
+    weights = tuple(float(_number(weight)) for weight in line["weights"])
+    scores = {
+        str(name): None if value is None else _finite(_number(value))
+        for name, value in line["scores"].items()
+    }
+    file = line["file"]
+    if not isinstance(file, str) or (
+        file and pathlib.Path(file).parent.name != "cells"
+    ):
+        raise ValueError
+    return SearchResult(weights, scores, file)
+
+
+def _number(value: Any) -> int | float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _has_pictures(out: pathlib.Path, result: SearchResult) -> bool:
+    try:
+        return not result.file or bool(
+            images.read_image(out / result.file, smallest=1).size
+        )
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def find_best(results: Sequence[SearchResult]) -> dict[str, SearchResult]:
     """{score: its best result}, and with several scores also "all".
 
     "all" has the largest mean of the scores, each scaled to [0, 1] over the results.
+    Results without a score are never the best. Raises RunFailedError if no result has
+    scores.
     """
+    results = [each for each in results if None not in each.scores.values()]
+    if not results:
+        raise RunFailedError("No weights have scores that are finite numbers.")
     names = list(results[0].scores)
-    best = {name: max(results, key=lambda x: x.scores[name]) for name in names}
+    table = np.array([[r.scores[name] for name in names] for r in results], float)
+    columns = zip(names, table.T, strict=True)
+    best = {name: results[int(values.argmax())] for name, values in columns}
     if len(names) > 1:
-        table = np.array([[r.scores[name] for name in names] for r in results])
         low, high = table.min(axis=0, keepdims=True), table.max(axis=0, keepdims=True)
         share = (table - low) / np.maximum(high - low, 1e-12)
         best["all"] = results[int(share.mean(axis=1).argmax())]
@@ -131,14 +207,21 @@ def search_record(
     terms: Sequence[TermSpec],
     scores: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Everything that the results depend on, apart from the axes' values."""
+    """Everything that the results depend on, apart from the axes' values.
+
+    "contents" are digests of the files beside the models, whose weights are digested.
+    """
 
     def pairs(named: Mapping[str, str]) -> list[str]:
         return [f"{name}={value}" for name, value in named.items()]
 
     options, (height, width) = dataclasses.asdict(setup.options), setup.size
     del options["batch"]
+    given = [*hints.files.values(), scores.get("reference"), scores.get("clip")]
+    paths = {path: expand(path) for path in given if path and path != EMBEDDED}
+    read = {path: digest_tree(file) for path, file in paths.items() if file.exists()}
     return {
+        **({"contents": read} if read else {}),
         **options,
         "axes": [str(axis) for axis in axes],
         "terms": [str(term_spec) for term_spec in terms],
@@ -180,7 +263,7 @@ def write_search(
     write_heat_map(
         out / "heat_map.png",
         {
-            name: np.array([[result.scores[name] for result in row] for row in table])
+            name: np.array([[x.scores[name] for x in row] for row in table], float)
             for name in results[0].scores
         },
         rows=(str(axes[0]), above[0].values if above else (0.0,)),
@@ -188,9 +271,8 @@ def write_search(
     )
     titles = [f"down: {above[0]}"] if above else []
     titles += [f"across: {across}", *term_texts(axes[2:], rest), *map(str, terms)]
-    side_by_side = [images.read_image(out / x.file) for row in table for x in row]
     sheet = images.grid(
-        [x[:, : x.shape[1] // num_images] for x in side_by_side],
+        [_first(out, x, num_images) for row in table for x in row],
         row_labels=[f"{weight:g}" for row in down for weight in row],
         column_labels=[f"{weight:g}" for weight in across.values],
         title="\n".join(titles),
@@ -201,6 +283,14 @@ def write_search(
         for name, result in best.items()
     }
     write_json(out / "best.json", record)
+
+
+def _first(out: pathlib.Path, result: SearchResult, num_images: int) -> Pixels | None:
+    """The first of a result's pictures, None where they are not finite."""
+    if not result.file:
+        return None
+    side_by_side = images.read_image(out / result.file)
+    return side_by_side[:, : side_by_side.shape[1] // num_images]
 
 
 def term_texts(axes: Sequence[Axis], weights: Sequence[float]) -> list[str]:
