@@ -10,8 +10,10 @@ from ml_collections import config_flags
 
 from personax.cli import command, distributed_flags
 from personax.core.config import parse, plain
+from personax.core.outputs import check_folder, refuse_foreign
 from personax.data.latents import missing
 from personax.loading import load_base
+from personax.sampling.options import SIDES
 from personax.sampling.setup import local_mesh
 from personax.training.config import StreamConfig, TrainConfig, train_config
 from personax.training.latent_cache import Plan, prepare, write
@@ -29,19 +31,20 @@ def define_flags() -> None:
         "config", None, "A training config, for its base, size and stream."
     )
     flags.DEFINE_string("source", "", "Such as portraits:people or folder:DIR.")
-    flags.DEFINE_string("data_dir", "", "Directory of tfds:NAME.")
+    command.define_path("data_dir", "", "Directory of tfds:NAME.")
     flags.DEFINE_string("split", "train", "Split of tfds:NAME.")
-    flags.DEFINE_integer("size", 0, "Side in pixels; 0 is the base's own.")
+    number = flags.DEFINE_integer
+    number("size", 0, "Side in pixels; 0 is the base's own.", 0, SIDES[1])
     flags.DEFINE_string("crop", "", "centre (the default) or squash.")
     flags.DEFINE_bool("flip", False, "Also cache the mirror image of each picture.")
-    flags.DEFINE_integer("buckets", 0, "Sizes by aspect, in multiples of this.")
+    number("buckets", 0, "Sizes by aspect, in multiples of this.", 0, SIDES[1])
     flags.DEFINE_bool("text", False, "Also cache the set's captions, encoded.")
-    flags.DEFINE_integer("workers", 0, "Processes that read and decode pictures.")
-    flags.DEFINE_integer("batch", 32, "Pictures per batch.", 1)
-    flags.DEFINE_integer("shard", 4096, "Pictures per file.", 1)
+    number("workers", 0, "Processes that read and decode pictures.", 0, 1024)
+    number("batch", 32, "Pictures per batch.", 1, 10_000)
+    number("shard", 4096, "Pictures per file.", 1, 10**6)
     flags.DEFINE_string("dtype", "float32", "Of the computation; float16 is stored.")
     flags.DEFINE_string("part", "", "I/N: this process writes shards I, I + N, …")
-    flags.DEFINE_string("out", None, "Folder of the cache.")
+    command.define_path("out", None, "Folder of the cache.")
     flags.mark_flag_as_required("out")
     distributed_flags.define_flags()
 
@@ -52,7 +55,10 @@ def main(argv: Sequence[str]) -> None:
     watch = command.Stopwatch()
     with processes:
         with watch("load"), command.exit_on_user_error():
-            plan = _prepare()
+            out = check_folder(FLAGS.out)
+            shards = [path.name for path in out.glob("*.array_record")]
+            refuse_foreign(out, shards, "cache.json")
+            plan = _prepare(out)
         with watch("encode"):
             skipped = write(plan)
     about = plan.about
@@ -67,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     print(watch)
 
 
-def _prepare() -> Plan:
+def _prepare(out: pathlib.Path) -> Plan:
     config = TrainConfig() if FLAGS.config is None else train_config(FLAGS.config)
     overrides = {key: getattr(FLAGS, key) for key in _STREAM if _overrides(key)}
     stream = parse(StreamConfig, plain(config.stream) | overrides, "stream")
@@ -79,7 +85,7 @@ def _prepare() -> Plan:
     return prepare(
         base,
         stream,
-        pathlib.Path(FLAGS.out),
+        out,
         size=FLAGS.size or None if _overrides("size") else config.size,
         dtype=FLAGS.dtype if _overrides("dtype") else config.dtype,
         text=FLAGS.text,

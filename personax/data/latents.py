@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from personax.core.config import option, parse
 from personax.core.files import (
     atomic_write,
     digest,
@@ -27,6 +28,11 @@ FORMAT = 1
 _WRITER = "group_size:1,uncompressed"  # records are read one by one
 _READER = {"index_storage_option": "in_memory"}
 _HEAD = struct.Struct("<B")  # the bucket
+_SHARDS, _LARGEST = 10**6, 2**14  # of a cache; of a size in pixels
+_TRIED = 100  # records in place of a damaged one
+_REMEDY = (
+    "Run the python -m personax.cache that wrote it again: it writes what is damaged."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +86,8 @@ class Shard(NamedTuple):
 
     buckets: list[int]  # of each of its records
     skipped: list[str]  # a message for each picture that could not be read
+    size: int = 0  # bytes of the shard; 0: not known, as in caches of before
+    digest: str = ""  # of its content
 
 
 def pack(record: Record) -> bytes:
@@ -139,6 +147,30 @@ def missing(folder: pathlib.Path, about: About) -> list[int]:
     return [i for i, name in names if f"{name}.array_record" not in written]
 
 
+def remove_damaged(
+    folder: pathlib.Path, about: About, part: tuple[int, int] = (0, 1)
+) -> list[str]:
+    """Remove the shards that are not as they were written; what was wrong with each.
+
+    They are `missing` afterwards, and written again. `part` is this process and the
+    number of processes, which have the shards in turn. A shard of an earlier version
+    has no digest; its index alone is checked.
+    """
+    errors = []
+    for name in about.names[part[0] :: part[1]]:
+        path = folder / f"{name}.array_record"
+        if not path.is_file():
+            continue
+        try:
+            shard = _read_shard(path, about)
+            if shard.digest and shard.digest != digest_contents([path]):
+                raise ValueError(f"{path} is damaged: its content has changed.")
+        except ValueError as error:
+            errors.append(str(error))
+            path.unlink()
+    return errors
+
+
 def write_shard(
     folder: pathlib.Path,
     about: About,
@@ -156,7 +188,8 @@ def write_shard(
             writer.write(pack(record))
             buckets.append(record.bucket)
         writer.close()
-        index = Shard(buckets, list(skipped))
+        size, content = temporary.stat().st_size, digest_contents([temporary])
+        index = Shard(buckets, list(skipped), size, content)
         write_text(folder / f"{name}.json", json.dumps(index._asdict()) + "\n")
 
 
@@ -181,13 +214,12 @@ class Latents:
                 f"{folder} is unfinished: {shards - len(unwritten)} of {shards} shards "
                 "are written. Rerun the command that began it."
             )
-        paths = [self.folder / name for name in self.about.names]
-        shards = [_read_shard(path.with_suffix(".json")) for path in paths]
+        paths = [self.folder / f"{name}.array_record" for name in self.about.names]
+        shards = [_read_shard(path, self.about) for path in paths]
         self.buckets = np.array([b for shard in shards for b in shard.buckets], int)
         self.skipped = tuple(s for shard in shards for s in shard.skipped)
-        self._files = [
-            str(self.folder / f"{name}.array_record") for name in self.about.names
-        ]
+        self._files = [str(path) for path in paths]
+        self._ends = np.cumsum([len(shard.buckets) for shard in shards])
 
     def __reduce__(self):
         return type(self), (self.folder,)
@@ -196,8 +228,15 @@ class Latents:
         return len(self.buckets)
 
     def records(self, numbers: Sequence[int]) -> list[Record]:
-        records = self._records.__getitems__(list(numbers))
-        return [unpack(self.about, data) for data in records]
+        """Raises ValueError, with the shard, where the cache is damaged."""
+        try:
+            records = self._records.__getitems__(list(numbers))
+            return [unpack(self.about, data) for data in records]
+        # array_record raises RuntimeError for checksums that do not match.
+        except (RuntimeError, ValueError, IndexError, struct.error) as error:
+            which = {int(np.searchsorted(self._ends, n, "right")) for n in numbers}
+            paths = ", ".join(self._files[i] for i in sorted(which))
+            raise ValueError(f"{paths}: damaged ({error}). {_REMEDY}")
 
     @functools.cached_property
     def _records(self) -> Any:
@@ -228,7 +267,11 @@ class LatentReader:
         return self.latents.skipped
 
     def read(self, numbers: Sequence[int], rngs: Sequence[np.random.Generator]) -> Rows:
-        records = self.latents.records(numbers)
+        skipped: list[str] = []
+        try:
+            records = self.latents.records(numbers)
+        except ValueError:
+            records = [self._read_or_next(number, skipped) for number in numbers]
         mirrored = [int(self.flip and rng.random() < 0.5) for rng in rngs]
         pairs = zip(records, mirrored, strict=True)
         posteriors = np.stack([record.posteriors[i] for record, i in pairs])
@@ -236,11 +279,24 @@ class LatentReader:
             "mean": posteriors[:, 0],
             "logvar": posteriors[:, 1],
             "caption": [record.caption for record in records],
-            "skipped": [],
+            "skipped": skipped,
         }
         for name in ("text", "ids") if self.has_text else ():
             rows[name] = np.stack([getattr(record, name) for record in records])
         return rows
+
+    def _read_or_next(self, number: int, skipped: list[str]) -> Record:
+        """The record, or the next whole one of its size; ValueError without one."""
+        latents, error = self.latents, None
+        alike = np.flatnonzero(latents.buckets == latents.buckets[number])
+        first = int(np.searchsorted(alike, number))
+        for other in np.roll(alike, -first)[:_TRIED]:
+            try:
+                return latents.records([int(other)])[0]
+            except ValueError as found:
+                error = found
+                skipped.append(str(found))
+        raise error or ValueError(f"{latents.folder} holds no picture.")
 
     def deterministic(self) -> "LatentReader":
         """The reader without random flips."""
@@ -251,22 +307,50 @@ class LatentReader:
         return [record.posteriors[0, 0] for record in self.latents.records(numbers)]
 
 
-def _read_shard(file: pathlib.Path) -> Shard:
+def _read_shard(path: pathlib.Path, about: About) -> Shard:
+    """The index of a shard. Raises ValueError, with its file, for a damaged one."""
+    file = path.with_suffix(".json")
     try:
-        shard = Shard(**read_json(file))
-        return Shard([int(x) for x in shard.buckets], [str(x) for x in shard.skipped])
-    except (ValueError, TypeError):
+        shard = parse(_Index, read_json(file))
+        if not all(0 <= bucket < len(about.sizes) for bucket in shard.buckets):
+            raise ValueError
+        if len(shard.buckets) > about.shard:
+            raise ValueError
+    except (ValueError, TypeError, FileNotFoundError):
+        raise ValueError(f"{file} is damaged. {_REMEDY}")
+    size = path.stat().st_size
+    if shard.size not in (0, size):
         raise ValueError(
-            f"{file} is damaged; delete {file.stem}.* and rerun the cache."
+            f"{path} has {size} bytes instead of {shard.size}: it is damaged. {_REMEDY}"
         )
+    return Shard(
+        list(shard.buckets), list(shard.skipped), shard.size or 0, shard.digest
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Index:
+    """A shard's index, as `parse` checks it."""
+
+    buckets: tuple[int, ...]
+    skipped: tuple[str, ...]
+    size: int = option(0, least=0)
+    digest: str = ""
 
 
 def _read(file: pathlib.Path) -> About:
     try:
-        values = read_json(file)
-        if values.get("format") != FORMAT:
+        about = parse(About, read_json(file))
+        sides = [side for size in about.sizes for side in size]
+        numbers = [*sides, about.channels, about.factor]
+        if about.format != FORMAT or not about.sizes:
             raise ValueError
-        sizes = tuple((height, width) for height, width in values["sizes"])
-        return About(**{**values, "sizes": sizes, "text": tuple(values["text"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
+        if not all(0 < number <= _LARGEST for number in numbers):
+            raise ValueError
+        if about.count < 1 or about.shard < 1 or about.shards > _SHARDS:
+            raise ValueError
+        if not all(0 <= each <= _LARGEST for each in about.text):
+            raise ValueError
+    except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{file} is not a cache of this version; write another.")
+    return about

@@ -265,7 +265,7 @@ def _base_samples(runner: Runner, task: EvalTask) -> Drawn:
     path = runner.out / "base" / f"{task.name}.npz"
     mark = fingerprint(runner.protocol, runner.base, BASE, task)
     try:
-        with np.load(path) as cached:
+        with path.open("rb") as file, np.load(file) as cached:
             if str(cached["mark"]) == mark:
                 return Drawn(cached["pixels"], cached["latents"])
     # Missing, or damaged, which its checksums tell.

@@ -65,16 +65,18 @@ def search(
         if weights in known and known[weights].scores.keys() == scores.keys():
             yield known[weights]
             continue
-        name = "_".join(f"{weight:g}" for weight in weights)
+        listed = ", ".join(f"{weight:g}" for weight in weights)
         try:
             pictures = draw(weights)
         except RunFailedError as error:
-            notice(f"The weights {name.replace('_', ', ')} have no score: {error}")
+            notice(f"The weights {listed} have no score: {error}")
             result = SearchResult(weights, dict.fromkeys(scores), "")
         else:
             values = {name: _finite(score(pictures)) for name, score in scores.items()}
-            result = SearchResult(weights, values, f"cells/{name}.png")
+            result = SearchResult(weights, values, _file(weights))
             images.write_png(out / result.file, np.concatenate(pictures, axis=1))
+            if None in values.values():
+                notice(f"The weights {listed} have a score that is not finite.")
         append_journal(out / "cells.jsonl", result._asdict())
         yield result
 
@@ -121,12 +123,14 @@ def _from_record(line: Mapping[str, Any]) -> SearchResult:
         str(name): None if value is None else _finite(_number(value))
         for name, value in line["scores"].items()
     }
-    file = line["file"]
-    if not isinstance(file, str) or (
-        file and pathlib.Path(file).parent.name != "cells"
-    ):
+    if line["file"] not in ("", _file(weights)):
         raise ValueError
-    return SearchResult(weights, scores, file)
+    return SearchResult(weights, scores, line["file"])
+
+
+def _file(weights: Weights) -> str:
+    name = "_".join(f"{weight:g}" for weight in weights)
+    return f"cells/{name}.png"
 
 
 def _number(value: Any) -> int | float:
@@ -140,12 +144,15 @@ def _finite(value: float) -> float | None:
 
 
 def _has_pictures(out: pathlib.Path, result: SearchResult) -> bool:
+    """Whether the pictures are there and whole, or there are none to have."""
     try:
-        return not result.file or bool(
-            images.read_image(out / result.file, smallest=1).size
-        )
+        return not result.file or _pictures(out, result).size > 0
     except (FileNotFoundError, ValueError):
         return False
+
+
+def _pictures(out: pathlib.Path, result: SearchResult) -> Pixels:
+    return images.read_image(out / result.file, smallest=1)
 
 
 def find_best(results: Sequence[SearchResult]) -> dict[str, SearchResult]:
@@ -289,7 +296,7 @@ def _first(out: pathlib.Path, result: SearchResult, num_images: int) -> Pixels |
     """The first of a result's pictures, None where they are not finite."""
     if not result.file:
         return None
-    side_by_side = images.read_image(out / result.file)
+    side_by_side = _pictures(out, result)
     return side_by_side[:, : side_by_side.shape[1] // num_images]
 
 

@@ -12,8 +12,16 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from personax.concepts.bind import from_base
+from personax.core.errors import notice
 from personax.core.progress import Progress
-from personax.data.latents import About, Record, claim, missing, write_shard
+from personax.data.latents import (
+    About,
+    Record,
+    claim,
+    missing,
+    remove_damaged,
+    write_shard,
+)
 from personax.data.stream import PictureReader, read_chunks
 from personax.diffusion.encode import encode_pictures, encode_prompts
 from personax.loading import Base
@@ -88,6 +96,8 @@ def prepare(
         ),
     )
     claim(out, about)
+    for error in remove_damaged(out, about, part):
+        notice(f"{error} Its shard is written again.")
     return Plan(base, reader, about, out, part, batch, settings.workers)
 
 
