@@ -1,6 +1,7 @@
 """A trained concept on disk: theta.safetensors and concept.json, nothing pickled."""
 
 import json
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from personax.concepts.low_rank import expand
 from personax.concepts.quantize import restore
 from personax.concepts.source import Source, beside, parse_source
 from personax.core import files
-from personax.core.errors import notice
+from personax.core.errors import notice, one_line
 from personax.core.files import (
     atomic_folder,
     digest_contents,
@@ -29,9 +30,18 @@ from personax.core.files import (
 from personax.core.tensor_file import write_tensors
 from personax.core.tree import flat
 from personax.core.typing import Params, Theta
+from personax.loading.stored import is_finite
 from personax.methods import Concept, Method
 
 FORMAT = "personax.concept/1"
+# The keys of concept.json that every concept has.
+_KEYS = {
+    "method": str,
+    "method_args": dict,
+    "base": str,
+    "fingerprint": str,
+    "concepts": list,
+}
 
 
 class Artifact(NamedTuple):
@@ -140,7 +150,10 @@ def load(
             f"--base, or --any_base to apply it all the same."
         )
     concepts = tuple(_concept(values) for values in about["concepts"])
-    method = methods.make(about["method"], **about["method_args"])
+    try:
+        method = methods.make(about["method"], **about["method_args"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / 'concept.json'}: {one_line(error)}")
     try:
         expected = jax.eval_shape(
             lambda: methods.init(method, jax.random.key(0), params, concepts)
@@ -246,7 +259,9 @@ def _read_prepared(folder: pathlib.Path, method: Method) -> dict[str, Any]:
         return {}
     prepared: dict[str, Any] = {name: {} for name in method.saves}
     path = folder / "prepared.safetensors"
-    for leaf, array in _read_leaves(path).items():
+    leaves = _read_leaves(path)
+    _check_finite(path, leaves)
+    for leaf, array in leaves.items():
         name, _, inner = leaf.partition("/")
         prepared.setdefault(name, {})[inner] = jnp.asarray(array)
     if prepared.keys() != set(method.saves) or not all(prepared.values()):
@@ -292,7 +307,31 @@ def _read_json(folder: pathlib.Path) -> dict[str, Any]:
     about = read_json(path)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"{path} is not a {FORMAT} file.")
+    for key, kind in _KEYS.items():
+        if not isinstance(about.get(key), kind):
+            what = "has no" if key not in about else "has another type of"
+            raise ValueError(f"{path} {what} {key!r}; it is damaged, or was edited.")
+    try:
+        concepts = [_concept(values) for values in about["concepts"]]
+        valid = all(map(_is_valid, concepts))
+        for values in about.get("before", ()):
+            valid &= math.isfinite(values["strength"])
+            valid &= isinstance(values["placeholder"], str)
+    except (KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError(f"{path} has concepts that are damaged, or were edited.")
     return about
+
+
+def _is_valid(concept: Concept) -> bool:
+    words = (concept.placeholder, concept.class_word, concept.phrase)
+    ids = (*concept.ids, *(each for each in concept.initial if each is not None))
+    return (
+        all(isinstance(word, str) for word in words)
+        and all(isinstance(each, int) and each >= 0 for each in ids)
+        and len(concept.initial) == len(concept.ids)
+    )
 
 
 def _read_leaves(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -300,7 +339,8 @@ def _read_leaves(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path} is missing beside concept.json.")
     try:
         return load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    # KeyError: a dtype that NumPy does not have.
+    except (safetensors.SafetensorError, OSError, KeyError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}.")
 
 
@@ -323,4 +363,15 @@ def _fill(
             f"{folder} does not match what its method trains: {len(mismatched)} leaves "
             f"are missing, unexpected or of another shape, first {min(mismatched)}."
         )
+    _check_finite(folder / "theta.safetensors", leaves)
     return jax.tree.unflatten(structure, [jnp.asarray(leaves[name]) for name in shapes])
+
+
+def _check_finite(path: pathlib.Path, leaves: Mapping[str, np.ndarray]) -> None:
+    """ValueError, with the leaf's name, for NaN and infinities."""
+    for name, leaf in leaves.items():
+        if not is_finite(leaf):
+            raise ValueError(
+                f"{path}: {name} has NaN or infinite numbers; its training diverged, "
+                "or the file is damaged."
+            )

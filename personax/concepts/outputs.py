@@ -3,10 +3,9 @@
 import pathlib
 from collections.abc import Iterable
 
+from personax.concepts import artifact
 from personax.core.files import read_json
 from personax.core.outputs import check_folder, refuse_inputs
-
-_OWN = {"concept.json", "theta.safetensors", "prepared.safetensors", "before"}
 
 
 def check_result(
@@ -24,23 +23,11 @@ def check_result(
     folder = check_folder(path)
     check_folder(folder.absolute().parent)  # the concept replaces the folder as a whole
     refuse_inputs(folder, inputs)
-    if not folder.exists():
-        return folder
-    try:
-        is_result = record in read_json(folder / "concept.json")
-    except (OSError, ValueError, TypeError):
-        raise ValueError(
-            f"--out {path} exists and is no concept; choose another folder."
-        )
-    if not is_result:
+    artifact.check_replaceable(folder)
+    file = folder / "concept.json"
+    if file.is_file() and record not in read_json(file):
         raise ValueError(
             f"--out {path} is a trained concept, which would be lost; choose another "
             "folder."
-        )
-    names = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
-    if names - _OWN:
-        raise ValueError(
-            f"--out {path} also holds {min(names - _OWN)}, which is no part of a "
-            "concept; choose another folder."
         )
     return folder

@@ -17,7 +17,7 @@ from personax.loading.files import EMBEDDED, embedded
 from personax.loading.part_file import check_vae, is_unet, open_part
 from personax.loading.parts import check_parts
 from personax.loading.place import Shardings, fingerprints, place
-from personax.loading.stored import Stored
+from personax.loading.stored import Stored, check_finite
 from personax.networks.clip_text import CLIPTextConfig, init_clip_text
 from personax.networks.tokenizer import Tokenizer, load_tokenizer
 from personax.networks.unet import UNetConfig, init_unet
@@ -151,6 +151,7 @@ def load_base(
         del matches["unet"]
     names.report(name if unet is None else str(path), matches.values())
     tensors, template = flat(own), flat(templates)
+    check_finite(path, tensors)
     digests = fingerprints(tensors, template)
     vae_digest, placed, shapes = digests.parts["vae"], own, templates
     if vae:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from personax.core.files import expand
 from personax.core.typing import Key, Params
 from personax.loading import files, ldm, names
-from personax.loading.stored import Stored
+from personax.loading.stored import Stored, check_finite
 from personax.networks.controlnet import ControlNetConfig, init_controlnet
 from personax.networks.unet import UNetConfig, init_unet
 from personax.networks.vae import VAEConfig, init_vae
@@ -132,6 +132,7 @@ def open_part(
         }
     match = names.match(template, by_path, stored)
     names.report(str(source), [match])
+    check_finite(path, match.tensors)
     return PartFile(config, template, match.tensors)
 
 

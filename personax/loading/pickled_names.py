@@ -45,12 +45,28 @@ class Names:
         A Lightning checkpoint has classes as the keys of its callbacks' states.
         """
         if (module, name) in _FUNCTIONS:
-            return _FUNCTIONS[module, name]
+            found = _FUNCTIONS[module, name]
+            return found if isinstance(found, type) else _Fixed(found)
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return Storage(np.dtype(_DTYPES[name]))
         if (module, name) not in self._inert:
             self._inert[module, name] = _inert(f"{module}.{name}")
         return self._inert[module, name]
+
+
+class _Fixed:
+    """A function without attributes, which a pickle could set."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]):
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise pickle.UnpicklingError("its pickle changes a function")
 
 
 def _inert(name: str) -> type:
@@ -72,6 +88,8 @@ def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if offset < 0 or min(stride, default=0) < 0 or last >= storage.size:
         raise pickle.UnpicklingError("its pickle places a tensor outside its storage")
+    if math.prod(size) > storage.size:  # with strides of 0
+        raise pickle.UnpicklingError("its pickle repeats the numbers of a tensor")
     steps = [s * storage.itemsize for s in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
 

@@ -4,6 +4,8 @@ A pickle is a program. `pickled_names` has the few names that this reader resolv
 other may occur, but not be called.
 """
 
+import io
+import itertools
 import os
 import pickle
 import zipfile
@@ -13,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from personax.core.errors import one_line
+from personax.loading.pickle_scan import check_pickle
 from personax.loading.pickled_names import Names, Storage
 from personax.loading.stored import Stored
 
@@ -20,6 +24,10 @@ from personax.loading.stored import Stored
 _UNZIPPED = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
 _MAX_DEPTH = 32
+_MAX_TENSORS = 10**5
+_MAX_NAME = 2**12
+# Of the program itself, without the numbers of tensors; Stable Diffusion's has 0.2 MB.
+_MAX_PROGRAM = 2**26  # bytes
 
 
 def open_pickle(path: Path) -> Stored:
@@ -40,7 +48,11 @@ def tensors_of(values: Any, path: Path) -> Stored:
         raise ValueError(f"{path} does not contain a dictionary of tensors.")
     if isinstance(values.get("state_dict"), dict):
         values = values["state_dict"]
-    stored = dict(_tensors(values))
+    # A dictionary that occurs twice in each of 32 others would be read 2^32 times.
+    entries = list(itertools.islice(_tensors(values), _MAX_TENSORS + 1))
+    if len(entries) > _MAX_TENSORS:
+        raise ValueError(f"{path} has more than {_MAX_TENSORS:,} tensors.")
+    stored = dict(entries)
     if not stored:
         names = ", ".join(list(values)[:8]) or "nothing"
         raise ValueError(f"{path} contains no tensors; its entries are {names}.")
@@ -63,6 +75,11 @@ def read_pickle(path: Path) -> dict[str, Any] | list[Any]:
         raise ValueError(f"{path} is not a torch file, or is truncated.")
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} is refused: {error}.")
+    # Whatever the zip and pickle modules run into in a damaged file.
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not a torch file, or is damaged: {one_line(error)}."
+        )
     plain = _plain(values, path)
     if not isinstance(plain, dict | list):
         raise ValueError(f"{path} does not contain a dictionary or list of tensors.")
@@ -99,6 +116,8 @@ def _plain(values: Any, path: Path) -> Any:
 
 def _tensors(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
+        if len(prefix) + len(name) > _MAX_NAME:
+            raise ValueError(f"it has a name of more than {_MAX_NAME} letters.")
         if isinstance(value, np.ndarray):
             yield prefix + name, value
         elif isinstance(value, dict):
@@ -113,20 +132,25 @@ def _read_zipped(path: Path) -> Any:
             raise ValueError(f"{path} is a zip file, but none of torch's.")
         root = program.removesuffix("data.pkl")
         _check_order(path, archive, entries, root)
+        size = entries[program].file_size
+        if size > _MAX_PROGRAM:
+            raise pickle.UnpicklingError(f"its pickle has {size:,} bytes")
         with archive.open(program) as file:
-            return _ZippedReader(file, path, root, entries).load()
+            data = io.BytesIO(file.read(_MAX_PROGRAM + 1))
+        return _ZippedReader(data, size, path, root, entries).load()
 
 
 def _read_unzipped(path: Path) -> Any:
     """Five pickles (a number, a version, the machine, the values, the storages' keys),
     then each storage: its length, then its numbers."""
     with path.open("rb") as file:
-        _, _, machine = (_Reader(file).load() for _ in range(3))
+        size = os.fstat(file.fileno()).st_size
+        _, _, machine = (_Reader(file, size).load() for _ in range(3))
         if not isinstance(machine, dict) or not machine.get("little_endian"):
             raise ValueError(f"{path} has byte order big, not little.")
-        reader = _UnzippedReader(file)
+        reader = _UnzippedReader(file, size)
         values = reader.load()
-        for key in _Reader(file).load():
+        for key in _Reader(file, size).load():
             storage = reader.storages.get(key)
             count = int.from_bytes(file.read(8), "little")
             if storage is None or count != storage.size:
@@ -141,7 +165,8 @@ def _read_unzipped(path: Path) -> Any:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, file):
+    def __init__(self, file, size: int):
+        check_pickle(file, size)
         super().__init__(file)
         self._names = Names()
 
@@ -159,8 +184,8 @@ class _Reader(pickle.Unpickler):
 
 
 class _ZippedReader(_Reader):
-    def __init__(self, file, path: Path, root: str, entries: dict):
-        super().__init__(file)
+    def __init__(self, file, size: int, path: Path, root: str, entries: dict):
+        super().__init__(file, size)
         self._path, self._root, self._entries = path, root, entries
 
     def persistent_load(self, pid: Any) -> np.ndarray:
@@ -182,9 +207,9 @@ class _ZippedReader(_Reader):
 
 
 class _UnzippedReader(_Reader):
-    def __init__(self, file):
-        super().__init__(file)
-        self._size = os.fstat(file.fileno()).st_size
+    def __init__(self, file, size: int):
+        super().__init__(file, size)
+        self._left = size
         self.storages: dict[str, np.ndarray] = {}
 
     def persistent_load(self, pid: Any) -> Any:
@@ -193,13 +218,18 @@ class _UnzippedReader(_Reader):
         kind, storage, key, _, count, view = pid
         if kind != "storage" or not isinstance(storage, Storage) or view is not None:
             raise pickle.UnpicklingError("its pickle refers to something not a storage")
-        if count * storage.dtype.itemsize > self._size:
-            raise pickle.UnpicklingError(f"its storage {key} is too short")
-        return self.storages.setdefault(key, np.empty(count, storage.dtype))
+        if key not in self.storages:
+            self._left -= count * storage.dtype.itemsize
+            if self._left < 0:
+                raise pickle.UnpicklingError(f"its storage {key} is too short")
+            self.storages[key] = np.empty(count, storage.dtype)
+        return self.storages[key]
 
 
 def _check_order(path: Path, archive: zipfile.ZipFile, entries: dict, root: str):
     if f"{root}byteorder" in entries:
-        order = archive.read(f"{root}byteorder")
+        with archive.open(f"{root}byteorder") as file:
+            order = file.read(16)
         if order != b"little":
-            raise ValueError(f"{path} has byte order {order.decode()}, not little.")
+            shown = order.decode("ascii", "replace")
+            raise ValueError(f"{path} has byte order {shown}, not little.")

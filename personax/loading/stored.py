@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -27,6 +29,7 @@ _DTYPES = {
 }
 # The format's own limit.
 _MAX_HEADER = 100 * 2**20
+_CHUNK = 2**20  # numbers, which fit the cache
 
 
 def open_safetensors(path: Path) -> Stored:
@@ -47,6 +50,13 @@ def open_safetensors(path: Path) -> Stored:
             )
         header = _parse(path, file.read(length))
     start = 8 + length
+    end = 0
+    for first, last in sorted(entry["data_offsets"] for entry in header.values()):
+        if first != end or last < first:
+            raise ValueError(
+                f"{path} is damaged: its tensors overlap, or leave bytes out."
+            )
+        end = last
     expected = start + max((e["data_offsets"][1] for e in header.values()), default=0)
     if size != expected:
         raise ValueError(
@@ -59,17 +69,57 @@ def open_safetensors(path: Path) -> Stored:
     return {name: _view(path, name, data, start, e) for name, e in header.items()}
 
 
+def is_finite(tensor: np.ndarray) -> bool:
+    """Whether a tensor has neither NaN nor infinities; at memory speed."""
+    if tensor.dtype.kind in "iub":
+        return True
+    flat = tensor.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        piece = flat[start : start + _CHUNK]
+        with np.errstate(all="ignore"):
+            # A sum is not finite if a number is not; the converse needs a look at each.
+            whole = piece.astype(np.float32, copy=False).sum()
+            if not np.isfinite(whole) and not np.isfinite(piece).all():
+                return False
+    return True
+
+
+def check_finite(path: object, stored: Mapping[str, np.ndarray]) -> None:
+    """ValueError, with the tensor's name, for NaN and infinities in a file."""
+    for name, tensor in stored.items():
+        if not is_finite(tensor):
+            raise ValueError(
+                f"{path}: the tensor {name} has NaN or infinite numbers; the file is "
+                "damaged, or its training diverged."
+            )
+
+
 def _parse(path: Path, header: bytes) -> dict[str, dict]:
     try:
-        entries = json.loads(header)
+        entries = json.loads(header, object_pairs_hook=_unique)
         entries.pop("__metadata__", None)
         for entry in entries.values():
             first, last = entry["data_offsets"]
-            _ = entry["dtype"], math.prod(entry["shape"]), last - first  # must be there
-    except (ValueError, TypeError, KeyError, AttributeError):
+            if not all(map(_is_size, (first, last, *entry["shape"]))):
+                raise ValueError
+            _ = entry["dtype"] + "", last - first  # must be there
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError(
-            f"{path} is not a safetensors file: its header is not a list of tensors."
+            f"{path} is not a safetensors file: its header is not a list of tensors, "
+            "each with a name of its own, a dtype, a shape and its place."
         )
+    return entries
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are unique; ValueError otherwise."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError
     return entries
 
 

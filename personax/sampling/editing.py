@@ -26,6 +26,7 @@ from personax.diffusion.solvers import Grid, ddim
 from personax.loading import Base
 from personax.networks.compute import Compute
 from personax.sampling import prompt_terms
+from personax.sampling.concept_words import filled, remark
 from personax.sampling.edit_streams import (
     check_words,
     edit_term_specs,
@@ -101,9 +102,13 @@ def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
             any_base=models.any_base,
             allow_pickle=models.reading.get("allow_pickle", False),
         )
+    model = list(named.values())[-1]
+    prompt, *edits = filled(model, (options.prompt, *options.edits))
+    options = dataclasses.replace(options, prompt=prompt, edits=tuple(edits))
     term_specs = edit_term_specs(named, options)
     prompt_terms.check(named, term_specs)
-    tokenizer = named[term_specs[-1].model].tokenizer
+    remark({"base": model}, {"base": [prompt, *edits]})
+    tokenizer = model.tokenizer
     check_words(tokenizer, options)
     spec = named["base"].denoiser.spec
     grid = ddim().grid(spec.schedule, options.steps)

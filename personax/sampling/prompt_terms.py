@@ -13,7 +13,8 @@ from personax.diffusion.guidance import Term, complete
 from personax.diffusion.guidance_schedule import Schedule, weight_values
 from personax.diffusion.solvers import Grid
 from personax.diffusion.solvers.grid import steps_of
-from personax.networks.tokenizer import concept_mask, tokenize, unknown_placeholders
+from personax.networks.tokenizer import concept_mask, tokenize
+from personax.sampling import concept_words
 
 Weights = tuple[float, ...]  # one for each axis
 
@@ -51,22 +52,16 @@ def check(
     models: Mapping[str, Model],
     term_specs: Sequence[TermSpec],
     unconditional: str = "base",
+    negative: str = "",
 ) -> None:
     """Raise ValueError for an unknown model or an unknown placeholder in a prompt."""
-    for term_spec in (*term_specs, TermSpec("", 0.0, unconditional)):
+    for term_spec in (*term_specs, TermSpec(negative, 0.0, unconditional)):
         if term_spec.model not in models:
             raise ValueError(
                 f"Unknown model {term_spec.model!r} in the term {str(term_spec)!r}; "
                 f"expected one of {', '.join(models)}."
             )
-        tokenizer = models[term_spec.model].tokenizer
-        unknown = unknown_placeholders(tokenizer, [term_spec.prompt])
-        if unknown:
-            known = ", ".join(other.word for other in tokenizer.placeholders)
-            raise ValueError(
-                f"Unknown concept {unknown[0]} in {term_spec.prompt!r}; "
-                + (f"expected {known}." if known else "add one with --concept DIR.")
-            )
+        concept_words.check(models[term_spec.model], term_spec.prompt)
 
 
 def to_terms(

@@ -17,13 +17,14 @@ from personax.core.errors import RunFailedError
 from personax.core.images import Pixels
 from personax.core.typing import Key
 from personax.diffusion.guidance import Term
+from personax.diffusion.guidance_schedule import Schedule
 from personax.diffusion.img2img import Picture
 from personax.diffusion.solvers import get_solver
 from personax.methods.parts.folded_null_text import reads_text
 from personax.networks.compute import Compute
 from personax.sampling import prompt_terms
 from personax.sampling.hints import HintOptions, ModelHint, add_hints, read_hints
-from personax.sampling.options import ModelOptions, SamplingOptions
+from personax.sampling.options import ModelOptions, SamplingOptions, check_finite
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import (
     Decoded,
@@ -61,9 +62,14 @@ class SamplingSetup:
         A prompt to a model without text conditioning gives a warning on stderr.
         """
         options = self.options
-        prompt_terms.check(self.models, term_specs, options.unconditional)
         null = TermSpec(options.negative, 1.0, options.unconditional)
         every = (*term_specs, null)
+        prompt_terms.check(
+            self.models, term_specs, options.unconditional, options.negative
+        )
+        for term_spec in term_specs:
+            if not isinstance(term_spec.weight, Schedule):
+                check_finite("a term's weight", term_spec.weight)
         for name in self.hints.keys() - {term_spec.model for term_spec in every}:
             raise ValueError(
                 f"--hint {name}=…: no term uses the model {name!r}; add --term "

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from personax.concepts.bind import Model
 from personax.core import images
 from personax.core.files import write_json
 from personax.core.images import Pixels
@@ -27,6 +28,7 @@ from personax.sampling.attention import (
     find_words,
     write_attention,
 )
+from personax.sampling.concept_words import filled, remark
 from personax.sampling.img2img import PictureOptions, start_from_picture
 from personax.sampling.options import check_finite
 from personax.sampling.prompt_terms import TermSpec
@@ -98,9 +100,14 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
 
     Raises FileNotFoundError or ValueError for invalid options.
     """
+    options = _filled(setup.models["base"], options)
     cells = lay_out(options)
+    prompts: dict[str, list[str]] = {}
     for cell in cells:
         setup.check(cell.term_specs)
+        for term_spec in cell.term_specs:
+            prompts.setdefault(term_spec.model, []).append(term_spec.prompt)
+    remark(setup.models, prompts)
     words, spec = [], None
     setup, picture = start_from_picture(setup, options.picture)
     sampler, models = setup.sampler, setup.models
@@ -131,6 +138,14 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
     )
     setup = dataclasses.replace(setup, sampler=sampler)
     return Sheet(setup, cells, options.terms, picture, words)
+
+
+def _filled(model: Model, options: SheetOptions) -> SheetOptions:
+    """The options with their prompts `filled`."""
+    count = len(options.prompts)
+    prompts = filled(model, (*options.prompts, *(options.rows or ())))
+    rows = None if options.rows is None else prompts[count:]
+    return dataclasses.replace(options, prompts=prompts[:count], rows=rows)
 
 
 def draw_sheet(

@@ -59,7 +59,7 @@ def _entry(**change) -> bytes:
         (_file(_entry())[:-9], "truncated inside its header"),
         (_file(_entry(), b"1" * 12), "damaged: its header describes"),
         (_file(_entry(shape=[3]), b"1" * 8), "a of shape .3,. does not fill"),
-        (_file(_entry(data_offsets=[-8, 8]), b"1" * 8), "does not fill"),
+        (_file(_entry(data_offsets=[-8, 8]), b"1" * 8), "not a list of tensors"),
         (_file(_entry(dtype="F4"), b"1" * 8), "a is of type F4, not one of"),
         (_file(b"[]"), "its header is not a list of tensors"),
         (_file(b"not json"), "its header is not a list of tensors"),

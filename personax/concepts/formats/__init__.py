@@ -23,7 +23,6 @@ truncated files are refused before a family sees them, and NaNs before it reads 
 
 import pathlib
 
-import numpy as np
 import safetensors
 
 from personax.concepts.artifact import Artifact
@@ -38,7 +37,7 @@ from personax.concepts.source import beside
 from personax.core.typing import Params
 from personax.loading.files import read_json
 from personax.loading.pickles import read_pickle, tensors_of
-from personax.loading.stored import open_safetensors
+from personax.loading.stored import is_finite, open_safetensors
 from personax.networks.unet import UNetConfig
 
 FAMILIES: tuple[Family, ...] = (
@@ -120,8 +119,11 @@ def read(
 def _open(path: pathlib.Path, allow_pickle: bool) -> File:
     if path.suffix == ".safetensors":
         tensors = open_safetensors(path)
-        with safetensors.safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
+        try:
+            with safetensors.safe_open(path, "np") as file:
+                metadata = file.metadata() or {}
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path} is not a valid safetensors file: {error}.")
         config = next((x for x in beside(path) if x.suffix == ".json"), None)
         values = None if config is None else read_json(config)
         return File(path, tensors, metadata, values, None, allow_pickle)
@@ -138,9 +140,7 @@ def _open(path: pathlib.Path, allow_pickle: bool) -> File:
 
 def _check_finite(file: File) -> None:
     for name, tensor in file.tensors.items():
-        if tensor.dtype.kind in "iub":
-            continue
-        if not np.isfinite(np.asarray(tensor, np.float32)).all():
+        if not is_finite(tensor):
             raise ValueError(f"its tensor {name} has NaN or infinite values.")
 
 
