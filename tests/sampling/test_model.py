@@ -79,7 +79,7 @@ def test_with_concepts_leaves_the_model_unchanged(concept):
         ({"eta": 0.5, "solver": "euler"}, "eta applies to the solver ddim"),
         ({"spacing": "wide"}, "Unknown spacing 'wide'"),
         ({"size": 30}, "multiple of 4"),
-        ({"num_images": 0}, "num_images must be at least 1; it is 0"),
+        ({"num_images": 0}, "num_images must be in .1, 1,000,000.; it is 0"),
         ({"terms": ["a dog"]}, "WEIGHT:PROMPT"),
     ],
 )
