@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
             "images": "dog",  # a bundled subject, or a folder of pictures
             "masks": "",  # a folder with a soft mask of the same name for each picture
             "placeholder": "<v1>",  # "": train an existing word
-            "class_word": "dog",
+            "class_word": "",  # what the pictures show, "dog"; "": a subject's own
             "phrase": "{placeholder} {class_word}",  # the concept's words in prompts
             # A prompt, a set of templates (data/templates.py) or a .txt file.
             "prompt": "photo of a {}",

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     config.data.caption_dropout = 0.1
     # The captions' own words; there is no concept to name.
     config.concept.images = config.concept.placeholder = config.concept.initial = ""
+    config.concept.class_word = "dog"  # unused
     config.prior.source = ""
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "linear"

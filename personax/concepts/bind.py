@@ -13,6 +13,7 @@ from personax.concepts.artifact import Artifact
 from personax.concepts.source import Source, parse_source
 from personax.concepts.strength import at_strength
 from personax.core.errors import notice
+from personax.core.text import fold
 from personax.core.tree import flat, nest
 from personax.core.typing import Params
 from personax.diffusion.denoiser import CONTROLNET, Denoiser, with_controlnet
@@ -257,9 +258,9 @@ def _check_exclusive(
     """
     loaded = [each for chain in chains for each in chain]
     names = [name for each in loaded for name in each.method.parts]
-    handles = [concept.handle.lower() for concept in concepts]
+    handles = [fold(concept.handle) for concept in concepts]
     for each in loaded:
-        own = [concept.handle.lower() for concept in each.concepts]
+        own = [fold(concept.handle) for concept in each.concepts]
         shared = [handle for handle in own if handles.count(handle) > 1]
         for name, part in each.method.parts.items():
             if part.exclusive == "word" and shared:

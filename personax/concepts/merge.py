@@ -18,6 +18,7 @@ from personax.concepts.merge_kernels import (
     token_rows,
 )
 from personax.core.files import read_lines
+from personax.core.text import fold
 from personax.core.tree import flat, select
 from personax.diffusion.encode import encode_prompts
 from personax.loading import EMBEDDED, Base, embedded_world
@@ -144,7 +145,7 @@ def read_captions(base: Base, file: str | None) -> list[str]:
 def with_unique_words(sources: Sequence[SourceConcept], size: int) -> list[Concept]:
     """All concepts in order, with ids from `size` on and distinct placeholders."""
     names = [source.concept.placeholder for source in sources]
-    if len({name.lower() for name in names}) < len(names):
+    if len(set(map(fold, names))) < len(names):
         names = [f"<v{k}>" for k in range(1, len(names) + 1)]
     concepts = []
     for (_, concept, phrase, _), name in zip(sources, names, strict=True):

@@ -9,11 +9,13 @@ import functools
 import math
 import numbers
 import operator
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from personax.core.files import expand
 from personax.core.tree import nearest
 
 T = TypeVar("T")
@@ -27,27 +29,35 @@ _EXPECTED = {
     str: "a string",
     tuple: "a tuple",
 }
+# "~" or "~name" where a path begins, as in "~/x", "folder:~/x" and "<v1>=~/x".
+_HOME = re.compile(r"(?:^|(?<=[:=]))~[\w.-]*(?=/)")
 _HOLDS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 def option(
     default: Any = dataclasses.MISSING,
     *,
+    default_factory: Any = dataclasses.MISSING,
     least: int | float | None = None,
     most: int | float | None = None,
     above: int | float | None = None,
     below: int | float | None = None,
     choices: Sequence[str] | None = None,
+    path: bool = False,
 ) -> Any:
     """A dataclass field with bounds of a number, or the choices of a string.
 
     `least` and `most` are inclusive, `above` and `below` exclusive; None is always
-    valid. A field without a default is required.
+    valid. They apply to each number of a tuple or a mapping. A `path` may start with
+    "~", the home directory, also behind a prefix: "folder:~/pictures". A field without
+    a default is required.
     """
     bounds = {">=": least, "<=": most, ">": above, "<": below}
     given = {sign: bound for sign, bound in bounds.items() if bound is not None}
-    metadata = {"bounds": given, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+    metadata = {"bounds": given, "choices": choices, "path": path}
+    return dataclasses.field(
+        default=default, default_factory=default_factory, metadata=metadata
+    )
 
 
 def parse(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
@@ -122,11 +132,15 @@ def _convert(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
     elif issubclass(origin, Mapping):
         if isinstance(value, Mapping):
             inner = args[1]
-            return {k: _convert(inner, x, f"{key}.{k}", {}) for k, x in value.items()}
+            return {
+                k: _convert(inner, x, f"{key}.{k}", metadata) for k, x in value.items()
+            }
     elif isinstance(value, _ACCEPTED.get(origin, origin)) and (
         origin is bool or not isinstance(value, bool)
     ):
         value = origin(value)
+        if metadata.get("path"):
+            return _HOME.sub(lambda match: str(expand(match[0])), value)
         choices, bounds = metadata.get("choices"), metadata.get("bounds") or {}
         if choices is not None and value not in choices:
             raise ValueError(f"{key}={value!r}: expected one of {', '.join(choices)}.")

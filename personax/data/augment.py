@@ -24,10 +24,16 @@ class Augmentation:
     crop: str | None = option(None, choices=CROP)  # None: the augmentation's own
     flip: bool = False
     words: str | None = option(None, choices=WORDS)
-    shrink: tuple[float, float] | None = None
-    caption_dropout: float = option(0.0, least=0, most=1)  # to the empty caption
+    shrink: tuple[float, float] | None = option(None, above=0, most=1)
+    caption_dropout: float = option(0.0, least=0, below=1)  # to the empty caption
     cut_mix: float = option(0.0, least=0, most=1)  # another concept beside this one
     cut_mix_prompt: str = "a photo of a {} and a {}"
+
+    def __post_init__(self):
+        if self.shrink and self.shrink[0] > self.shrink[1]:
+            raise ValueError(
+                f"data.shrink={self.shrink}: expected (smallest, largest)."
+            )
 
     def off(self) -> "Augmentation":
         """The deterministic part: pictures are only cropped and resized."""

@@ -60,6 +60,14 @@ def pictures(source: str) -> list[Pixels]:
     return [read_image(file) for file in folder.pictures]
 
 
+def class_of(source: str) -> str | None:
+    """The class word of a bundled subject, None for a folder or any other source."""
+    if pathlib.Path(source).is_dir():
+        return None
+    subject = emoji.subjects().get(source)
+    return subject and subject.class_word
+
+
 def own_pictures(source: str, column: str | None = None) -> list[OwnPicture]:
     """The pictures of a folder or a list with captions; they are not opened.
 

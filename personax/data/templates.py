@@ -1,9 +1,7 @@
 """Prompt templates with {} for the concept: the papers' sets, a file, or one."""
 
-import pathlib
-import re
-
-from personax.core.files import read_lines
+from personax.core.files import expand, read_lines
+from personax.core.text import compose, spans
 
 # "{}" stands for the concept's words, such as "<v1> dog".
 TEMPLATES = {
@@ -111,8 +109,11 @@ def without(caption: str, phrase: str, class_word: str) -> str:
     >>> without("a photo of a <V1> dog", "<v1> dog", "dog")
     'a photo of a dog'
     """
-    pattern = re.compile(re.escape(phrase), re.IGNORECASE)
-    return pattern.sub(lambda _: class_word, caption)
+    composed, parts, at = compose(caption), [], 0
+    for start, end in spans(composed, [phrase], whole=False):
+        parts += [composed[at:start], class_word]
+        at = end
+    return "".join([*parts, composed[at:]]) if parts else caption
 
 
 def _prompts(prompt: str) -> tuple[str, ...]:
@@ -120,15 +121,11 @@ def _prompts(prompt: str) -> tuple[str, ...]:
         return TEMPLATES[prompt]
     if not prompt.endswith(".txt"):
         return (prompt,)
-    prompts = tuple(read_lines(pathlib.Path(prompt)))
+    prompts = tuple(read_lines(expand(prompt)))
     if not prompts:
         raise ValueError(f"The file {prompt} holds no prompt.")
     return prompts
 
 
 def _holds(prompt: str, phrase: str) -> bool:
-    # "hat" is not in "that", but "<v1>" ends at its bracket. CLIP reads lower case.
-    before = r"(?<!\w)" if re.match(r"\w", phrase) else ""
-    after = r"(?!\w)" if re.search(r"\w$", phrase) else ""
-    pattern = before + re.escape(phrase) + after
-    return re.search(pattern, prompt, re.IGNORECASE) is not None
+    return any(spans(compose(prompt), [phrase]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from personax.methods.arguments import checked
 from personax.methods.class_diffusion import class_diffusion
 from personax.methods.concept_centric import concept_centric
 from personax.methods.controlnet import controlnet
@@ -66,7 +67,8 @@ __all__ = [
 def make(name: str, **arguments) -> Method:
     """The method `name` with these arguments, which may have their former names.
 
-    Raises ValueError for an unknown method and TypeError for an unknown argument.
+    Raises ValueError for an unknown method and for a value of another type or out of
+    range, and TypeError for an unknown argument.
     """
     if name not in METHODS:
         raise ValueError(
@@ -84,4 +86,4 @@ def make(name: str, **arguments) -> Method:
             f"The method {name} has no argument {unknown[0]!r}; expected one of "
             f"{', '.join(names)}."
         )
-    return METHODS[name](**arguments)
+    return METHODS[name](**checked(METHODS[name], arguments))

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import CLIPTokenizer
 
+from personax.core.text import compose, fold, spans
 from personax.core.tree import nearest
 
 # What a placeholder looks like: one word in angle brackets, "<v1>".
@@ -248,9 +249,9 @@ def unknown_placeholders(
     tokenizer: Tokenizer, prompts: Sequence[str]
 ) -> tuple[str, ...]:
     """The words in angle brackets, such as "<v2>", unknown to the tokenizer."""
-    known = {other.word.lower() for other in tokenizer.placeholders}
+    known = {fold(other.word) for other in tokenizer.placeholders}
     seen = (word for prompt in prompts for word in _PLACEHOLDER.findall(prompt))
-    return tuple(dict.fromkeys(word for word in seen if word.lower() not in known))
+    return tuple(dict.fromkeys(word for word in seen if fold(word) not in known))
 
 
 def vocabulary_id(tokenizer: Tokenizer, entry: str | int) -> int:
@@ -279,7 +280,7 @@ def _check_placeholder(
     if word != word.strip() or not word or (re.search(r"\s", word) and not spaces):
         raise ValueError(f"The placeholder {word!r} must be one word, such as '<v1>'.")
     taken = [other.word for other in tokenizer.placeholders]
-    if word.lower() in (other.lower() for other in taken):
+    if fold(word) in map(fold, taken):
         raise ValueError(f"The placeholder {word!r} exists; taken: {', '.join(taken)}.")
     if not replaces and len(ids_of(tokenizer, word)) == 1:
         raise ValueError(
@@ -318,16 +319,14 @@ def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Sequence[Sequence[int]]:
 def _words(tokenizer: Tokenizer, text: str) -> list[_Word]:
     if not tokenizer.placeholders:
         return _plain_words(tokenizer, text)
-    placeholders = {other.word.lower(): other.ids for other in tokenizer.placeholders}
-    words = []
-    for piece in _splitter(placeholders).split(text):
-        ids = placeholders.get(piece.lower())
-        if ids:
-            alias = piece.lower() if ids[0] < tokenizer.size else ""
-            words.append(_Word(ids, alias))
-        else:
-            words.extend(_plain_words(tokenizer, piece))
-    return words
+    placeholders = {fold(other.word): other.ids for other in tokenizer.placeholders}
+    text, at, words = compose(text), 0, []
+    for start, end in spans(text, placeholders):
+        words += _plain_words(tokenizer, text[at:start])
+        word, at = fold(text[start:end]), end
+        ids = placeholders[word]
+        words.append(_Word(ids, word if ids[0] < tokenizer.size else ""))
+    return words + _plain_words(tokenizer, text[at:])
 
 
 def _plain_words(tokenizer: Tokenizer, text: str) -> list[_Word]:
@@ -341,15 +340,3 @@ def _plain_words(tokenizer: Tokenizer, text: str) -> list[_Word]:
             words.append((i,))
         previous = number
     return [_Word(ids) for ids in words]
-
-
-def _splitter(placeholders: Iterable[str]) -> re.Pattern[str]:
-    # Longest first, and a placeholder without brackets only as a whole word.
-    longest = sorted(placeholders, key=len, reverse=True)
-    bounded = (
-        (r"(?<!\w)" if re.match(r"\w", word) else "")
-        + re.escape(word)
-        + (r"(?!\w)" if re.search(r"\w$", word) else "")
-        for word in longest
-    )
-    return re.compile(f"({'|'.join(bounded)})", re.IGNORECASE)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from personax.core.progress import Progress
+from personax.core.text import fold
 from personax.core.typing import Params, Text
 from personax.data.dataset import Dataset, Rows, StepIterator, iterate
 from personax.diffusion.denoiser import Denoiser
@@ -34,7 +35,7 @@ class CaptionTokenizer:
         self.tokenizer, self.handles = tokenizer, tuple(handles)
         self._ids: dict[str, Int[np.ndarray, " n"]] = {}
         self._mask = functools.lru_cache(_REMEMBERED)(self._concept_mask)
-        self._first = [w for each in handles for w in each.lower().split()[:1]]
+        self._first = [w for each in handles for w in fold(each).split()[:1]]
 
     def ids(
         self, captions: Iterable[str], known: Mapping[str, np.ndarray] = {}
@@ -54,7 +55,7 @@ class CaptionTokenizer:
         return np.stack([self._mask(caption) for caption in captions])
 
     def _concept_mask(self, caption: str) -> Bool[np.ndarray, "k n"]:
-        text = caption.lower()
+        text = fold(caption)
         if not any(word in text for word in self._first):
             return np.zeros((len(self.handles), self.tokenizer.length), bool)
         return concept_mask(self.tokenizer, [caption], self.handles)[:, 0]

@@ -1,7 +1,6 @@
 """The concepts of a config: captions, placeholders and initial tokens, as token ids."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence, Set
@@ -9,8 +8,10 @@ from typing import Any, NamedTuple
 
 from personax.core import files
 from personax.core.config import parse, plain
+from personax.core.errors import notice
+from personax.core.text import fold
 from personax.core.tree import nearest
-from personax.data.concepts import OwnPicture, own_pictures
+from personax.data.concepts import OwnPicture, class_of, own_pictures
 from personax.data.kohya import subsets
 from personax.data.rare import rare_tokens
 from personax.data.templates import fill, without
@@ -20,6 +21,7 @@ from personax.networks.tokenizer import (
     add_alias,
     add_placeholder,
     ids_of,
+    positions,
     unknown_placeholders,
     vocabulary_id,
 )
@@ -66,11 +68,8 @@ def concept_configs(
     """
     if concepts_list is None:
         return _by_folder(_with_initial(concept, 0))
-    path = pathlib.Path(concepts_list)
-    try:
-        entries = json.loads(files.read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.")
+    path = files.expand(concepts_list)
+    entries = files.read_json(path)
     if not isinstance(entries, list) or not all(isinstance(x, dict) for x in entries):
         raise ValueError(f"{path} is not a list of concepts: [{{…}}, {{…}}].")
     if not entries:
@@ -98,6 +97,7 @@ def make_specs(
         resolved.append(spec)
     for spec in resolved:
         check_prompts(tokenizer, spec.captions)
+        _check_read(tokenizer, spec)
     return resolved, tokenizer
 
 
@@ -111,6 +111,48 @@ def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
                 f"Unknown placeholder {unknown[0]} in {prompt!r}; the concepts have: "
                 f"{known or 'none'}."
             )
+
+
+def _check_read(tokenizer: Tokenizer, spec: ConceptSpec) -> None:
+    """Raise ValueError for captions in which the text encoder does not read the word.
+
+    Such captions teach nothing. Of pictures' own captions some may lack the word; those
+    that are too long for it are reported on stderr.
+    """
+    concept = spec.concept
+    if not concept.placeholder:
+        return
+    unread = [
+        caption
+        for caption in spec.captions
+        if len(positions(tokenizer, caption, concept.placeholder)) < len(concept.ids)
+    ]
+    whole = dataclasses.replace(tokenizer, length=1 << 20)
+    cut = [x for x in unread if positions(whole, x, concept.placeholder)]
+    if not unread or (spec.own and not cut):
+        return
+    caption, room = (cut or unread)[0], tokenizer.length - 2
+    text = f"{caption[:200]!r} is not read as holding {concept.placeholder}"
+    if cut:
+        count = len(ids_of(tokenizer, caption))
+        text = (
+            f"{concept.placeholder} is cut off in {caption[:200]!r}: the caption has "
+            f"{count} tokens, and the text encoder reads {room}"
+        )
+    if len(unread) == len(spec.captions) or not spec.own:
+        raise ValueError(f"{text}. Shorten it, or write the word earlier.")
+    notice(f"{text}; so in {len(cut)} of {len(spec.captions)} captions.")
+
+
+def _check_visible(words: str) -> None:
+    """Raise ValueError for characters that are not seen, such as zero-width spaces."""
+    # Some scripts need the two joiners, and so do emoji.
+    hidden = [x for x in words if not x.isprintable() and x not in "\u200c\u200d"]
+    if hidden:
+        raise ValueError(
+            f"The concept's words {words!r} have a character that is not seen "
+            f"(U+{ord(hidden[0]):04X}); type them again."
+        )
 
 
 def _overlay(
@@ -130,6 +172,8 @@ def _overlay(
     if {"placeholder", "class_word"} & (values.keys() | words.keys()):
         # The default's prompt names another placeholder or class.
         defaults["prior_prompt"] = ""
+    if values.get("images", concept.images) != concept.images:
+        defaults["class_word"] = ""  # what other pictures show
     try:
         return parse(ConceptConfig, {**defaults, **words, **values})
     except ValueError as error:
@@ -199,11 +243,12 @@ def _with_folder_words(concept: ConceptConfig, words: str) -> ConceptConfig:
     class_word = class_word.strip()
     phrase = "{placeholder} {class_word}" if class_word else "{placeholder}"
     known = placeholder.startswith("<") or placeholder == concept.placeholder
-    same = (class_word or concept.class_word) in (concept.prior_prompt or "")
+    word = class_word or concept.class_word
+    same = word is not None and word in (concept.prior_prompt or "")
     return dataclasses.replace(
         concept,
         placeholder=placeholder,
-        class_word=class_word or concept.class_word,
+        class_word=word,
         phrase=phrase,
         initial=concept.initial if known else placeholder,
         # The config's own may name another class.
@@ -229,12 +274,17 @@ def _make_spec(
     adds_words: bool,
     taken: Set[int | None],
 ) -> tuple[ConceptSpec, Tokenizer]:
-    placeholder, class_word = config.placeholder or "", config.class_word
+    placeholder = config.placeholder or ""
+    class_word = config.class_word or class_of(config.images)
     if not class_word:
-        raise ValueError("A concept needs a class_word, such as dog.")
+        raise ValueError(
+            f"What do the pictures of {config.images} show? Set concept.class_word, "
+            "such as dog."
+        )
     phrase = config.phrase.replace("{placeholder}", placeholder)
     phrase = phrase.replace("{class_word}", class_word).strip()
     captions = fill(config.prompt, phrase)
+    _check_visible(phrase)
     if placeholder and placeholder not in phrase:
         raise ValueError(f"The phrase {phrase!r} does not contain {placeholder!r}.")
     prior_prompt = config.prior_prompt or without(captions[0], phrase, class_word)
@@ -244,7 +294,7 @@ def _make_spec(
         captions = tuple(dict.fromkeys(each.caption for each in own))
     ids, initial = (), ()
     if placeholder:
-        initial = _initial(config, tokenizer, taken)
+        initial = _initial(config, class_word, tokenizer, taken)
         rows = tuple(row for row in initial if row is not None)
         if adds_words:
             tokenizer = add_placeholder(
@@ -283,7 +333,7 @@ def _own(config: ConceptConfig, phrase: str) -> tuple[OwnPicture, ...]:
         for each in own_pictures(config.images, config.caption_column)
     )
     word = config.placeholder or ""
-    if not any(word.lower() in each.caption.lower() for each in pictures):
+    if not any(fold(word) in fold(each.caption) for each in pictures):
         raise ValueError(
             f"None of the {len(pictures)} captions of {config.images} has {word!r}; "
             f'write {phrase!r} or "{{}}" in them, or set concept.placeholder "" to '
@@ -294,11 +344,14 @@ def _own(config: ConceptConfig, phrase: str) -> tuple[OwnPicture, ...]:
 
 def _from_itself(config: ConceptConfig) -> bool:
     """Whether the placeholder is a word such as "sks" that starts from its own ids."""
-    return (config.placeholder or "").lower() == (config.initial or "").lower()
+    return fold(config.placeholder or "") == fold(config.initial or "")
 
 
 def _initial(
-    config: ConceptConfig, tokenizer: Tokenizer, taken: Set[int | None]
+    config: ConceptConfig,
+    class_word: str,
+    tokenizer: Tokenizer,
+    taken: Set[int | None],
 ) -> tuple[int | None, ...]:
     """The row of the embedding table that each vector starts from.
 
@@ -313,7 +366,7 @@ def _initial(
         own = ids_of(tokenizer, config.placeholder or "")
         return (*own, *[own[-1]] * (config.vectors - len(own)))
     # As Custom Diffusion's baseline: "bear" of "teddy bear".
-    last_token = str(ids_of(tokenizer, config.class_word)[-1])
+    last_token = str(ids_of(tokenizer, class_word)[-1])
     names = (config.initial or "").split() or [last_token]
     if config.vectors < len(names):
         raise ValueError(
@@ -330,7 +383,7 @@ def _row(name: str, tokenizer: Tokenizer, taken: Set[int | None]) -> int | None:
     if name == "vocabulary":
         return None
     if name.startswith("rare:"):
-        path = pathlib.Path(name.removeprefix("rare:"))
+        path = files.expand(name.removeprefix("rare:"))
         rare = rare_tokens(tokenizer, files.read_lines(path))
         free = [token.id for token in rare if token.id not in taken]
         if not free:

@@ -27,6 +27,10 @@ from personax.core.tree import nearest
 from personax.data.augment import CROP, Augmentation
 from personax.loading import EMBEDDED
 
+# What no number of a config exceeds: sizes in pixels, counts, and the int32 of a step.
+_SIDE, _COUNT, _STEPS = 2**14, 10**7, 2**31 - 1
+_SEED = 2**32 - 1
+
 CAPTIONS = ("prompt", "own", "none")
 HINTS = ("canny",)
 OPTIMIZERS = ("adamw", "adamw_8bit", "lion", "sgd", "adafactor")
@@ -42,8 +46,9 @@ class LoadingConfig:
 
     variant: str | None = None
     allow_pickle: bool = False
-    config: str | None = None  # directory or id with a single file's configs
-    vae: str | None = None  # an autoencoder instead of the base's
+    # A directory or id with a single file's configs.
+    config: str | None = option(None, path=True)
+    vae: str | None = option(None, path=True)  # an autoencoder instead of the base's
     param_dtype: str = "float32"
 
     def options(self) -> dict[str, Any]:
@@ -55,16 +60,17 @@ class LoadingConfig:
 class ConceptConfig:
     """A concept: its pictures and the words for it; see `training.concept_text`."""
 
-    images: str = "dog"
-    masks: str | None = None
+    images: str = option("dog", path=True)
+    masks: str | None = option(None, path=True)
     placeholder: str | None = "<v1>"  # None: an existing word is trained
-    class_word: str = "dog"
+    class_word: str | None = None  # None: that of a bundled subject
     phrase: str = "{placeholder} {class_word}"
     prompt: str = "photo of a {}"
-    initial: str | None = "ktn+pll+ucd"  # None: the class word's last token
-    vectors: int = option(1, least=1)
+    # None: the class word's last token.
+    initial: str | None = option("ktn+pll+ucd", path=True)
+    vectors: int = option(1, least=1, most=1024)
     prior_prompt: str | None = None  # None: the prompt with the class word alone
-    prior_images: str | None = None
+    prior_images: str | None = option(None, path=True)
     captions: str = option("prompt", choices=("prompt", "own"))
     caption_column: str | None = None  # None: text or caption
 
@@ -73,14 +79,14 @@ class ConceptConfig:
 class StreamConfig:
     """A large set of pictures in place of the concept's own."""
 
-    source: str | None = None
-    data_dir: str | None = None
+    source: str | None = option(None, path=True)
+    data_dir: str | None = option(None, path=True)
     split: str = "train"
     captions: str = option("prompt", choices=CAPTIONS)
     flip: bool = False
     crop: str | None = option(None, choices=CROP)
-    buckets: int | None = option(None, least=1)  # None: one size
-    workers: int = option(0, least=0)
+    buckets: int | None = option(None, least=1, most=_SIDE)  # None: one size
+    workers: int = option(0, least=0, most=1024)
     hint: str | None = option(None, choices=HINTS)
     caption_column: str | None = None  # None: text or caption
     image_column: str | None = None  # None: the first with pictures
@@ -94,16 +100,17 @@ class PriorConfig:
     """
 
     source: str | None = option(None, choices=PRIOR_SOURCES)
-    count: int = option(200, least=0)  # DreamBooth uses 1000
-    weight: float = 1.0
-    threshold: float = 0.85  # of the captions' cosine similarity in CLIP's text space
-    clip: str = EMBEDDED  # or a directory
+    count: int = option(200, least=0, most=_COUNT)  # DreamBooth uses 1000
+    weight: float = option(1.0, least=0, most=1e6)
+    # Of the captions' cosine similarity in CLIP's text space.
+    threshold: float = option(0.85, least=-1, most=1)
+    clip: str = option(EMBEDDED, path=True)  # or a directory
     # The release's sample.py: 50 steps of DDIM with all of DDPM's noise.
-    steps: int = option(50, least=1)
-    guidance: float = 6.0
-    eta: float = 1.0
-    batch: int = option(8, least=1)
-    seed: int = option(0, least=0)
+    steps: int = option(50, least=1, most=1000)
+    guidance: float = option(6.0, least=-1000, most=1000)
+    eta: float = option(1.0, least=0, most=1)
+    batch: int = option(8, least=1, most=65536)
+    seed: int = option(0, least=0, most=_SEED)
     cache: str = "~/.cache/personax/prior"
 
 
@@ -112,29 +119,31 @@ class OptimizerConfig:
     """See `training.optimizer`."""
 
     name: str = option("adamw", choices=OPTIMIZERS)
-    learning_rate: float = option(1e-5, above=0)
+    # Below 1e-12 float32 parameters do not change.
+    learning_rate: float = option(1e-5, least=1e-12)
     # Of parts of theta with their own.
-    learning_rates: Mapping[str, float | None] = field(
+    learning_rates: Mapping[str, float | None] = option(
         default_factory=lambda: dict.fromkeys(
             ("weights", "lora", "text_encoder", "tokens")
-        )
+        ),
+        least=1e-12,
     )
     scale_by_batch: bool = False
     schedule: str = option("constant", choices=SCHEDULES)
-    warmup: int = option(0, least=0)
-    clip: float | None = option(1.0, above=0)  # the norm of the gradient
-    weight_decay: float = option(1e-2, least=0)
+    warmup: int = option(0, least=0, most=_STEPS)
+    clip: float | None = option(1.0, least=1e-12)  # the norm of the gradient
+    weight_decay: float = option(1e-2, least=0, most=1e6)
     b1: float = option(0.9, least=0, below=1)
     b2: float = option(0.999, least=0, below=1)
-    eps: float = option(1e-8, least=0)
+    eps: float = option(1e-8, least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshShape:
     """Devices per axis of the mesh; -1 takes what the other axis leaves."""
 
-    data: int = option(-1, least=-1)
-    fsdp: int = option(1, least=-1)
+    data: int = option(-1, least=-1, most=_COUNT)
+    fsdp: int = option(1, least=-1, most=_COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,50 +160,53 @@ class PreviewConfig:
     """The pictures that a run draws of itself; see `training.preview`."""
 
     prompts: tuple[str, ...] = ("photo of a {}",)
-    images: int = option(4, least=1)  # per prompt
-    steps: int = option(25, least=1)
-    guidance: float = 3.0
+    images: int = option(4, least=1, most=1024)  # per prompt
+    steps: int = option(25, least=1, most=1000)
+    guidance: float = option(3.0, least=-1000, most=1000)
     unconditional: str = option("own", choices=("own", "base"))
-    every: int | None = option(None, least=1)  # None: at the start and the end
+    # None: at the start and the end.
+    every: int | None = option(None, least=1, most=_STEPS)
 
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
     """The validation loss; see `training.validation`."""
 
-    every: int | None = option(None, least=1)  # None: never
-    count: int = option(16, least=1)
-    images: str | None = None  # None: the training pictures
+    every: int | None = option(None, least=1, most=_STEPS)  # None: never
+    count: int = option(16, least=1, most=_COUNT)
+    images: str | None = option(None, path=True)  # None: the training pictures
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """A run of `personax.train`. Lengths are in steps."""
 
-    base: str = EMBEDDED
+    base: str = option(EMBEDDED, path=True)
     loading: LoadingConfig = LoadingConfig()
-    before: tuple[str, ...] = ()  # concept folders that this run starts from
-    seed: int = option(0, least=0)
-    size: int | None = option(None, least=1)  # side in pixels; None: the base's own
+    # Concept folders that this run starts from.
+    before: tuple[str, ...] = option((), path=True)
+    seed: int = option(0, least=0, most=_SEED)
+    # Side in pixels; None: the base's own.
+    size: int | None = option(None, least=1, most=_SIDE)
     method: str = ""
     method_args: Mapping[str, Any] = field(default_factory=dict)
     concept: ConceptConfig = ConceptConfig()
-    corpus: str | None = None
-    concepts_list: str | None = None
+    corpus: str | None = option(None, path=True)
+    concepts_list: str | None = option(None, path=True)
     data: Augmentation = Augmentation()
     stream: StreamConfig = StreamConfig()
     prior: PriorConfig = PriorConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    batch: int = option(4, least=1)
-    accumulate: int = option(1, least=1)
-    steps: int = option(250, least=1)
+    batch: int = option(4, least=1, most=65536)
+    accumulate: int = option(1, least=1, most=65536)
+    steps: int = option(250, least=1, most=_STEPS)
     ema_decay: float | None = option(None, above=0, below=1)
     dtype: str = option("float32", choices=("float32", "bfloat16", "float16"))
     remat: str = option("none", choices=("none", "layer", "block"))
     mesh: MeshConfig = MeshConfig()
-    log_every: int = option(10, least=1)
-    save_every: int = option(100, least=1)
-    keep: int = option(2, least=1)  # checkpoints
+    log_every: int = option(10, least=1, most=_STEPS)
+    save_every: int = option(100, least=1, most=_STEPS)
+    keep: int = option(2, least=1, most=_COUNT)  # checkpoints
     preview: PreviewConfig = PreviewConfig()
     validation: ValidationConfig = ValidationConfig()
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from personax.core import images
+from personax.core.text import fold
 from personax.data import concepts
 from personax.data.augment import Augmentation
 from personax.data.buckets import bucket_of, bucket_sizes
@@ -134,7 +135,7 @@ def _examples(spec: ConceptSpec) -> tuple[Example, ...]:
                 (each.caption,),
                 # What the class word replaces: a caption may have the word alone.
                 concept.phrase
-                if concept.phrase.lower() in each.caption.lower()
+                if fold(concept.phrase) in fold(each.caption)
                 else concept.placeholder or concept.phrase,
                 concept.class_word,
                 mask,

@@ -1,11 +1,12 @@
 """What a run does between steps: previews, the validation loss, checkpoints, logs."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
 from personax.core import images
+from personax.core.errors import notice
 from personax.core.files import atomic_write
 from personax.core.progress import Progress
 from personax.methods.losses import Batch
@@ -116,8 +117,28 @@ def checkpoint_hook(
     return Hook(lambda step: step > 0 and step % every == 0, save)
 
 
-def log_metrics(run: Run, records: Records, writer: Writer, bar: Progress) -> None:
-    """Write the metrics of some steps, and the last of them beside the bar."""
+def metrics_log(run: Run, writer: Writer, bar: Progress) -> Callable[[Records], None]:
+    """A function that writes the metrics of some steps, the last beside the bar.
+
+    Says once on stderr where the first of them have a gradient of exactly 0.
+    """
+    waiting = [run]  # for the first records
+
+    def log(records: Records) -> None:
+        norms = [float(values["gradient_norm"]) for _, values in records]
+        if waiting and not any(norms) and is_host0():
+            notice(
+                f"The gradient of the first {len(norms)} steps is 0: nothing "
+                "is learned. Is the concept's word in the captions, and does the loss "
+                "count anywhere (masks)?"
+            )
+        waiting.clear()
+        _log_metrics(run, records, writer, bar)
+
+    return log
+
+
+def _log_metrics(run: Run, records: Records, writer: Writer, bar: Progress) -> None:
     for step, metrics in records:
         values = {name: float(value) for name, value in metrics.items()}
         rate = float(run.schedule(step - 1))

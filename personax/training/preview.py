@@ -104,6 +104,19 @@ def make_gallery(
     return Gallery(draw, rows, tuple(pictures), samples)
 
 
+def _labels(rows: Sequence[Caption]) -> list[str]:
+    """The rows' texts, and which model drew it where two have the same.
+
+    A method that trains no word draws the concept with the class word.
+    """
+    texts = [row.text for row in rows]
+    drawn = {True: "trained", False: "before training"}
+    return [
+        row.text if texts.count(row.text) == 1 else f"{row.text} ({drawn[row.trained]})"
+        for row in rows
+    ]
+
+
 def sheet(gallery: Gallery, model: Model, title: str) -> images.Pixels:
     """Training pictures, then each caption of the class and of the concepts.
 
@@ -111,7 +124,7 @@ def sheet(gallery: Gallery, model: Model, title: str) -> images.Pixels:
     """
     texts = [row.text for row in gallery.captions if row.trained]
     after = dict(zip(texts, gallery.draw(model, texts), strict=True))
-    labels = ["training pictures", *(row.text for row in gallery.captions)]
+    labels = ["training pictures", *_labels(gallery.captions)]
     rows: list[Sequence[images.Pixels]] = [gallery.pictures[:_MAX_PICTURES]]
     for text, trained in gallery.captions:
         rows.append((after if trained else gallery.before)[text])

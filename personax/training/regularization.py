@@ -4,10 +4,14 @@ Prior preservation (Ruiz et al. 2023, Sec. 3.3; Kumari et al. 2023, Sec. 3.1) tr
 them beside the concept's own pictures.
 """
 
+import atexit
+import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -20,6 +24,7 @@ import personax
 from personax.concepts.bind import Model
 from personax.core import files
 from personax.core.images import Pixels, write_png
+from personax.core.outputs import cache_folder
 from personax.core.progress import Progress
 from personax.data.captioned import Captioned, read_captioned, write_captioned
 from personax.diffusion import schedule
@@ -218,8 +223,9 @@ def _kept(
     runs share them, and a larger set extends a smaller one.
     """
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-    place = pathlib.Path(prior.cache).expanduser() / files.digest(text)
-    paths = [place / f"{index:04d}.png" for index in range(prior.count)]
+    names = [f"{index:04d}.png" for index in range(prior.count)]
+    place = _place(prior.cache, files.digest(text), names)
+    paths = [place / name for name in names]
     # Processes draw together what any of them lacks.
     missing = distributed.union(
         index for index, path in enumerate(paths) if not _is_whole(path)
@@ -246,6 +252,23 @@ def _kept(
         names = {f"{index:04d}.png": caption(index) for index in existing}
         write_captioned(place, names)
     return [Captioned(path, caption(index)) for index, path in enumerate(paths)]
+
+
+def _place(cache: str, name: str, pictures: Sequence[str]) -> pathlib.Path:
+    """The folder `name` of a cache that can be written, or that holds all pictures.
+
+    Without either a temporary one, which is removed when the process ends.
+    """
+    with contextlib.suppress(ValueError):  # "~" without a home
+        place = files.expand(cache) / name
+        whole = (place / "metadata.jsonl").is_file()
+        if whole and all(_is_whole(place / picture) for picture in pictures):
+            return place
+    folder = cache_folder(cache)
+    if folder is None:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="personax-prior-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / name
 
 
 def _is_whole(path: pathlib.Path) -> bool:

@@ -188,6 +188,16 @@ def _check_requirements(config: TrainConfig, method: Method) -> None:
             f"The method {config.method} requires {min(unknown)}; a training run can "
             f"provide {', '.join(sorted(_PROVIDED))}."
         )
+    if config.dtype == "float16" and jax.default_backend() == "cpu":
+        raise ValueError(
+            "dtype=float16 needs a GPU or TPU; on a CPU use float32 or bfloat16."
+        )
+    prompted = config.stream.source and config.stream.captions == "prompt"
+    if prompted and not config.concept.class_word:
+        raise ValueError(
+            f"What do the pictures of {config.stream.source} show? Set "
+            "concept.class_word, such as dog."
+        )
     if config.stream.source and config.concept.captions == "own":
         raise ValueError(
             "concept.captions own applies to few pictures; a stream has "

@@ -131,7 +131,7 @@ def _train(run: Run, folder: pathlib.Path, watch: Stopwatch) -> bool:
                         save,
                     ),
                     steps=settings.steps,
-                    log=lambda records: hooks.log_metrics(run, records, writer, bar),
+                    log=hooks.metrics_log(run, writer, bar),
                     log_every=settings.log_every,
                     should_stop=stop,
                     progress=bar,

@@ -170,7 +170,7 @@ def test_a_prompt_may_name_another_concept(tokenizer):
         ({"phrase": "my {class_word}"}, "phrase 'my dog' does not contain '<v1>'"),
         ({"placeholder": "dog"}, "'dog' is a word of the vocabulary"),
         ({"placeholder": "<v 1>"}, "must be one word"),
-        ({"class_word": ""}, "A concept needs a class_word"),
+        ({"class_word": "", "images": "x"}, "What do the pictures of x show"),
         ({"initial": "forez"}, "no entry 'forez'; nearest: .*fores"),
         ({"initial": "99999"}, "Unknown id 99999; the last is"),
         ({"initial": "fores fores"}, "<v1> has 1 vectors, but 2 initial tokens"),
@@ -258,7 +258,7 @@ def test_an_entry_with_its_own_class_does_not_inherit_the_prior_prompt(listed):
         ([{"imagse": "dog"}], "unknown key 'imagse'; nearest: images"),
         ([{"instance_promt": "x"}], "nearest: instance_prompt"),
         ([{"vectors": "2"}], "vectors='2': expected an integer"),
-        ([{"class_word": None}], "class_word=None: expected a string"),
+        ([{"class_word": 3}], "class_word=3: expected a string"),
     ],
 )
 def test_an_invalid_list_is_an_error(listed, text, sentence):
