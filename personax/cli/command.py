@@ -5,7 +5,9 @@ import dataclasses
 import math
 import os
 import pathlib
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -44,8 +46,17 @@ def run(
 
     def guarded(argv: Sequence[str]) -> None:
         start()
-        with exit_on_failure():
-            main(argv)
+        try:
+            with exit_on_failure():
+                main(argv)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("personax: Interrupted.", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT)
+        except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
+            # Python flushes at its exit, and would report the same error again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(128 + signal.SIGPIPE)
 
     define_flags()
     app.run(guarded, flags_parser=_parse)
@@ -182,8 +193,9 @@ def exit_on_user_error() -> Iterator[None]:
 def exit_on_failure() -> Iterator[None]:
     """Exit with one line on stderr: status 2 for InputError, 1 for RunFailedError.
 
-    A full disk is reported in one line too, with status 1. May wrap a whole command:
-    other errors keep their traceback.
+    A full disk, too little memory, and devices that JAX does not find are reported in
+    one line too, with status 1. May wrap a whole command: other errors keep their
+    traceback.
     """
     try:
         yield
@@ -191,10 +203,31 @@ def exit_on_failure() -> Iterator[None]:
         print(f"personax: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1)
     except Exception as error:
-        if not is_disk_full(error):
+        reason = _circumstance(error)
+        if reason is None:
             raise
-        print(f"personax: The disk is full: {one_line(error)}", file=sys.stderr)
+        print(f"personax: {reason}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _circumstance(error: BaseException) -> str | None:
+    """What is wrong with the machine and not with the program; None for a bug."""
+    text = one_line(error)
+    if is_disk_full(error):
+        return f"The disk is full: {text}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return (
+            "There is too little memory; a smaller batch or size, or --decode sliced, "
+            f"needs less: {text[:200]}"
+        )
+    frames = (frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__))
+    if any(each.get("__name__") == "jax._src.xla_bridge" for each in frames):
+        platforms = os.environ.get("JAX_PLATFORMS") or "unset"
+        return (
+            f"JAX has no device for JAX_PLATFORMS, which is {platforms}: install jax "
+            f"for it, or set another such as cpu. {text}".strip()
+        )
+    return None
 
 
 def config_name(file: str) -> str:

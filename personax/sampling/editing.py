@@ -44,7 +44,7 @@ from personax.sampling.metadata import picture_metadata
 from personax.sampling.options import EditOptions, ModelOptions
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import decode_checked, start
-from personax.sampling.setup import finite_or_none, not_finite
+from personax.sampling.setup import dtype_of, finite_or_none, not_finite
 
 _WORDS = [
     "prompt",
@@ -88,8 +88,7 @@ def make_edit(models: ModelOptions, options: EditOptions) -> Edit:
     """
     pixels = images.read_image(options.image) if options.image else None
     # An inversion needs float32.
-    exact = pixels is not None or jax.default_backend() == "cpu"
-    compute = Compute(models.dtype or ("float32" if exact else "bfloat16"))
+    compute = Compute(dtype_of(models, exact=pixels is not None))
     reading = {"param_dtype": compute.dtype, **models.reading}
     base = load_named_base(models.base, models.concepts, reading)
     require_text_to_image(base, "editing")

@@ -190,8 +190,7 @@ def make_setup(loaded: Loaded, mesh: Mesh, options: SamplingOptions) -> Sampling
 
 def load(options: ModelOptions, mesh: Mesh) -> Loaded:
     """The models, replicated on the devices of the mesh."""
-    on_cpu = jax.default_backend() == "cpu"
-    dtype = options.dtype or ("float32" if on_cpu else "bfloat16")
+    dtype = dtype_of(options)
     return load_models(
         options.base,
         options.concepts,
@@ -202,6 +201,19 @@ def load(options: ModelOptions, mesh: Mesh) -> Loaded:
         sharding=NamedSharding(mesh, PartitionSpec()),
         **options.reading,
     )
+
+
+def dtype_of(options: ModelOptions, *, exact: bool = False) -> str:
+    """The given dtype, or float32 on a CPU and where it is `exact`, else bfloat16.
+
+    Raises ValueError for one that the device does not compute in.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    if options.dtype == "float16" and on_cpu:
+        raise ValueError(
+            "--dtype float16 is not computed on a CPU; use float32 or bfloat16."
+        )
+    return options.dtype or ("float32" if exact or on_cpu else "bfloat16")
 
 
 def local_mesh() -> Mesh:
