@@ -117,6 +117,11 @@ class Saved:
             saved = saved[split]
         if not len(saved):
             raise ValueError(f"hf:{folder} holds no picture.")
+        try:
+            # Arrow crashes at damaged offsets, which it checks only when asked.
+            saved.data.validate(full=True)
+        except Exception as error:
+            raise ValueError(f"hf:{folder} is damaged: {error}.")
         return saved.with_format(None)
 
 

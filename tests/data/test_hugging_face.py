@@ -102,3 +102,31 @@ def test_what_does_not_exist_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"pip install 'personax\[hf\]'"):
         open_set(source)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    texts = ["a dog", "a dog", "a dog", "a dog"]
+    source = saved(tmp_path, rows(1, 2, 3, 4, text=texts))
+    (file,) = (tmp_path / "set").glob("*.arrow")
+    whole = file.read_bytes()
+
+    def replace(data):
+        file.unlink()  # others may have it mapped
+        file.write_bytes(data)
+
+    at = whole.index(b"\x89PNG") + 20
+    replace(whole[:at] + bytes(8) + whole[at + 8 :])
+    pictures = open_set(source)
+    with pytest.raises(ValueError, match=r"picture 0 of hf:.* cannot be read"):
+        pictures.picture(0)
+    assert pictures.picture(1).caption == "a dog"
+    offsets = np.array([0, 5, 10, 15, 20], "<i4")
+    assert whole.count(offsets.tobytes()) == 1
+    damaged = np.array([0, 5, 2**30, 15, 20], "<i4")
+    replace(whole.replace(offsets.tobytes(), damaged.tobytes()))
+    with pytest.raises(ValueError, match=r"hf:.* is damaged"):
+        open_set(source)
+    for length in (0, 99, len(whole) // 2):
+        replace(whole[:length])
+        with pytest.raises(ValueError, match=r"hf:.* cannot be read"):
+            open_set(source)

@@ -85,6 +85,8 @@ class Tfds:
                 f"{self.data_dir or 'the default data_dir'}; python -m personax.build "
                 "builds ffhq and afhqv2."
             )
+        except Exception as error:  # of any type, by what its files hold
+            raise ValueError(f"tfds:{self.name} cannot be read: {error}.") from error
 
     @functools.cached_property
     def _source(self) -> Sequence[Any]:
@@ -104,6 +106,8 @@ class Tfds:
                 "which cannot be read by number; prepare it again with "
                 "file_format='array_record'."
             )
+        except Exception as error:  # array_record's own, of a damaged file
+            raise ValueError(f"tfds:{self.name} cannot be read: {error}.") from error
 
 
 def open_tfds(name: str, *, data_dir: str = "", split: str = "train") -> Tfds:
