@@ -33,7 +33,7 @@ FORMATS = (
 MOST_PIXELS = 178_956_970  # Pillow's own limit, about 13,377 x 13,377
 LARGEST_FILE = 2**30  # bytes, about what 16-bit RGB of the most pixels has
 _MOST_SCANS = 500
-_PREFIX = 2**17  # bytes, which hold nearly every header
+PREFIX = 2**17  # bytes, which hold nearly every header
 
 
 @functools.cache
@@ -108,7 +108,7 @@ def read_size(file: io.BufferedIOBase, name: object) -> tuple[int, int]:
     `name`, for a file that cannot be read.
     """
     with reading(name):
-        data = file.read(_PREFIX)
+        data = file.read(PREFIX)
         try:
             image = _open(data)
         except Exception:

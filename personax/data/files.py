@@ -85,16 +85,17 @@ class Files:
         return any(entry.caption for entry in self.entries)
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
-        return np.array([self._headers[entry.name] for entry in self.entries])
+        return np.array([self._headers[entry.name][:2] for entry in self.entries])
 
     def digest(self) -> str:
-        # Of the stamp the size alone: a copy has other times.
-        return digest(
-            *(
-                f"{entry.name}\t{entry.stamp.split()[0]}\t{entry.caption}\n"
-                for entry in self.entries
-            )
-        )
+        parts = []
+        for entry in self.entries:
+            # Of a file's stamp the size alone: a copy has other times.
+            packed = self._zip is not None
+            stamp = entry.stamp if packed else entry.stamp.split()[0]
+            check = self._headers[entry.name][2]
+            parts.append(f"{entry.name}\t{stamp}\t{check}\t{entry.caption}\n")
+        return digest(*parts)
 
     def contents(self) -> str:
         if self._zip is not None:  # whose stamps hold checksums

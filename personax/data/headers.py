@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Int
 
-from personax.core.decoding import read_size, too_small
+from personax.core.decoding import PREFIX, read_size, reading, too_small
 from personax.core.errors import notice_once
 from personax.core.files import atomic_write, digest
 from personax.core.outputs import cache_folder
@@ -19,8 +19,8 @@ from personax.core.progress import Progress
 _CACHE = "~/.cache/personax/headers"
 _SMALLEST = 16
 
-# (height, width), or an error message.
-Header = tuple[int, int] | str
+# (height, width, CRC of the file's first 128 KiB), or an error message.
+Header = tuple[int, int, int] | str
 
 
 def read_headers(
@@ -31,7 +31,7 @@ def read_headers(
     key: str,
     cache: str = _CACHE,
 ) -> dict[str, Header]:
-    """{name: (height, width) of the upright picture, or an error message}.
+    """{name: (height, width) of the upright picture and a CRC, or an error message}.
 
     Files are not read again whose stamp, such as their length and time, is the one that
     `cache` holds for `key`. Errors are not kept: a disk may have been out of reach.
@@ -59,11 +59,14 @@ def read_headers(
     return {name: headers[name] for name in names}
 
 
-def _read_cache(file: pathlib.Path) -> dict[str, tuple[str, tuple[int, int]]]:
-    """{name: (stamp, (height, width))}, {} for a missing or damaged file."""
+def _read_cache(file: pathlib.Path) -> dict[str, tuple[str, tuple[int, int, int]]]:
+    """{name: (stamp, header)}, {} for a missing or damaged file."""
     try:
         rows = json.loads(zlib.decompress(file.read_bytes()))
-        return {n: (stamp, (int(h), int(w))) for n, (stamp, (h, w)) in rows.items()}
+        return {
+            name: (stamp, (int(height), int(width), int(check)))
+            for name, (stamp, (height, width, check)) in rows.items()
+        }
     except Exception:  # of any type, by what the file holds
         return {}
 
@@ -87,7 +90,7 @@ def read_sizes(
     headers = read_headers(
         names, stamps, lambda name: io.BytesIO(read(int(name))), key=key
     )
-    sizes = [(1, 1) if isinstance(h, str) else h for h in headers.values()]
+    sizes = [(1, 1) if isinstance(h, str) else h[:2] for h in headers.values()]
     return np.array(sizes)
 
 
@@ -95,8 +98,11 @@ def _header(name: str, open_file: Callable[[str], io.BufferedIOBase]) -> Header:
     try:
         with open_file(name) as file:
             height, width = read_size(file, name)
+            with reading(name):
+                file.seek(0)
+                check = zlib.crc32(file.read(PREFIX))
     except ValueError as error:
         return str(error)
     if min(width, height) < _SMALLEST:
         return too_small(name, height, width, _SMALLEST)
-    return height, width
+    return height, width, check

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from personax.core.errors import RunFailedError
 from personax.core.images import Pixels
 from personax.data.augment import crop_box
 from personax.data.dataset import Dataset, Rows
@@ -200,8 +201,8 @@ _MAX_UNREADABLE = 100  # in a row
 def _read_or_next(pictures: PictureSet, number: int, skipped: list[str]) -> Picture:
     """Picture `number`, or the next one that can be read.
 
-    Appends a message to `skipped` for each before it. Raises ValueError after a hundred
-    in a row that cannot be read.
+    Appends a message to `skipped` for each before it. Raises RunFailedError after a
+    hundred in a row that cannot be read.
     """
     tries = min(_MAX_UNREADABLE, len(pictures))
     for offset in range(tries):
@@ -209,7 +210,7 @@ def _read_or_next(pictures: PictureSet, number: int, skipped: list[str]) -> Pict
             return pictures.picture((number + offset) % len(pictures))
         except ValueError as error:
             skipped.append(str(error))
-    raise ValueError(f"{tries} pictures in a row cannot be read: {skipped[-1]}")
+    raise RunFailedError(f"{tries} pictures in a row cannot be read: {skipped[-1]}")
 
 
 def _crop_and_resize(

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,16 +26,18 @@ from personax.data.headers import read_sizes
 from personax.data.metadata import caption_of
 from personax.data.picture import Picture
 
+_CHECKED = 4096  # bytes at the beginning of a file
 _BLOCK = 512  # bytes; a tar consists of such blocks
 _CAPTIONS = ("txt", "caption", "json")  # in the order in which they are looked for
 _TRIED = 100  # samples that are asked for a caption
 
 
 class Part(NamedTuple):
-    """A file in a tar: its first byte and its length."""
+    """A file in a tar: its first byte, its length, and a CRC of its beginning."""
 
     offset: int
     size: int
+    check: int
 
 
 class Sample(NamedTuple):
@@ -214,7 +217,7 @@ def _parts(path: pathlib.Path) -> Iterator[tuple[str, Part]]:
     """(name, part) of each file of a tar. Raises ValueError for a damaged tar."""
     end = 0
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:") as tar, path.open("rb") as file:
             while member := tar.next():
                 if tar.offset <= end:  # a negative size would be read endlessly
                     raise ValueError(f"no valid header at byte {end}")
@@ -222,7 +225,9 @@ def _parts(path: pathlib.Path) -> Iterator[tuple[str, Part]]:
                 # tarfile keeps a kilobyte of each.
                 tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
                 if member.isreg() and not member.issparse():
-                    yield member.name, Part(member.offset_data, member.size)
+                    file.seek(member.offset_data)
+                    check = zlib.crc32(file.read(min(member.size, _CHECKED)))
+                    yield member.name, Part(member.offset_data, member.size, check)
             end = tar.offset
     except Exception as error:  # of any type for a damaged header
         hint = "; unpack a compressed one" if path.suffix != ".tar" else ""

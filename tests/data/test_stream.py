@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 
+from personax.core.errors import RunFailedError
 from personax.data.buckets import bucket_of, bucket_sizes
 from personax.data.dataset import iterate
 from personax.data.order import Order
@@ -169,7 +170,7 @@ def test_a_bad_picture_is_replaced_by_the_next_good_one_and_named():
 
 def test_a_set_of_bad_pictures_alone_is_an_error_in_the_end():
     data = stream(Numbered(5, bad=range(5)))
-    with pytest.raises(ValueError, match="5 pictures in a row cannot be read: "):
+    with pytest.raises(RunFailedError, match="5 pictures in a row cannot be read: "):
         data.step(0)
 
 

@@ -218,3 +218,28 @@ def test_a_tilde_is_the_home_directory(tmp_path):
 )
 def test_hidden_names(name, hidden):
     assert is_hidden(name) == hidden
+
+
+def test_a_set_whose_pictures_are_replaced_has_another_digest(tmp_path):
+    def write(value):
+        pixels = np.full((20, 20, 3), value, np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "BMP")  # always of one size
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / "0.bmp").write_bytes(file.getvalue())
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+            packed.writestr("0.bmp", file.getvalue())
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            info = tarfile.TarInfo("0.bmp")
+            info.size = len(file.getvalue())
+            tar.addfile(info, io.BytesIO(file.getvalue()))
+        return (
+            open_files(str(tmp_path / "set")).digest(),
+            open_files(str(tmp_path / "a.zip")).digest(),
+            open_tars(str(tmp_path / "a.tar")).digest(),
+        )
+
+    first, again, other = write(3), write(3), write(4)
+    assert first == again
+    for before, after in zip(first, other, strict=True):
+        assert before != after
