@@ -177,12 +177,14 @@ def _load(data: bytes) -> Image.Image:
             image.load()
         turn = _TURNS.get(_orientation(image))
         upright = image if turn is None else image.transpose(turn)
-        if upright.mode.startswith("I;16"):
-            # A mode of 16 bits, which convert("RGB") would clip.
-            return Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
-        if upright.mode in ("I", "F"):
-            return Image.fromarray(scale(_values(image, np.asarray(upright))))
-        return upright
+        if upright.mode not in ("I", "F") and not upright.mode.startswith("I;16"):
+            return upright
+        # Values that convert("RGB") would clip.
+        values, tags = np.asarray(upright), getattr(image, "tag_v2", {})
+        if upright.mode == "F" or (upright.mode == "I" and tags):
+            return Image.fromarray(scale(_values(image, values)))
+        (bits, *_) = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
 
 
 def _open(data: bytes) -> Image.Image:

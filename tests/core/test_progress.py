@@ -50,3 +50,21 @@ def test_a_terminal_gets_the_bar_as_it_is(monkeypatch):
     text = shown(Terminal(), monkeypatch)
     assert text.count("\r") > 1
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stream_that_is_closed_ends_nothing(monkeypatch, terminal):
+    class Closed(Terminal):
+        def isatty(self):
+            return terminal
+
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def flush(self):
+            self.write("")
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    assert sum(1 for _ in Progress(range(1000), mininterval=0)) == 1000
+    monkeypatch.setattr("sys.stderr", None)
+    assert sum(1 for _ in Progress(range(1000))) == 1000

@@ -215,6 +215,25 @@ def test_an_integer_picture_of_no_plain_range_is_refused(value):
         decoding.decode(encoded(pixels, "TIFF"), "a.tif")
 
 
+def test_twelve_bits_are_scaled():
+    values = np.arange(40 * 24, dtype=np.uint16).reshape(24, 40) * 4
+    pairs = values.reshape(-1, 2).astype(int)
+    parts = [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1]]
+    data = np.stack(parts, -1).astype(np.uint8).tobytes()
+    known = {256: 40, 257: 24, 258: 12, 259: 1, 262: 1, 277: 1, 278: 24}
+    entries = [(tag, 3, 1, value) for tag, value in known.items()]
+    entries += [(279, 4, 1, len(data)), (273, 4, 1, 8 + 2 + 12 * 9 + 4)]
+    block = exif(*sorted(entries)).removeprefix(b"Exif\0\0")
+    pixels = decoding.decode(block + bytes(4) + data, "a.tif")
+    np.testing.assert_array_equal(pixels[..., 0], values // 16)
+
+
+def test_a_dark_picture_of_16_bits_stays_dark():
+    dark = np.full((20, 20), 200, np.uint16)
+    for kind in ("PNG", "TIFF", "PPM"):
+        assert decoding.decode(encoded(dark, kind), "a").max() == 0
+
+
 def test_warnings_of_pillow_are_no_errors(photo):
     block = exif((0x010F, 2, 1000, 2**31), ON_ITS_SIDE)
     with warnings.catch_warnings():
