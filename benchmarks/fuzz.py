@@ -215,7 +215,12 @@ def main() -> None:
     given = parser.parse_args()
     share, total, escaped = 60 * given.minutes / len(given.reader), 0, 0
     for name in given.reader:
-        report = fuzz(name, seconds=share, seed=given.seed, first=given.first)
+        try:
+            report = fuzz(name, seconds=share, seed=given.seed, first=given.first)
+        except RuntimeError as error:
+            print(error, flush=True)
+            escaped += 1
+            continue
         distinct = {escape.what: escape for escape in reversed(report.escapes)}
         print(
             f"{name}: {report.tried:,} files, {report.read:,} read, "

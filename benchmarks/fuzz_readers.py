@@ -25,6 +25,7 @@ from safetensors.numpy import save
 from personax import methods
 from personax.concepts import artifact, formats
 from personax.core.config import plain
+from personax.core.decoding import FORMATS
 from personax.core.files import read_lines
 from personax.core.images import read_image
 from personax.data import concepts
@@ -155,8 +156,8 @@ def _pictures() -> list[bytes]:
 def _others() -> list[str]:
     """Further formats that this Pillow writes."""
     Image.init()
-    kinds = ("GIF", "AVIF", "PPM", "TGA", "JPEG2000", "DDS", "PCX", "SGI", "QOI")
-    return [kind for kind in kinds if kind in Image.SAVE]
+    kinds = set(FORMATS) - {"PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP"}
+    return sorted(kinds & Image.SAVE.keys())
 
 
 def _read_picture(folder: pathlib.Path) -> None:
