@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -183,8 +184,10 @@ def _escaped(error: Exception, files: Files) -> str:
     if isinstance(error, FileNotFoundError) and error.errno is None:
         return ""  # ours, of a file that another one names
     if type(error) is ValueError:
-        names = (pathlib.PurePath(each).name.lstrip("_") for each in files)
-        if any(name in str(error) for name in (_FOLDER, *names)):
+        names = (pathlib.PurePath(each).stem.lstrip("_") for each in files)
+        # Or a path that one of the files names.
+        named = re.search(r"(^| )/", str(error))
+        if named or any(name in str(error) for name in (_FOLDER, *names)):
             return ""
         return f"{_place(error)}: {type(error).__name__} that names no file"
     return f"{_place(error)}: {type(error).__name__}"

@@ -158,6 +158,8 @@ def _convert(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
 
 def _plain(kind: Any, value: Any) -> Any:
     kind, _ = _split(kind)
+    if kind is Any:
+        return value
     origin = typing.get_origin(kind) or kind
     if value is None:
         return _UNSET[origin]

@@ -83,7 +83,7 @@ def read_text(path: pathlib.Path) -> str:
     Raises FileNotFoundError, which lists the files of the same kind in the folder, and
     ValueError for a file that is larger than LARGEST_TEXT, unreadable or not text.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False also for names that no file can have
         names = sorted(file.name for file in path.parent.glob(f"*{path.suffix}"))
         raise FileNotFoundError(
             f"There is no file {path}; {path.parent} has: "

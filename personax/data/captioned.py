@@ -1,6 +1,7 @@
 """Captioned pictures in folders and lists: reading and writing."""
 
 import json
+import os
 import pathlib
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -174,8 +175,9 @@ def _read_retrieved(folder: pathlib.Path) -> _Pairs:
 def _picture(listing: pathlib.Path, name: str) -> pathlib.Path:
     own = expand(name.strip())
     path = listing.parent / own
-    if path.is_file():
+    # Not Path.is_file, which raises OSError for a name that is too long.
+    if os.path.isfile(path):
         return path
-    if own.is_file():
+    if os.path.isfile(own):
         return own
     raise ValueError(f"{listing} names the picture {path}, which does not exist.")

@@ -6,6 +6,7 @@ unpacked in it. A subject has the name of its folder of pictures, "pet_dog1".
 """
 
 import functools
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -102,5 +103,5 @@ def _subject(folder: pathlib.Path, concept: Mapping[str, str], place: str) -> Su
         kind,
         read_prompts(folder / concept["prompt_filename"]),
         prior_prompt=concept["class_prompt"],
-        prior_images=str(prior) if prior.is_dir() else "",
+        prior_images=str(prior) if os.path.isdir(prior) else "",
     )

@@ -51,7 +51,7 @@ def pictures_in(folder: pathlib.Path) -> str:
     Raises FileNotFoundError, which lists the folders beside it, for one that does not
     exist, and ValueError for one without pictures.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False also for names that no folder can have
         siblings = ", ".join(folders_in(folder.parent)) or "no folder"
         raise FileNotFoundError(
             f"There is no folder of pictures {folder}; {folder.parent} has: {siblings}."
@@ -64,7 +64,7 @@ def pictures_in(folder: pathlib.Path) -> str:
 
 def folders_in(folder: pathlib.Path) -> list[str]:
     """Names of the folders in a folder except hidden ones; [] where it is missing."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return []
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     return [path.name for path in inside if not is_hidden(path.name)]

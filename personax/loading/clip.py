@@ -1,6 +1,9 @@
 """A pretrained CLIP with both towers, from a directory to a `Clip`."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flax import struct
 
@@ -39,7 +42,12 @@ def load_clip(
     Raises FileNotFoundError and ValueError as `load_base` does.
     """
     source = Path(directory or files.embedded("clip"))
-    config = CLIPConfig.from_json(files.read_json(source / "config.json"))
+    path = source / "config.json"
+    values = files.read_json(path)
+    try:
+        config = CLIPConfig.from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}")
     template = names.template(init_clip, config)
     stored = names.without_ignored(
         "clip", files.open_weights(source, "model", allow_pickle=allow_pickle)
@@ -62,6 +70,23 @@ def load_clip(
             size=config.text_config.vocab_size,
             length=config.text_config.max_position_embeddings,
         ),
-        mean=tuple(images.get("image_mean", _MEAN)),
-        std=tuple(images.get("image_std", _STD)),
+        mean=_numbers(source, images, "image_mean", _MEAN),
+        std=_numbers(source, images, "image_std", _STD),
     )
+
+
+def _numbers(
+    source: Path, values: Mapping[str, Any], key: str, default: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Three finite numbers of preprocessor_config.json."""
+    numbers = values.get(key, default)
+    if (
+        not isinstance(numbers, list | tuple)
+        or len(numbers) != 3
+        or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
+    ):
+        raise ValueError(
+            f"{source / 'preprocessor_config.json'}: {key} is {numbers!r}; expected "
+            "three numbers."
+        )
+    return tuple(float(number) for number in numbers)

@@ -100,6 +100,8 @@ def _parse(path: Path, header: bytes) -> dict[str, dict]:
         entries.pop("__metadata__", None)
         for entry in entries.values():
             first, last = entry["data_offsets"]
+            if not isinstance(entry["shape"], list):
+                raise ValueError
             if not all(map(_is_size, (first, last, *entry["shape"]))):
                 raise ValueError
             _ = entry["dtype"] + "", last - first  # must be there

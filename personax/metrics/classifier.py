@@ -4,7 +4,6 @@ It was trained on renders only, so that it is independent of the base and its CL
 accuracy is documented with its weights in assets/emoji/classifier.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -13,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, UInt8
-from safetensors.numpy import load_file
 
+from personax.core.files import read_json
 from personax.core.images import Pixels, to_float
 from personax.core.tree import nest
 from personax.core.typing import Images, Params
 from personax.loading.files import embedded
+from personax.loading.stored import open_safetensors
 from personax.networks.layers import conv, dense, group_norm
 
 NONE = "none"  # no accessory, no tint
@@ -38,7 +38,8 @@ class Classifier:
 def load_classifier(folder: pathlib.Path | None = None) -> Classifier:
     """The classifier in a folder, or the embedded one.
 
-    Raises FileNotFoundError if the folder has none.
+    Raises FileNotFoundError if the folder has none, and ValueError for files of another
+    form.
     """
     folder = folder or embedded("classifier")
     weights, config = folder / "model.safetensors", folder / "config.json"
@@ -47,13 +48,21 @@ def load_classifier(folder: pathlib.Path | None = None) -> Classifier:
             raise FileNotFoundError(
                 f"There is no classifier in {folder}: {path.name} is missing."
             )
-    heads = json.loads(config.read_text())["heads"]
+    values = read_json(config)
+    heads = values.get("heads") if isinstance(values, dict) else None
+    if not isinstance(heads, dict) or not all(map(_is_words, heads.values())):
+        raise ValueError(f"{config} has no heads of words.")
     leaves = {
-        path: jnp.asarray(x, jnp.float32) for path, x in load_file(weights).items()
+        path: jnp.asarray(x, jnp.float32)
+        for path, x in open_safetensors(weights).items()
     }
     return Classifier(
         nest(leaves), {head: tuple(words) for head, words in heads.items()}
     )
+
+
+def _is_words(words: object) -> bool:
+    return isinstance(words, list) and all(isinstance(word, str) for word in words)
 
 
 def probabilities(

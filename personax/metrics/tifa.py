@@ -6,7 +6,6 @@ from the picture. Files have the format of the TIFA v1.0 benchmark
 "question", "choices", "answer", "element_type"}. Other keys are ignored.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from personax.core.files import read_text
+from personax.core.files import read_json
 from personax.core.images import Pixels
 
 # A VQA model: `(picture, question, choices) -> one of the choices`.
@@ -57,10 +56,7 @@ def read_questions(path: pathlib.Path) -> dict[str, tuple[Question, ...]]:
     number, for another format, an answer that is not among the choices, and an id with
     two captions.
     """
-    try:
-        entries = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.")
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{path} is not a list of questions: [{{"id": …}}, …].')
     questions: dict[str, tuple[Question, ...]] = {}

@@ -90,7 +90,13 @@ def load_tokenizer(
             f"The tokenizer in {directory} has {len(backend)} tokens but the text "
             f"encoder only {size} embeddings."
         )
-    limits = [n for n in (backend.model_max_length, length) if n and n < 10**9]
+    own = backend.model_max_length
+    if not isinstance(own, int | float) or isinstance(own, bool):
+        raise ValueError(
+            f"{directory}/tokenizer_config.json has model_max_length {own!r}; expected "
+            "a number."
+        )
+    limits = [int(n) for n in (own, length) if n and n < 10**9]
     if not limits:
         raise ValueError(
             f"{directory}/tokenizer_config.json has no model_max_length, and "

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 
 from personax.core.errors import notice, one_line
 from personax.core.files import read_json, write_json
+from personax.core.outputs import is_disk_full
 from personax.training.distributed import broadcast_from_host0
 from personax.training.state import TrainState
 
@@ -50,9 +51,18 @@ class Checkpoints:
                 post_finalization_callback=self._write_checksums
             ),
         )
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(), options=options, item_names=(_STATE, _SOURCE)
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                folder.absolute(), options=options, item_names=(_STATE, _SOURCE)
+            )
+        except Exception as error:  # orbax reads its own files and raises any type
+            if is_disk_full(error):
+                raise
+            raise ValueError(
+                f"The checkpoints in {folder} cannot be opened: {one_line(error)[:300]}. "
+                f"Restore them from a copy, or move {folder} away to train from the "
+                "start."
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -100,7 +100,9 @@ def _compare(
     path = workdir / "run.json"
     try:
         run = read_json(path)
-        before = _leaves(run["config"], run["data"])
+        before = _leaves(dict(run["config"]), dict(run["data"]))
+        if not isinstance(before.get("steps", 0), int):
+            raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"{path} is damaged, and says no more of what run {workdir} is; restore "
