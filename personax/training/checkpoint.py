@@ -59,9 +59,9 @@ class Checkpoints:
             if is_disk_full(error):
                 raise
             raise ValueError(
-                f"The checkpoints in {folder} cannot be opened: {one_line(error)[:300]}. "
-                f"Restore them from a copy, or move {folder} away to train from the "
-                "start."
+                f"The checkpoints in {folder} cannot be opened: "
+                f"{one_line(error)[:300]}. Restore them from a copy, or move {folder} "
+                "away to train from the start."
             ) from error
 
     def __enter__(self) -> "Checkpoints":
