@@ -81,6 +81,8 @@ class _Path(flags.ArgumentParser[str]):
     """A path, a leading "~" expanded."""
 
     def parse(self, argument: str) -> str:
+        if not argument:  # as an unset variable of the shell gives it
+            raise ValueError("expected a path")
         return expanded(argument)
 
 

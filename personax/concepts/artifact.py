@@ -315,9 +315,10 @@ def _read_json(folder: pathlib.Path) -> dict[str, Any]:
         concepts = [_concept(values) for values in about["concepts"]]
         valid = all(map(_is_valid, concepts))
         for values in about.get("before", ()):
+            valid &= values.keys() == {"placeholder", "strength"}
             valid &= math.isfinite(values["strength"])
             valid &= isinstance(values["placeholder"], str)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         valid = False
     if not valid:
         raise ValueError(f"{path} has concepts that are damaged, or were edited.")
@@ -329,7 +330,7 @@ def _is_valid(concept: Concept) -> bool:
     ids = (*concept.ids, *(each for each in concept.initial if each is not None))
     return (
         all(isinstance(word, str) for word in words)
-        and all(isinstance(each, int) and each >= 0 for each in ids)
+        and all(isinstance(each, int) and 0 <= each < 2**31 for each in ids)
         and len(concept.initial) == len(concept.ids)
     )
 

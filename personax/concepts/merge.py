@@ -177,6 +177,11 @@ def _read(base: Base, plain: Model, folder: pathlib.Path, allow_pickle: bool) ->
         trained = flat(loaded.theta.get("weights", {})).keys()
         whole = set(loaded.theta) == {"weights", "tokens"} and trained == kernels
         method = f"a concept of {loaded.about['method']}"
+    if len(every) != len(loaded.concepts):
+        raise ValueError(
+            f"{folder / 'concept.json'} lacks the prompts of its concepts, which a "
+            "merge preserves."
+        )
     refusal = (
         f"{folder} is {method}; only concepts that train tokens and whole "
         "cross-attention keys and values can be merged (custom_diffusion's default)."

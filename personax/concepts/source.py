@@ -29,6 +29,8 @@ def parse_source(text: str) -> Source:
     A path that exists is taken as it is, with any "=" and "@" in it; a leading "~" is
     the home directory. Raises ValueError for a strength that is not a finite number.
     """
+    if not text:
+        raise ValueError("The path of a concept is empty.")
     if expand(text).exists():
         return Source(expand(text))
     match = _STRENGTH.fullmatch(text)

@@ -83,6 +83,8 @@ def read_text(path: pathlib.Path) -> str:
     Raises FileNotFoundError, which lists the files of the same kind in the folder, and
     ValueError for a file that is larger than LARGEST_TEXT, unreadable or not text.
     """
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder, not a file.")
     if not os.path.isfile(path):  # False also for names that no file can have
         names = sorted(file.name for file in path.parent.glob(f"*{path.suffix}"))
         raise FileNotFoundError(

@@ -22,6 +22,7 @@ STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+_TORCH = (".bin", ".ckpt", ".pt", ".pth")  # files by torch.save
 # What git-lfs leaves in a file's place until it is fetched.
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = {
@@ -110,6 +111,10 @@ def open_file(path: Path, *, allow_pickle: bool) -> Stored:
     _refuse_pointer(path)
     if path.suffix == ".safetensors":
         return open_safetensors(path)
+    if path.suffix not in _TORCH:
+        raise ValueError(
+            f"{path} holds no weights; expected .safetensors, {', '.join(_TORCH)}."
+        )
     if not allow_pickle:
         raise ValueError(
             f"{path} is a pickle, which may hold code; pass allow_pickle=True to read "

@@ -40,6 +40,8 @@ def check_pictures(
                 f"--out {path} would write over --{flag} {source}; choose another "
                 "folder."
             )
+    if (folder / "concept.json").is_file():
+        raise ValueError(f"--out {path} is a concept's folder; choose another one.")
     if folder.is_dir():
         own = own_files(folder)
         names = sorted(file.name for file in folder.iterdir())

@@ -114,6 +114,7 @@ def test_invalid_folders_are_refused(whole, refusal, tmp_path):
     assert "is the concept" in refusal(whole, out=str(whole))
     assert "holds no concept.json" in refusal(tmp_path)
     # Saving replaces the folder, so it must be a concept.
+    (tmp_path / "mine.txt").touch()
     assert "exists and is no concept" in refusal(whole, out=str(tmp_path))
 
 

@@ -141,6 +141,7 @@ def test_invalid_folders_are_refused(folders, refusal, tmp_path):
     assert "is the concept" in refusal(*folders, out=str(folders[1]))
     assert "holds no concept.json" in refusal(folders[0], tmp_path)
     # Saving replaces the folder, so it must be a concept.
+    (tmp_path / "mine.txt").touch()
     assert "exists and is no concept" in refusal(*folders, out=str(tmp_path))
 
 

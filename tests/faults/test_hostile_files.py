@@ -151,6 +151,7 @@ SAFETENSORS = {
     ),
     "a header that is no UTF-8": _header(b'{"\xff": 1}'),
     "a header nested deeply": _header(b'{"a":' * 10**5),
+    "a shape that is an object": _header({"a": _tensor({}, 0, 4)}, b"1234"),
     "a dtype that is a list": _header({"a": _tensor([1], 0, 4, ["F32"])}, b"1234"),
     "nothing": b"",
 }
@@ -215,6 +216,9 @@ CONCEPT = {"placeholder": "<v1>", "class_word": "dog", "ids": [5], "initial": [5
         ({"concepts": [{}]}, "concepts that are damaged"),
         ({"concepts": [3]}, "concepts that are damaged"),
         ({"concepts": [CONCEPT | {"ids": ["5"]}]}, "concepts that are damaged"),
+        ({"concepts": [CONCEPT | {"ids": [2**63]}]}, "concepts that are damaged"),
+        ({"before": [{"": 1}]}, "concepts that are damaged"),
+        ({"before": [3]}, "concepts that are damaged"),
         ({"concepts": [CONCEPT | {"other": 1}]}, "concepts that are damaged"),
         ({"concepts": [CONCEPT | {"placeholder": 1}]}, "concepts that are damaged"),
     ],

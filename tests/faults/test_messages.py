@@ -48,9 +48,6 @@ def test_an_interrupt_is_one_line():
 
 def test_a_reader_that_has_ended_is_no_error():
     body = (
-        "    import os\n    os.close(1)\n    os.dup2(os.pipe()[1], 1)\n    os.close(3)"
-    )
-    body = (
         "    import os, sys\n"
         "    reading, writing = os.pipe()\n"
         "    os.dup2(writing, 1)\n"
