@@ -1,5 +1,6 @@
 """Checkpoints of a training state; the one place that uses orbax."""
 
+import logging
 import pathlib
 import shutil
 import zlib
@@ -65,11 +66,16 @@ class Checkpoints:
             ) from error
 
     def __enter__(self) -> "Checkpoints":
+        # What fails in a thread is logged there, and raised here as well.
+        logging.getLogger("absl").addFilter(_is_not_orbaxs)
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        finally:
+            logging.getLogger("absl").removeFilter(_is_not_orbaxs)
 
     def restore(self, state: TrainState, source: Resumable | None = None) -> TrainState:
         """The newest saved state, with the shardings of `state`, or else `state`.
@@ -129,6 +135,10 @@ class Checkpoints:
         """Called by orbax when all is written, before the checkpoint gets its name."""
         for place in self.folder.glob(f"{self._saving}.*-tmp*"):
             write_json(place / _CHECKSUMS, _checksums(place))
+
+
+def _is_not_orbaxs(record: logging.LogRecord) -> bool:
+    return "/orbax/" not in record.pathname
 
 
 def _checksums(place: pathlib.Path) -> dict[str, list[int]]:

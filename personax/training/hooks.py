@@ -118,24 +118,31 @@ def checkpoint_hook(
 
 
 def metrics_log(run: Run, writer: Writer, bar: Progress) -> Callable[[Records], None]:
-    """A function that writes the metrics of some steps, the last beside the bar.
-
-    Says once on stderr where the first of them have a gradient of exactly 0.
-    """
-    waiting = [run]  # for the first records
+    """A function that writes the metrics of some steps, the last beside the bar."""
+    check = zero_gradient_check()
 
     def log(records: Records) -> None:
+        check(records)
+        _log_metrics(run, records, writer, bar)
+
+    return log
+
+
+def zero_gradient_check() -> Callable[[Records], None]:
+    """A function of records; one line on stderr if the first have a gradient of 0."""
+    waiting = [True]  # for the first records
+
+    def check(records: Records) -> None:
         norms = [float(values["gradient_norm"]) for _, values in records]
         if waiting and not any(norms) and is_host0():
             notice(
-                f"The gradient of the first {len(norms)} steps is 0: nothing "
+                f"The gradient of the first {len(norms)} steps is exactly 0: nothing "
                 "is learned. Is the concept's word in the captions, and does the loss "
                 "count anywhere (masks)?"
             )
         waiting.clear()
-        _log_metrics(run, records, writer, bar)
 
-    return log
+    return check
 
 
 def _log_metrics(run: Run, records: Records, writer: Writer, bar: Progress) -> None:
