@@ -219,7 +219,8 @@ def _parts(path: pathlib.Path) -> Iterator[tuple[str, Part]]:
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as file:
             while member := tar.next():
-                if tar.offset <= end:  # a negative size would be read endlessly
+                # Python 3.11 reads one of a negative size endlessly.
+                if tar.offset <= end or member.size < 0:
                     raise ValueError(f"no valid header at byte {end}")
                 end = tar.offset
                 # tarfile keeps a kilobyte of each.

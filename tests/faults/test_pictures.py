@@ -341,9 +341,10 @@ def test_a_tar_with_a_negative_size_ends(tmp_path, photo, size):
             info.size = len(encoded(photo))
             tar.addfile(info, io.BytesIO(encoded(photo)))
     data = bytearray(path.read_bytes())
-    data[124:136] = size.to_bytes(12, "big", signed=True)
-    data[148:156] = b" " * 8
-    data[148:156] = b"%06o\0 " % sum(data[:512])
+    at = data.index(b"b.png")
+    data[at + 124 : at + 136] = size.to_bytes(12, "big", signed=True)
+    data[at + 148 : at + 156] = b" " * 8
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
     path.write_bytes(data)
     with pytest.raises(
         ValueError, match=r"a\.tar (cannot be read as a tar|is damaged)"

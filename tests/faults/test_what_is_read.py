@@ -112,6 +112,7 @@ def test_linked_folders_are_followed_once(tmp_path):
     root = tmp_path / "set"
     save(root / "a" / "0.png")
     save(tmp_path / "other" / "1.png")
+    save(tmp_path / "outside.png")
     (root / "linked").symlink_to(tmp_path / "other")
     (root / "again").symlink_to(root / "a")
     (root / "a" / "loop").symlink_to(root)
