@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from personax.core.errors import notice, one_line
 from personax.core.files import read_json, write_json
 from personax.core.outputs import is_disk_full
-from personax.training.distributed import broadcast_from_host0
+from personax.training.distributed import broadcast_from_host0, is_host0
 from personax.training.state import TrainState
 
 # "default" is orbax's name of a single item: older checkpoints hold the state alone.
@@ -133,7 +133,7 @@ class Checkpoints:
 
     def _write_checksums(self) -> None:
         """Called by orbax when all is written, before the checkpoint gets its name."""
-        for place in self.folder.glob(f"{self._saving}.*-tmp*"):
+        for place in self.folder.glob(f"{self._saving}.*-tmp*") if is_host0() else ():
             write_json(place / _CHECKSUMS, _checksums(place))
 
 
