@@ -1,5 +1,7 @@
 """A whole evaluation on a small base: results, costs, outputs and resuming."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,6 +158,7 @@ def test_selected_rows_leave_the_others_as_the_journal_has_them(
     lines = (runner.out / "cells.jsonl").read_text().splitlines(keepends=True)
     others = [line for line in lines if '"infusion"' not in line]
     (tmp_path / "cells.jsonl").write_text("".join(others))
+    shutil.copytree(runner.out / "sheets", tmp_path / "sheets")
     own = open_runner(read_config(small_config(base)), tmp_path, ["base"])._replace(
         draw=None
     )
@@ -176,7 +179,8 @@ def test_an_unknown_row_is_refused(base, tmp_path):
 
 def test_a_changed_row_is_trained_again(done, base, tmp_path, monkeypatch):
     runner, evaluated = done
-    (tmp_path / "cells.jsonl").write_bytes((runner.out / "cells.jsonl").read_bytes())
+    shutil.copy(runner.out / "cells.jsonl", tmp_path)
+    shutil.copytree(runner.out / "sheets", tmp_path / "sheets")
     config = small_config(base)
     config.rows.infusion.changes.steps = STEPS + 1
     trained = []
