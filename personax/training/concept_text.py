@@ -275,7 +275,8 @@ def _make_spec(
     taken: Set[int | None],
 ) -> tuple[ConceptSpec, Tokenizer]:
     placeholder = config.placeholder or ""
-    class_word = config.class_word or class_of(config.images)
+    # Without pictures: of a stream whose own captions, or none, are trained.
+    class_word = config.class_word or class_of(config.images or ConceptConfig.images)
     if not class_word:
         raise ValueError(
             f"What do the pictures of {config.images} show? Set concept.class_word, "
