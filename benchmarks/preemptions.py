@@ -24,6 +24,7 @@ from absl import app, flags
 
 from benchmarks import resumable
 from personax.core.files import read_journal
+from tests.fast import WITHOUT_TORCH
 from tests.loading.make import write_pipeline
 
 FLAGS = flags.FLAGS
@@ -93,6 +94,7 @@ def _start(folder: pathlib.Path, steps: int) -> list[subprocess.Popen[bytes]]:
             [*arguments, f"--process={i}"],
             folder.with_name(f"{folder.name}-{i}"),
             JAX_NUM_CPU_DEVICES="1",
+            PYTHONPATH=WITHOUT_TORCH,
         )
         for i in range(FLAGS.processes)
     ]
