@@ -203,12 +203,19 @@ def digest_contents(paths: Iterable[pathlib.Path]) -> str:
 def digest_tree(path: pathlib.Path) -> str:
     """`digest_contents` of a file, or of a folder's files with their names.
 
-    Of a folder everything below it counts, except names that begin with a dot.
+    Of a folder everything below it counts, except names that begin with a dot. Links
+    are followed, each folder once.
     """
     if path.is_file():
         return digest_contents([path])
     paths: list[pathlib.Path] = []
+    seen = set[str]()
     for folder, folders, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths += [
             pathlib.Path(folder, name) for name in sorted(names) if name[0] != "."

@@ -89,6 +89,18 @@ def test_a_home_directory_is_expanded(tmp_path, monkeypatch):
         files.expand("~no_such_user/runs")
 
 
+def test_the_digest_of_a_folder_follows_links_without_going_round(tmp_path):
+    folder, other = tmp_path / "set", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / name).symlink_to(folder)  # each level would be three times as many
+    (folder / "linked").symlink_to(other)
+    before = files.digest_tree(folder)
+    (other / "picture.png").write_bytes(b"1")
+    assert files.digest_tree(folder) != before
+
+
 def test_a_journal_continues_after_an_incomplete_line(tmp_path):
     path = tmp_path / "cells.jsonl"
     assert files.read_journal(path) == []
