@@ -49,7 +49,7 @@ def run(
         try:
             with exit_on_failure():
                 main(argv)
-                sys.stdout.flush()
+                print(end="", flush=True)  # also where stdout is closed
         except KeyboardInterrupt:
             print("personax: Interrupted.", file=sys.stderr)
             raise SystemExit(128 + signal.SIGINT)

@@ -147,7 +147,7 @@ def _convert(kind: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key}={value}: expected a finite number.")
         if not all(_HOLDS[sign](value, bound) for sign, bound in bounds.items()):
-            span = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items())
+            span = " and ".join(f"{sign} {bound}" for sign, bound in bounds.items())
             raise ValueError(f"{key}={value}: expected a value {span}.")
         return value
     expected = _EXPECTED.get(origin, "a mapping")

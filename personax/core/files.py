@@ -14,6 +14,7 @@ from typing import Any
 
 # Of a text or JSON file that is read whole; captions of a million pictures take less.
 LARGEST_TEXT = 2**28  # bytes
+LARGEST_JSON = 2**26  # its values take many times the memory of the text
 
 
 def expand(path: str | pathlib.Path) -> pathlib.Path:
@@ -77,11 +78,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_text(path: pathlib.Path) -> str:
+def read_text(path: pathlib.Path, largest: int = LARGEST_TEXT) -> str:
     """The text of a file; see `decode_text`.
 
     Raises FileNotFoundError, which lists the files of the same kind in the folder, and
-    ValueError for a file that is larger than LARGEST_TEXT, unreadable or not text.
+    ValueError for a file of more than `largest` bytes, unreadable or not text.
     """
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder, not a file.")
@@ -92,7 +93,7 @@ def read_text(path: pathlib.Path) -> str:
             f"{', '.join(names) or f'no {path.suffix} file'}."
         )
     size = path.stat().st_size
-    if size > LARGEST_TEXT:
+    if size > largest:
         raise ValueError(f"{path} has {size:,} bytes, more than any text file needs.")
     try:
         return decode_text(path.read_bytes(), path)
@@ -116,7 +117,7 @@ def decode_text(data: bytes, name: object) -> str:
 
 def read_json(path: pathlib.Path) -> Any:
     """The value of a JSON file; raises what `read_text` and `decode_json` raise."""
-    return decode_json(read_text(path), path)
+    return decode_json(read_text(path, LARGEST_JSON), path)
 
 
 def decode_json(text: str, name: object) -> Any:

@@ -6,7 +6,7 @@ import pathlib
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -175,10 +175,15 @@ def _expand(pattern: str) -> Iterator[str]:
         yield pattern
         return
     first, last, names = match.groups()
-    if names is None:
+    if names is not None:
+        inner: Iterable[str] = names.split(",")
+    else:
+        if int(first) > int(last):
+            raise ValueError(f"{pattern}: {match[0]} counts down; expected 0..9.")
+        # One after the other: a missing tar ends a range that is far too long.
         numbers = range(int(first), int(last) + 1)
-        names = ",".join(f"{number:0{len(first)}d}" for number in numbers)
-    for name in names.split(","):
+        inner = (f"{number:0{len(first)}d}" for number in numbers)
+    for name in inner:
         yield from _expand(pattern[: match.start()] + name + pattern[match.end() :])
 
 

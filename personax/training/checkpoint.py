@@ -19,6 +19,7 @@ from personax.training.state import TrainState
 # "default" is orbax's name of a single item: older checkpoints hold the state alone.
 _STATE, _SOURCE = "default", "source"
 _CHECKSUMS = "checksums.json"  # {file: [bytes, CRC-32]}, in each checkpoint
+_METADATA = "_CHECKPOINT_METADATA"  # orbax's own, JSON
 
 
 @runtime_checkable
@@ -162,7 +163,15 @@ def _damage(place: pathlib.Path) -> str:
     """What differs from a checkpoint's checksums, "" for one that is whole.
 
     Also for one without checksums, of an earlier version: orbax tells when it is read.
+    Its own record has none, since it changes after them: it must be JSON.
     """
+    if (place / _METADATA).exists():
+        try:
+            about = read_json(place / _METADATA)
+        except ValueError as error:
+            return one_line(error)
+        if not isinstance(about, dict):
+            return f"{_METADATA} is no record"
     try:
         read = read_json(place / _CHECKSUMS)
         expected = {name: (int(size), int(crc)) for name, (size, crc) in read.items()}

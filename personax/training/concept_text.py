@@ -145,7 +145,15 @@ def _check_read(tokenizer: Tokenizer, spec: ConceptSpec) -> None:
 
 
 def _check_visible(words: str) -> None:
-    """Raise ValueError for characters that are not seen, such as zero-width spaces."""
+    """Raise ValueError for characters that are not seen, and for "{" and "}".
+
+    Zero-width spaces are not seen; braces mark what a template is filled with.
+    """
+    if "{" in words or "}" in words:
+        raise ValueError(
+            f"The concept's words {words!r} have a brace; a phrase is filled with "
+            "{placeholder} and {class_word} alone."
+        )
     # Some scripts need the two joiners, and so do emoji.
     hidden = [x for x in words if not x.isprintable() and x not in "\u200c\u200d"]
     if hidden:
@@ -277,6 +285,7 @@ def _make_spec(
     placeholder = config.placeholder or ""
     # Without pictures: of a stream whose own captions, or none, are trained.
     class_word = config.class_word or class_of(config.images or ConceptConfig.images)
+    class_word = (class_word or "").strip()
     if not class_word:
         raise ValueError(
             f"What do the pictures of {config.images} show? Set concept.class_word, "

@@ -66,9 +66,10 @@ def is_host0() -> bool:
 
 
 def print_on_host0(text: object, file: TextIO | None = None) -> None:
-    """`print` on process 0."""
+    """`print` on process 0; a pipe that nobody reads any more does not end a run."""
     if is_host0():
-        print(text, file=file)
+        with contextlib.suppress(BrokenPipeError):
+            print(text, file=file)
 
 
 def broadcast_from_host0(compute: Callable[[], T]) -> T:

@@ -148,8 +148,10 @@ def _train(run: Run, folder: pathlib.Path, watch: Stopwatch) -> bool:
     save_concept(run, folder, state)
     if on_host0:
         size = (folder / "concept" / "theta.safetensors").stat().st_size
-        print(f"concept in {folder}/concept ({size:,} bytes), ", end="")
-        print(f"pictures in {folder}/grid.png\n{watch}")
+        print_on_host0(
+            f"concept in {folder}/concept ({size:,} bytes), "
+            f"pictures in {folder}/grid.png\n{watch}"
+        )
     return True
 
 

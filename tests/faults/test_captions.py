@@ -116,6 +116,17 @@ def test_a_bundled_subject_has_its_class_word(tokenizer):
     assert spec.concept.class_word == "cat"
 
 
+def test_a_blank_class_word_is_none(tokenizer):
+    with pytest.raises(ValueError, match=r"show\? Set concept\.class_word"):
+        spec_of(tokenizer, class_word="  ", images="/mine")
+
+
+@pytest.mark.parametrize("word", ["{}", "<{}>", "<{placeholder}>"])
+def test_words_with_braces_are_refused(tokenizer, word):
+    with pytest.raises(ValueError, match="have a brace"):
+        spec_of(tokenizer, placeholder=word)
+
+
 def test_a_stream_of_prompts_without_a_class_word_is_refused():
     config = {"method": "lora", "stream": {"source": "folder:x"}}
     with pytest.raises(ValueError, match=r"of folder:x show\? Set concept\.class"):

@@ -65,6 +65,24 @@ def without_array_metadata(checkpoint):
     (checkpoint / "default" / "_METADATA").unlink()
 
 
+def other_record(checkpoint):
+    (checkpoint / "_CHECKPOINT_METADATA").write_bytes(b"[\xff")
+
+
+def empty_record(checkpoint):
+    (checkpoint / "_CHECKPOINT_METADATA").write_text("")
+
+
+def record_of_no_keys(checkpoint):
+    (checkpoint / "_CHECKPOINT_METADATA").write_text("[]")
+
+
+def folder_as_record(checkpoint):
+    record = checkpoint / "_CHECKPOINT_METADATA"
+    record.unlink()
+    (record / "inside").mkdir(parents=True)
+
+
 def without_files(checkpoint):
     shutil.rmtree(checkpoint)
     checkpoint.mkdir()
@@ -81,6 +99,10 @@ DAMAGES = [
     empty_all,
     without_manifest,
     without_array_metadata,
+    other_record,
+    empty_record,
+    record_of_no_keys,
+    folder_as_record,
     without_files,
     without_checksums_and_truncated,
 ]

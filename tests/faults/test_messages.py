@@ -46,6 +46,23 @@ def test_an_interrupt_is_one_line():
     assert done.stderr == "personax: Interrupted.\n"
 
 
+def test_a_closed_stdout_does_not_end_what_goes_on(tmp_path):
+    body = (
+        "    import os, pathlib, sys\n"
+        "    from personax.training.distributed import print_on_host0\n"
+        "    reading, writing = os.pipe()\n"
+        "    os.dup2(writing, 1)\n"
+        "    os.close(reading)\n"
+        "    print_on_host0('1 picture')\n"
+        "    sys.stdout = None\n"
+        f"    pathlib.Path({str(tmp_path / 'concept')!r}).touch()"
+    )
+    done = _run(body, PYTHONUNBUFFERED="1")
+    assert (tmp_path / "concept").exists()
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_has_ended_is_no_error():
     body = (
         "    import os, sys\n"

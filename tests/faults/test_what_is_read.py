@@ -244,3 +244,12 @@ def test_a_set_whose_pictures_are_replaced_has_another_digest(tmp_path):
     assert first == again
     for before, after in zip(first, other, strict=True):
         assert before != after
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [("{9..0}", "counts down"), ("{0..99999999999}", "There is no tar")],
+)
+def test_ranges_of_tars_that_name_none_are_one_line(tmp_path, numbers, sentence):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        open_tars(f"{tmp_path}/{numbers}.tar")
