@@ -31,7 +31,7 @@ def define_flags() -> None:
         "config", None, "A training config, for its base, size and stream."
     )
     flags.DEFINE_string("source", "", "Such as portraits:people or folder:DIR.")
-    command.define_path("data_dir", "", "Directory of tfds:NAME.")
+    command.define_path("data_dir", None, "Directory of tfds:NAME.")
     flags.DEFINE_string("split", "train", "Split of tfds:NAME.")
     number = flags.DEFINE_integer
     number("size", 0, "Side in pixels; 0 is the base's own.", 0, SIDES[1])

@@ -168,5 +168,6 @@ def test_training_with_a_prior_a_preview_and_a_validation(config, disk, tmp_path
 
 def test_a_cache_of_latents_is_refused(config):
     config.prior.source, config.stream.source = "", "cache:/nowhere"
+    config.concept.class_word = "dog"
     with pytest.raises(ValueError, match="masks need pictures, and cache:/nowhere"):
         prepare(config)

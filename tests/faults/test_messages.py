@@ -40,7 +40,11 @@ def _run(body, **environment):
 
 def test_an_interrupt_is_one_line():
     done = _run(
-        "    import os\n    os.kill(os.getpid(), 2)\n    import time\n    time.sleep(9)"
+        "    import os, signal, time\n"
+        # A shell lets what it starts in the background ignore interrupts.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    os.kill(os.getpid(), 2)\n"
+        "    time.sleep(9)"
     )
     assert done.returncode == 128 + signal.SIGINT
     assert done.stderr == "personax: Interrupted.\n"
@@ -108,6 +112,9 @@ def foreign(tmp_path, monkeypatch):
     (tmp_path / "configs" / "__init__.py").write_text("OURS = False\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    # Another test may have imported ours.
+    for name in [each for each in sys.modules if each.split(".")[0] == "configs"]:
+        monkeypatch.delitem(sys.modules, name)
     return tmp_path
 
 

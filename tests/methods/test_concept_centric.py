@@ -112,8 +112,8 @@ def test_the_compiled_program_has_no_cross_attention(base):
             {"null_norm": "mean"},
             "null_norm 'mean'; expected one of attn_mean, token_mean",
         ),
-        ({"latents": 0}, "latents is 0"),
-        ({"steps": 0}, "steps is 0"),
+        ({"latents": 0}, "latents=0: expected a value >= 1"),
+        ({"steps": 0}, "steps=0: expected a value >= 1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, sentence):

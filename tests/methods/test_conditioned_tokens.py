@@ -113,7 +113,7 @@ def test_an_index_out_of_range_is_refused(tiny, name):
     for wrong in (DOG._replace(ids=(7, 7), initial=(7, 7)), Concept("", "dog", (), ())):
         with pytest.raises(ValueError, match="one vector"):
             started(tiny, name, wrong)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="stages=0: expected a value >= 1"):
         methods.make("prospect", stages=0)
 
 

@@ -96,9 +96,9 @@ def test_each_step_of_coft_ends_within_eps():
 def test_blocks_that_do_not_divide_a_kernel_are_refused():
     with pytest.raises(ValueError, match="6 inputs are not divisible into 4 blocks"):
         rotation(4).init(jax.random.key(0), jnp.zeros((6, 5)))
-    with pytest.raises(ValueError, match="blocks is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="blocks=0: expected a value >= 1"):
         methods.make("oft", blocks=0)
-    with pytest.raises(ValueError, match=r"eps is -1\.0; it must not be negative"):
+    with pytest.raises(ValueError, match=r"eps=-1\.0: expected a value >= 0"):
         methods.make("oft", eps=-1.0)
 
 
