@@ -4,41 +4,33 @@ import collections.abc
 import dataclasses
 import functools
 import inspect
+import operator
+import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 from personax.core.config import option, parse
 
-# Of the numbers among the arguments of all methods; see `option`. An argument of a new
-# method needs a line here: a test asks for it.
-_BOUNDS: dict[str, dict[str, Any]] = {
-    "alpha": {"above": 0, "most": 1e6},
-    "beta": {"least": -1e3, "most": 1e3},
-    "blocks": {"least": 1, "most": 65536},
-    "bypass": {"least": 0, "most": 1e3},
-    "channels": {"least": 1, "most": 65536},
-    "decay": {"least": 0, "most": 1},
-    "dropout": {"least": 0, "most": 1},
-    "eps": {"least": 0, "most": 1e6},
-    "inference_beta": {"least": -1e3, "most": 1e3},
-    "inference_tau": {"above": 0, "most": 1e6},
-    "latents": {"least": 1, "most": 1e6},
-    "min_snr": {"least": 0, "most": 1e6},
-    "offset_noise": {"least": 0, "most": 100},
-    "rank": {"least": 0, "most": 65536},
-    "ridge": {"least": 0, "most": 1e6},
-    "scale": {"above": 0, "most": 1e6},
-    "seed": {"least": 0, "most": 2**32 - 1},
-    "semantic_weight": {"least": 0, "most": 1e6},
-    "speak": {"least": 0, "most": 65536},
-    "stages": {"least": 1, "most": 1000},
-    "steps": {"least": 1, "most": 1000},
-    "tau": {"above": 0, "most": 1e6},
-    "truncate": {"least": 0, "most": 65536},
-    "unmix_weight": {"least": 0, "most": 1e6},
-    "vectors": {"least": 1, "most": 1024},
-}
+
+class Within(NamedTuple):
+    """The bounds of a number; see `option`."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+
+
+# The ranges that a method's signature names.
+Size = Annotated[int, Within(least=1, most=65536)]
+SizeOrNone = Annotated[int, Within(least=0, most=65536)]  # 0: none, or all
+Index = Annotated[int, Within(least=0, most=65536)]
+Steps = Annotated[int, Within(least=1, most=1000)]
+Seed = Annotated[int, Within(least=0, most=2**32 - 1)]
+Share = Annotated[float, Within(least=0, most=1)]
+Weight = Annotated[float, Within(least=0, most=1e6)]
+Positive = Annotated[float, Within(above=0, most=1e6)]
+Number = Annotated[float, Within(least=-1e6, most=1e6)]
 
 
 def checked(recipe: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,17 +54,27 @@ def fields(recipe: Callable[..., Any]) -> type:
     )
 
 
+def _field(parameter: inspect.Parameter) -> Any:
+    return option(parameter.default, **_bounds(parameter.annotation)._asdict())
+
+
+def _bounds(annotation: Any) -> Within:
+    """The bounds of the numbers in an annotation."""
+    if typing.get_origin(annotation) is Annotated:
+        return annotation.__metadata__[0]
+    inner = map(_bounds, typing.get_args(annotation))
+    return next((bounds for bounds in inner if any(bounds)), Within())
+
+
 def _type(annotation: Any) -> Any:
-    """Sequences are given as lists or tuples."""
+    """An annotation without bounds. Sequences are given as lists or tuples."""
     if annotation is inspect.Parameter.empty:
         return Any
-    if typing.get_origin(annotation) is collections.abc.Sequence:
-        return tuple[(*typing.get_args(annotation), ...)]
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return args[0]
+    if origin is collections.abc.Sequence:
+        return tuple[_type(args[0]), ...]
+    if origin in (types.UnionType, typing.Union):
+        return functools.reduce(operator.or_, map(_type, args))
     return annotation
-
-
-def _field(parameter: inspect.Parameter) -> Any:
-    bounds: dict[str, Any] = _BOUNDS.get(parameter.name, {})
-    # SVDiff's `vectors` are a choice, Infusion's a number.
-    own = {} if isinstance(parameter.default, bool) else bounds
-    return option(parameter.default, **own)

@@ -1,6 +1,7 @@
 """ClassDiffusion (Huang et al. 2024): Custom Diffusion with semantic preservation."""
 
 from personax.methods import losses
+from personax.methods.arguments import Weight
 from personax.methods.custom_diffusion import custom_diffusion
 from personax.methods.parts.base import Method, forwards
 
@@ -8,7 +9,7 @@ from personax.methods.parts.base import Method, forwards
 @forwards(custom_diffusion)
 def class_diffusion(
     *,
-    semantic_weight: float = 1.0,
+    semantic_weight: Weight = 1.0,
     pool: str = "eos",
     keep_position: bool = True,
     reduce: str = "mean",

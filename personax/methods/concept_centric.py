@@ -1,6 +1,7 @@
 """Concept-centric personalization (Cao et al. 2023): a UNet without text."""
 
 from personax.methods import losses
+from personax.methods.arguments import Seed, Size, Steps
 from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.folded_null_text import null_text
 from personax.methods.parts.weights import weights
@@ -11,9 +12,9 @@ def concept_centric(
     *,
     train: str = "unet_without_text",
     null_norm: str = "attn_mean",
-    latents: int = 4,
-    steps: int = 25,
-    seed: int = 0,
+    latents: Size = 4,
+    steps: Steps = 25,
+    seed: Seed = 0,
     **denoising,
 ) -> Method:
     """The whole UNet after folding the null text, trained on images without captions.

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from personax.core.typing import Ids, Key, Params, Theta
 from personax.diffusion.denoiser import CONTROLNET, Denoiser, with_controlnet
 from personax.methods import losses
+from personax.methods.arguments import Size
 from personax.methods.losses import Loss
 from personax.methods.parts.base import Concept, Method, Part, forwards
 from personax.networks.controlnet import ControlNetConfig, copy_encoder
 
 
 @forwards(losses.denoising)
-def controlnet(*, channels: Sequence[int] = (16, 32, 96, 256), **denoising) -> Method:
+def controlnet(*, channels: Sequence[Size] = (16, 32, 96, 256), **denoising) -> Method:
     """A copy of the UNet's encoder, with a hint encoder and zero convolutions.
 
     Eq. 5: the denoising loss given the picture's own caption and its hint, with the

@@ -2,6 +2,7 @@
 
 from personax.control.detach import DetachBOS
 from personax.methods import losses
+from personax.methods.arguments import SizeOrNone
 from personax.methods.parts.activations import control
 from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.tokens import tokens
@@ -10,7 +11,7 @@ from personax.methods.parts.weights import lora, replace, weights
 
 @forwards(losses.denoising)
 def custom_diffusion(
-    *, train: str = "kv", rank: int = 0, words: bool = True, **denoising
+    *, train: str = "kv", rank: SizeOrNone = 0, words: bool = True, **denoising
 ) -> Method:
     """Keys and values of every cross-attention and one new token; the rest is frozen.
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from personax.methods import losses
+from personax.methods.arguments import Index
 from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.conditioned_tokens import layered
 
 
 @forwards(losses.denoising)
-def extended_textual_inversion(*, speak: Sequence[int] = (), **denoising) -> Method:
+def extended_textual_inversion(*, speak: Sequence[Index] = (), **denoising) -> Method:
     """One embedding of the concept for each cross-attention layer: 16 in SD 1.5.
 
     `speak` restricts it to some layers, numbered in the order of the forward pass; the

@@ -1,6 +1,7 @@
 """Infusion (Zeng et al. 2024): residual values under the frozen model's own maps."""
 
 from personax.methods import losses
+from personax.methods.arguments import Size
 from personax.methods.parts.activations import frozen_stream, residual
 from personax.methods.parts.base import Method, forwards
 
@@ -10,7 +11,7 @@ def infusion(
     *,
     frozen_maps: bool = True,
     train: str = "v",
-    vectors: int = 1,
+    vectors: Size = 1,
     delta_space: str = "value",
     multi_piece: str = "all",
     **denoising,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from personax.methods import losses
+from personax.methods.arguments import Positive, Size
 from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.tokens import tokens
 from personax.methods.parts.weights import lora as low_rank
@@ -20,8 +21,8 @@ TARGETS = {
 @forwards(losses.denoising)
 def lora(
     *,
-    rank: int = 4,
-    alpha: float | None = None,
+    rank: Size = 4,
+    alpha: Positive | None = None,
     targets: Sequence[str] = ("attention",),
     words: bool = False,
     **denoising,

@@ -21,6 +21,7 @@ from personax.diffusion.denoiser import (
     with_extra,
 )
 from personax.diffusion.spec import Spec
+from personax.methods.arguments import Weight
 from personax.methods.parts.tokens import TABLE
 from personax.networks.clip_text import clip_text, pool_text
 from personax.networks.vae import Posterior, draw, scale
@@ -67,8 +68,8 @@ class Draws(NamedTuple):
 def denoising(
     *,
     mask_norm: str = "mean",
-    min_snr: float = 0.0,
-    offset_noise: float = 0.0,
+    min_snr: Weight = 0.0,
+    offset_noise: Weight = 0.0,
 ) -> Loss:
     """mean_i w_i L_i, where L_i is the squared error of the network's prediction.
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from personax.core.typing import ConceptMask, Key, Params, Text, Theta
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
+from personax.methods.arguments import Share, SizeOrNone, Weight
 from personax.methods.losses import Loss
 from personax.methods.parts.base import Concept, Method, Part, forwards
 from personax.methods.parts.conditioned_tokens import check_single
@@ -29,9 +30,9 @@ HIDDEN = 128
 @forwards(losses.denoising)
 def neti(
     *,
-    bypass: float = 0.2,
-    dropout: float = 0.5,
-    truncate: int = 0,
+    bypass: Weight = 0.2,
+    dropout: Share = 0.5,
+    truncate: SizeOrNone = 0,
     **denoising,
 ) -> Method:
     """A mapper of (t, layer) to the embedding of V* and a change of its encoding.

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 from personax.core.typing import Key
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
+from personax.methods.arguments import Size, Weight
 from personax.methods.lora import TARGETS
 from personax.methods.losses import Batch
 from personax.methods.parts.base import Method, forwards
@@ -17,7 +18,7 @@ Blocks = Float[Array, "r s s"]
 
 
 @forwards(losses.denoising)
-def oft(*, blocks: int = 4, eps: float = 0.0, **denoising) -> Method:
+def oft(*, blocks: Size = 4, eps: Weight = 0.0, **denoising) -> Method:
     """R W on the queries, keys, values and outputs of every attention layer.
 
     R is orthogonal and block-diagonal and acts on a kernel's inputs; 4 blocks are

@@ -15,6 +15,7 @@ from personax.core.tree import PRESETS, select
 from personax.core.typing import Ids, Key, Params, Text, Theta
 from personax.diffusion.denoiser import Denoiser, encode
 from personax.methods import losses
+from personax.methods.arguments import Number, Positive, Share, Weight
 from personax.methods.losses import Batch
 from personax.methods.parts.base import Concept, Method, Part, forwards
 from personax.methods.parts.prepared import get_prepared, put_prepared
@@ -28,12 +29,12 @@ GATE = "gate"  # the control's name in `Denoiser.shared_controls`
 @forwards(losses.denoising)
 def perfusion(
     *,
-    beta: float = 0.75,
-    tau: float = 0.1,
-    inference_beta: float = 0.65,
-    inference_tau: float = 0.15,
-    decay: float = 0.99,
-    ridge: float = 1e-4,
+    beta: Number = 0.75,
+    tau: Positive = 0.1,
+    inference_beta: Number = 0.65,
+    inference_tau: Positive = 0.15,
+    decay: Share = 0.99,
+    ridge: Weight = 1e-4,
     **denoising,
 ) -> Method:
     """A new token with trained values and its class word's keys, applied by a gate.

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from personax.methods import losses
+from personax.methods.arguments import Index, Steps
 from personax.methods.parts.base import Method, forwards
 from personax.methods.parts.conditioned_tokens import staged
 
 
 @forwards(losses.denoising)
-def prospect(*, stages: int = 10, speak: Sequence[int] = (), **denoising) -> Method:
+def prospect(*, stages: Steps = 10, speak: Sequence[Index] = (), **denoising) -> Method:
     """`stages` embeddings of the concept: at timestep t, number floor(t stages / T).
 
     Sampling starts with the last one, which determines layout, and ends with number 0,

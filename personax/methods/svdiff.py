@@ -14,6 +14,7 @@ from personax.core.tree import overwrite, select
 from personax.core.typing import Ids, Key, Params, Theta
 from personax.diffusion.denoiser import Denoiser
 from personax.methods import losses
+from personax.methods.arguments import Positive, Weight
 from personax.methods.parts.base import Concept, Method, Part, forwards
 from personax.methods.parts.prepared import get_prepared, put_prepared
 from personax.methods.parts.tokens import tokens
@@ -37,11 +38,11 @@ class Svd(NamedTuple):
 @forwards(losses.denoising)
 def svdiff(
     *,
-    scale: float = 1.0,
+    scale: Positive = 1.0,
     vectors: bool = True,
     text_encoder: bool = False,
     words: bool = False,
-    unmix_weight: float = 0.0,
+    unmix_weight: Weight = 0.0,
     **denoising,
 ) -> Method:
     """W' = U diag(relu(sigma + scale * delta)) V' for every weight of the UNet; eq. 2.

@@ -178,7 +178,10 @@ def test_the_step_trains_on_what_was_kept(small):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"dropout": 2.0}, "dropout=2.0: expected a value >= 0 and <= 1"), ({"truncate": 129}, r"in \[0, 128\]")],
+    [
+        ({"dropout": 2.0}, "dropout=2.0: expected a value >= 0 and <= 1"),
+        ({"truncate": 129}, r"in \[0, 128\]"),
+    ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
