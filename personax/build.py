@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ def build(name: str, source: str, data_dir: str | None = None) -> Any:
     path = expand(source).absolute()
     if not path.exists():
         raise FileNotFoundError(f"There is no folder or zip {source}.")
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(f"--from {source} is not a zip, nor a folder.")
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or _DATA_DIR
     out = check_folder(given).absolute()
     if path.resolve() in (out.resolve(), *out.resolve().parents):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from personax.cli import command, sampling_flags
+from personax.core.errors import notice
 from personax.core.locks import locked
 from personax.core.outputs import (
     check_folder,
@@ -18,6 +19,7 @@ from personax.core.outputs import (
 from personax.data import concepts
 from personax.loading import EMBEDDED, load_clip
 from personax.metrics.clip import Score, make_scores
+from personax.networks.tokenizer import unknown_placeholders
 from personax.sampling import guidance_search
 from personax.sampling.grammar import parse_axis, parse_term
 from personax.sampling.img2img import require_text_to_image
@@ -122,6 +124,14 @@ def _scores(term_specs: Sequence[TermSpec]) -> tuple[dict[str, Score], dict[str,
     if not text and not reference:
         raise ValueError("Nothing to score by; add --score_text or --reference.")
     clip = load_clip(None if FLAGS.clip == EMBEDDED else FLAGS.clip)
+    if unknown := unknown_placeholders(clip.tokenizer, [text]):
+        about = (
+            f"has {unknown[0]}, which the CLIP that scores reads as letters; say in "
+            "--score_text what the pictures show in other words."
+        )
+        if FLAGS.score_text is not None:
+            raise ValueError(f"--score_text {text!r} {about}")
+        notice(f"The score's text {text!r} {about}")
     record = {"text": text, "reference": FLAGS.reference or "", "clip": FLAGS.clip}
     return make_scores(clip, text=text, reference=reference), record
 

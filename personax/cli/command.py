@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 import signal
 import sys
 import traceback
@@ -247,7 +248,7 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         try:
             rest = flags.FLAGS(_through_config_file(argv))
         except flags.Error as error:  # an unknown flag, or a value of the wrong type
-            raise ValueError(str(error))
+            raise ValueError(_in_words(str(error)))
         except AttributeError as error:  # a key that the config does not have
             # ml_collections wraps a KeyError, whose own text is a repr.
             inner = error.args[0]
@@ -258,6 +259,12 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
             if isinstance(flag, float) and not math.isfinite(flag):
                 raise ValueError(f"--{name}={flag}: expected a finite number.")
         return rest
+
+
+def _in_words(text: str) -> str:
+    """absl's message of an invalid flag, without Python's of int() and float()."""
+    text = re.sub(r"invalid literal for int\(\).*", "expected an integer.", text)
+    return re.sub(r"could not convert string to float.*", "expected a number.", text)
 
 
 def _check_text(argv: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """The flags of a sheet of pictures."""
 
-import math
 import pathlib
 from typing import Any
 
@@ -11,6 +10,7 @@ from personax.core.files import read_lines
 from personax.sampling.attention import AttentionOptions
 from personax.sampling.grammar import parse_term
 from personax.sampling.img2img import PictureOptions
+from personax.sampling.options import finite
 from personax.sampling.sheets import SheetOptions
 
 
@@ -111,7 +111,7 @@ def _parse_grid(text: str) -> tuple[float, ...] | None:
         weights = tuple(float(part) for part in command.listed(values))
     except ValueError:
         weights = ()
-    if name != "weights" or not weights or not all(map(math.isfinite, weights)):
+    if name != "weights" or not weights or not finite(*weights):
         raise ValueError(f"--grid {text!r} is not seeds or weights=1,3,5.")
     return weights
 

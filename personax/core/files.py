@@ -15,6 +15,7 @@ from typing import Any
 # Of a text or JSON file that is read whole; captions of a million pictures take less.
 LARGEST_TEXT = 2**28  # bytes
 LARGEST_JSON = 2**26  # its values take many times the memory of the text
+_LISTED = 20  # names in a message
 
 
 def expand(path: str | pathlib.Path) -> pathlib.Path:
@@ -87,10 +88,13 @@ def read_text(path: pathlib.Path, largest: int = LARGEST_TEXT) -> str:
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder, not a file.")
     if not os.path.isfile(path):  # False also for names that no file can have
+        if os.path.exists(path):
+            raise ValueError(f"{path} is a device or a pipe, not a file.")
         names = sorted(file.name for file in path.parent.glob(f"*{path.suffix}"))
+        listed = ", ".join(names[:_LISTED]) + (" …" if len(names) > _LISTED else "")
         raise FileNotFoundError(
             f"There is no file {path}; {path.parent} has: "
-            f"{', '.join(names) or f'no {path.suffix} file'}."
+            f"{listed or f'no {path.suffix} file'}."
         )
     size = path.stat().st_size
     if size > largest:

@@ -123,6 +123,9 @@ class EvalConfig:
 
 def read_config(config: ConfigDict) -> EvalConfig:
     """A config file's typed form. Raises ValueError for invalid keys and values."""
+    for key in ("loading", "rows", "pair_rows"):
+        if not isinstance(config.get(key), ConfigDict):
+            raise ValueError(f"The config of an evaluation needs the mapping '{key}'.")
     values = config.to_dict()
     values["loading"] = {name: own for name, own in config.loading.items() if own}
     for key in ("rows", "pair_rows"):  # in the file's order, which to_dict() sorts

@@ -11,6 +11,7 @@ import re
 
 from personax.diffusion.alignment import DEFAULT, Window, check_window
 from personax.diffusion.guidance_schedule import Piece, Schedule
+from personax.sampling.options import finite
 from personax.sampling.prompt_terms import Axis, TermSpec
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -82,7 +83,7 @@ def _piece(text: str, first: str, last: str | None, *share: str | None) -> Piece
             "expected 0 <= LOW < HIGH <= 1."
         )
     piece = Piece(float(first), float(last or first), begin, end)
-    if not math.isfinite(piece.first + piece.last):
+    if not finite(piece.first, piece.last):
         raise ValueError(f"The weight {text!r} is too large.")
     return piece
 
@@ -101,7 +102,8 @@ def parse_axis(text: str) -> Axis:
         first, last, step = (float(x) for x in (*numbers[:2], numbers[2] or _STEP))
     except (AttributeError, ValueError):
         model, prompt, (first, last, step) = None, "", (math.nan, 0.0, _STEP)
-    if not (first <= last and step > 0 and math.isfinite((last - first) / step)):
+    span = (last - first) / step if step > 0 else math.nan
+    if not (first <= last and math.isfinite(span) and finite(first, last)):
         raise ValueError(
             f'The axis {text!r} is not of the form "[MODEL@]FROM..TO[/STEP]:PROMPT" '
             'with FROM <= TO, such as "face@0.5..3:" or "0..5/0.5:a dog".'
@@ -149,7 +151,7 @@ def parse_factor(text: str) -> tuple[str, float]:
         value = float(factor)
     except ValueError:
         value = math.nan
-    if not word or not math.isfinite(value):
+    if not word or not finite(value):
         raise ValueError(f"{text!r} is not of the form WORD=FACTOR, such as hat=2.")
     return word, value
 

@@ -1,7 +1,6 @@
 """What to load, how to sample and how to edit, as typed options."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ STEPS = (1, 1000)
 COUNT = (1, 10**6)  # of pictures
 SEEDS = (0, 2**32 - 1)
 SIDES = (1, 2**14)  # in pixels
+LARGEST = 1e38  # of weights and factors, which are computed in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +119,16 @@ def check_range(
 
 
 def check_finite(name: str, value: int | float) -> None:
-    """ValueError, with the option's name, for NaN and infinities."""
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number; it is {value}.")
+    """ValueError, with the option's name, for a value that is not `finite`."""
+    if not finite(value):
+        raise ValueError(
+            f"{name} must be a finite number of at most {LARGEST:g}; it is {value}."
+        )
+
+
+def finite(*values: int | float) -> bool:
+    """Whether none is NaN, infinite, or too large for float32."""
+    return all(abs(value) <= LARGEST for value in values)
 
 
 def _check_counts(options: SamplingOptions | EditOptions) -> None:

@@ -30,7 +30,7 @@ from personax.sampling.attention import (
 )
 from personax.sampling.concept_words import filled, remark
 from personax.sampling.img2img import PictureOptions, start_from_picture
-from personax.sampling.options import check_finite
+from personax.sampling.options import COUNT, check_finite, check_range
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import Decoder
 from personax.sampling.setup import SamplingSetup, finite_or_none, not_finite
@@ -100,6 +100,7 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
 
     Raises FileNotFoundError or ValueError for invalid options.
     """
+    _check_count(options, setup.options.num_images)
     options = _filled(setup.models["base"], options)
     cells = lay_out(options)
     prompts: dict[str, list[str]] = {}
@@ -138,6 +139,12 @@ def make_sheet(setup: SamplingSetup, options: SheetOptions) -> Sheet:
     )
     setup = dataclasses.replace(setup, sampler=sampler)
     return Sheet(setup, cells, options.terms, picture, words)
+
+
+def _check_count(options: SheetOptions, num_images: int) -> None:
+    """ValueError for a sheet of more pictures than COUNT allows."""
+    cells = len(options.rows or [""]) * len(options.weights or [options.guidance])
+    check_range("The number of pictures", cells * num_images, *COUNT)
 
 
 def _filled(model: Model, options: SheetOptions) -> SheetOptions:

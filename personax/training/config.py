@@ -274,10 +274,14 @@ def load_config(path: str | pathlib.Path) -> ConfigDict:
     with _siblings(file):
         try:
             spec.loader.exec_module(module)
-            return module.get_config(*([argument] if argument else []))
-        except Exception as error:  # a config is a program
+            config = module.get_config(*([argument] if argument else []))
+        except (Exception, SystemExit) as error:  # a config is a program
             kind = type(error).__name__
             raise ValueError(f"{file} cannot be executed: {kind}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise ValueError(f"get_config() of {file} gives {kind}; expected a ConfigDict.")
+    return config
 
 
 @contextlib.contextmanager

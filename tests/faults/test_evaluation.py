@@ -19,6 +19,7 @@ from personax.evaluation.runner import claimed, open_runner
 from personax.evaluation.samples import Generations
 from personax.loading import load_base
 from personax.metrics.features import UndefinedError
+from personax.training.config import load_config
 
 
 def _subject(folder, name="dog"):
@@ -261,3 +262,8 @@ def test_the_last_prompts_seed_is_a_seed():
     config.seed, config.prompts.live = 2**32 - 1, ("a {}", "the {}")
     with pytest.raises(ValueError, match=r"below 2\*\*32"):
         make_protocol(read_config(config))
+
+
+def test_a_config_of_a_training_is_refused_by_what_it_lacks():
+    with pytest.raises(ValueError, match="needs the mapping 'rows'"):
+        read_config(load_config("configs/quickstart.py"))

@@ -4,10 +4,16 @@ import pytest
 from absl import flags
 
 from personax import compress, edit, merge, sample, search
-from personax.cli import command
+from personax.cli import command, sheet_flags
 from personax.concepts.source import parse_source
 from personax.sampling import setup as sampling_setup
-from personax.sampling.grammar import parse_term, parse_weight
+from personax.sampling import sheets
+from personax.sampling.grammar import (
+    parse_axis,
+    parse_factor,
+    parse_term,
+    parse_weight,
+)
 from personax.sampling.options import EditOptions, ModelOptions, SamplingOptions
 from personax.sampling.sheets import SheetOptions
 from tests.refusing import refused
@@ -109,6 +115,38 @@ def test_weights_and_strengths_are_finite(tmp_path):
         SheetOptions(guidance=float("nan"))
     with pytest.raises(ValueError, match="guidance must be a finite number"):
         EditOptions("a cat", ("a dog",), guidance=float("inf"))
+
+
+def test_weights_that_float32_does_not_hold_are_refused():
+    for weight in ("1e39", "1>-1e39", "1e300[0,0.5]"):
+        with pytest.raises(ValueError, match="too large"):
+            parse_weight(weight)
+    for axis in ("0..1e39/1e38:a dog", "-1e39..0/1e38:a dog"):
+        with pytest.raises(ValueError, match="axis"):
+            parse_axis(axis)
+    with pytest.raises(ValueError, match="hat=1e39"):
+        parse_factor("hat=1e39")
+    with pytest.raises(ValueError, match="weights=1e39"):
+        sheet_flags._parse_grid("weights=1e39")
+    with pytest.raises(ValueError, match="guidance must be a finite number"):
+        SheetOptions(guidance=1e39)
+
+
+@pytest.mark.parametrize("value", ["abc", "1e9", ""])
+def test_a_text_that_is_no_number_is_refused_in_words(value, capsys):
+    line = refused(capsys, _parse, sample, f"--seed={value}")
+    assert line == f"personax: flag --seed={value}: expected an integer."
+
+
+def test_a_text_that_is_no_float_is_refused_in_words(capsys):
+    line = refused(capsys, _parse, sample, "--guidance=abc")
+    assert line == "personax: flag --guidance=abc: expected a number."
+
+
+def test_a_sheet_of_too_many_pictures_is_refused():
+    with pytest.raises(ValueError, match="number of pictures"):
+        sheets._check_count(SheetOptions(rows=("a dog",) * 300_000), 4)
+    sheets._check_count(SheetOptions(rows=("a dog",) * 200_000), 4)
 
 
 def test_float16_on_a_cpu_is_refused():

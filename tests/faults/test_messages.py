@@ -155,6 +155,8 @@ def test_configs_find_their_siblings_beside_a_foreign_package(foreign):
         ("x.py", "import nothing_of_this_name", "x.py cannot be executed: ModuleNot"),
         ("x.py", "def get_config(:", "x.py cannot be executed: SyntaxError"),
         ("x.py", "", "x.py cannot be executed: AttributeError"),
+        ("x.py", "raise SystemExit(3)", "x.py cannot be executed: SystemExit: 3"),
+        ("x.py", "def get_config(): return 3", "x.py gives int; expected a Config"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_one_line(

@@ -194,6 +194,13 @@ def test_a_data_set_is_not_built_into_its_source(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_no_zip_is_refused_by_its_own_name(tmp_path):
+    (tmp_path / "faces.zip").write_text("no zip")
+    with pytest.raises(ValueError, match=r"faces\.zip is not a zip"):
+        build.build("ffhq", f"{tmp_path}/faces.zip", f"{tmp_path}/prepared")
+    assert not (tmp_path / "prepared").exists()
+
+
 def test_a_check_creates_nothing(tmp_path):
     assert check_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not list(tmp_path.iterdir())

@@ -50,6 +50,15 @@ def test_weights_without_finite_pictures_are_named_and_never_best(tmp_path, caps
     assert (tmp_path / "cells.jsonl").read_text() == text
 
 
+def test_a_score_text_that_clip_does_not_know_is_refused(tmp_path, monkeypatch, capsys):
+    call = make_call(search, monkeypatch)
+    folder = tmp_path / "search"
+    arguments = ["--axis=0..1:a dog", "--score_text=a <v1> dog", f"--out={folder}"]
+    line = refused(capsys, call, *arguments)
+    assert "--score_text 'a <v1> dog' has <v1>" in line
+    assert not folder.exists()
+
+
 def test_a_search_without_any_finite_score_fails(tmp_path):
     results = _search(tmp_path, lambda _: float("nan"))
     with pytest.raises(RunFailedError, match="No weights have scores"):

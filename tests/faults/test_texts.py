@@ -1,5 +1,7 @@
 """Every text that is drawn: unknown concepts refused, missed words said, encodings."""
 
+import os
+
 import pytest
 
 from personax import edit, sample
@@ -96,3 +98,13 @@ def test_prompts_of_any_editor_are_read(encoding, tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("# comment\r\na dög\r\n\r\na cat\r\n".encode(encoding))
     assert _read_prompts(str(path)) == ("a dög", "a cat")
+
+
+def test_a_pipe_and_many_names_have_short_messages(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a device or a pipe"):
+        _read_prompts(str(tmp_path / "pipe"))
+    for number in range(100):
+        (tmp_path / f"{number:03}.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"000\.txt.*019\.txt …"):
+        _read_prompts(str(tmp_path / "prompts.txt"))
