@@ -51,14 +51,22 @@ def main(_):
         for number in range(FLAGS.count):
             before = _logged(folder)
             processes = _start(folder, steps)
-            early += not _stop_one(processes, folder, before, rng)
+            which = _stop_one(processes, folder, before, rng)
+            at = _logged(folder)
+            early += at == before
             killed += _wait(processes)
             after = _logged(folder)
-            print(f"signal {number}: steps {before} to {after}", flush=True)
+            print(
+                f"signal {number}, to process {which}: steps {before} to {after}, sent "
+                f"at {at}",
+                flush=True,
+            )
             if after < before:
-                raise SystemExit(f"{before - after} steps were lost.")
+                _fail(folder, f"{before - after} steps were lost.")
             if after == steps:
-                raise SystemExit("The run ended before all signals were sent.")
+                _fail(folder, "The signal did not stop the run.")
+            for log in folder.parent.glob(f"{folder.name}-*"):
+                log.unlink()
         _end(_start(folder, steps), folder)
         if resumable.trained(folder) != resumable.trained(whole):
             raise SystemExit("The run differs from one that nothing stopped.")
@@ -104,8 +112,8 @@ def _stop_one(
     folder: pathlib.Path,
     before: int,
     rng: random.Random,
-) -> bool:
-    """Send SIGTERM to one process; whether that was after a step."""
+) -> int:
+    """Send SIGTERM to a process, and return its number."""
     if rng.random() < 0.2:
         with contextlib.suppress(subprocess.TimeoutExpired):
             processes[0].wait(rng.uniform(0, 15))
@@ -115,9 +123,9 @@ def _stop_one(
             if any(process.poll() is not None for process in processes):
                 _fail(folder, "A process ended before its signal.")
             time.sleep(0.002)
-    after = _logged(folder) > before
-    os.kill(rng.choice(processes).pid, signal.SIGTERM)
-    return after
+    which = rng.randrange(len(processes))
+    os.kill(processes[which].pid, signal.SIGTERM)
+    return which
 
 
 def _wait(processes: Sequence[subprocess.Popen]) -> int:

@@ -44,6 +44,10 @@ class Host:
     def __init__(self, process, output):
         self.process, self._output = process, output
 
+    def said(self):
+        """What the process has written to stderr until now."""
+        return self._output.with_suffix(".err").read_text()
+
     def finish(self):
         """(status, stdout, stderr) once the process has ended."""
         status = self.process.wait(timeout=300)
@@ -129,6 +133,12 @@ def test_two_processes_equal_one_and_resume_on_another_mesh(start, tmp_path_fact
     )
     assert "Stopped" not in silent
     assert "training" not in silent + more
+
+    # Resumed, and stopped before its first step.
+    pair = start(workdir, *SHARDED, *slowly, processes=2)
+    stop_when(pair[0].process, lambda: "encoding" in pair[0].said(), signal.SIGTERM)
+    assert [host.finish()[0] for host in pair] == [75, 75]
+    assert reached <= lines(workdir) < STEPS
 
     (resumed,) = start(workdir, *SHARDED, "--config.save_every=1000", devices=4)
     for host in (alone, resumed):

@@ -33,6 +33,7 @@ FORMATS = (
 MOST_PIXELS = 178_956_970  # Pillow's own limit, about 13,377 x 13,377
 LARGEST_FILE = 2**30  # bytes, about what 16-bit RGB of the most pixels has
 _MOST_SCANS = 500
+_ALPHA_NOISE = 8  # of 255: lossy formats vary an opaque picture's alpha by less
 PREFIX = 2**17  # bytes, which hold nearly every header
 
 
@@ -89,7 +90,7 @@ def decode_mask(data: bytes, name: object) -> tuple[Mask, bool]:
         image = _load(data)
         if image.has_transparency_data:
             alpha = np.array(image.convert("RGBA").getchannel("A"))
-            if alpha.min() < alpha.max():
+            if int(alpha.max()) - int(alpha.min()) > _ALPHA_NOISE:
                 return alpha, True
             image = image.convert("RGBA")
         return np.array(image.convert("RGB").convert("L")), False

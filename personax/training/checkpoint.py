@@ -31,6 +31,16 @@ class Resumable(Protocol):
     def restore(self, state: Mapping[str, Any], step: int) -> None: ...
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, which does not ask for preemptions itself.
+
+    The loop asks, see `stop_agreed`, and calls with other numbers would disturb it.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """The rolling checkpoints of one work directory; a context manager.
 
@@ -54,7 +64,7 @@ class Checkpoints:
             ),
         )
         try:
-            self._manager = ocp.CheckpointManager(
+            self._manager = _Manager(
                 folder.absolute(), options=options, item_names=(_STATE, _SOURCE)
             )
         except Exception as error:  # orbax reads its own files and raises any type

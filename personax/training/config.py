@@ -135,7 +135,7 @@ class OptimizerConfig:
     weight_decay: float = option(1e-2, least=0, most=1e6)
     b1: float = option(0.9, least=0, below=1)
     b2: float = option(0.999, least=0, below=1)
-    eps: float = option(1e-8, least=0, most=1)
+    eps: float = option(1e-8, above=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Stopping a run: SIGTERM and Ctrl-C end it between two steps."""
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 
@@ -37,7 +38,8 @@ def stop_agreed() -> Iterator[Callable[[int], bool]]:
     """A function `step -> whether to stop before it`, the same on all processes.
 
     Each process must call it before every step. A signal to any process stops all of
-    them at the next step of the foremost one. For a single process, `stop_requested`.
+    them at the next step of the foremost one, or at the second step if it came before
+    the first. For a single process, `stop_requested`.
     """
     if jax.process_count() == 1:
         with stop_requested() as stopping:
@@ -49,8 +51,12 @@ def stop_agreed() -> Iterator[Callable[[int], bool]]:
         signal.signal(number, before)
         signal.raise_signal(signal.SIGTERM)
 
+    # jax stops at the call whose number is one more than the largest so far, 0 before
+    # any call: numbers that begin at the step of a resumed run would never be equal to
+    # that of a signal that came before its first step.
+    calls = itertools.count()
     before = signal.signal(signal.SIGINT, forward)
     try:
-        yield multihost_utils.reached_preemption_sync_point
+        yield lambda step: multihost_utils.reached_preemption_sync_point(next(calls))
     finally:
         signal.signal(signal.SIGINT, before)
