@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -69,6 +70,7 @@ def start() -> None:
     JAX_COMPILATION_CACHE_DIR sets another folder for the cache; empty disables it.
     """
     logging.set_verbosity(logging.WARNING)
+    warnings.formatwarning = _one_line_warning
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = cache_folder(_CACHE)
@@ -76,6 +78,10 @@ def start() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _one_line_warning(message: Warning | str, *_: Any) -> str:
+    return f"personax: {' '.join(str(message).split())}\n"
 
 
 class _Path(flags.ArgumentParser[str]):

@@ -37,17 +37,6 @@ def check_folder(path: str | pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def check_writable(path: str | pathlib.Path) -> pathlib.Path:
-    """The path of a folder that is made later: the part of it that exists is tried.
-
-    Raises what `make_folder` raises.
-    """
-    folder = expand(path)
-    above = (folder, *folder.absolute().parents)
-    make_folder(next(each for each in above if each.exists()))
-    return folder
-
-
 def make_parent(path: str | pathlib.Path) -> pathlib.Path:
     """The path of a file that is to be written, after `make_folder` of its folder.
 

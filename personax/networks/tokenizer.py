@@ -190,13 +190,18 @@ def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "b
     for row, prompt, ids in zip(rows, prompts, _ids(tokenizer, prompts), strict=True):
         if len(ids) > room:
             warnings.warn(
-                f"The prompt {prompt!r} has {len(ids)} tokens, the text encoder reads "
-                f"{room}; cut off: {text_of(tokenizer, ids[room:])!r}.",
+                f"The prompt {_shown(prompt)} has {len(ids)} tokens, the text encoder "
+                f"reads {room}; cut off: {_shown(text_of(tokenizer, ids[room:]))}.",
                 stacklevel=2,
             )
         ids = (tokenizer.bos, *ids[:room], tokenizer.eos)
         row[: len(ids)] = ids
     return rows
+
+
+def _shown(text: str) -> str:
+    """A text in a message, in quotes; of a very long one the beginning."""
+    return repr(text) if len(text) <= 500 else f"{text[:500]!r}…"
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:

@@ -129,7 +129,7 @@ def _from_record(line: Mapping[str, Any]) -> SearchResult:
 
 
 def _file(weights: Weights) -> str:
-    name = "_".join(f"{weight:g}" for weight in weights)
+    name = "_".join(f"{weight:.9g}" for weight in weights)  # of any two float32
     return f"cells/{name}.png"
 
 

@@ -13,7 +13,7 @@ from personax.concepts import artifact
 from personax.core.errors import RunFailedError, invalid_input, one_line
 from personax.core.files import expand
 from personax.core.locks import locked
-from personax.core.outputs import check_writable, is_disk_full, make_folder
+from personax.core.outputs import check_folder, is_disk_full, make_folder
 from personax.core.progress import Progress
 from personax.core.stopwatch import Stopwatch
 from personax.core.tree import count
@@ -48,14 +48,10 @@ def train(
     with watch("load"), invalid_input():
         config = train_config(config)
         folder = expand(folder)
-        broadcast_from_host0(lambda: _check_writable(folder))
+        broadcast_from_host0(lambda: str(check_folder(folder)))
         run = prepare(config)
     with _claimed(folder, run), _disk_advice(folder):
         return _train(run, folder, watch)
-
-
-def _check_writable(folder: pathlib.Path) -> None:
-    check_writable(folder)
 
 
 @contextlib.contextmanager
