@@ -78,7 +78,7 @@ def test_an_adapter_is_refused(base, tmp_path):
 def test_pictures_of_a_model_that_overflows_are_named(folder):
     model = load(folder)
     with pytest.raises(RunFailedError, match=r"^picture 0, picture 1 are not finite"):
-        model.sample("a dog", guidance=1e38, terms=["1e38:a cat"], num_images=2)
+        model.sample("a dog", guidance=1e38, terms=["1e38:a cat"] * 3, num_images=2)
 
 
 def test_pictures_that_are_finite_are_told_from_others(base):
