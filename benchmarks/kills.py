@@ -40,6 +40,16 @@ class Reference(NamedTuple):
     changes: int  # of its folder, as `_changes` sees them
 
 
+class Trial(NamedTuple):
+    """A command that is interrupted, the folder of its files, and its moments."""
+
+    name: str
+    command: Command
+    place: pathlib.Path
+    reference: Reference
+    rng: random.Random
+
+
 def define_flags() -> None:
     flags.DEFINE_integer("count", 50, "Interruptions of each command.", 1)
     flags.DEFINE_multi_enum("command", list(_NAMES), _NAMES, "Which commands.")
@@ -65,7 +75,7 @@ def _try(name: str, command: Command, place: pathlib.Path) -> int:
     interrupt = _fill_disks if FLAGS.full_disk else _kill
     begin = time.monotonic()
     reference = _whole(command, place / f"{name}-whole")
-    runs, failed = interrupt(name, command, place, reference, rng)
+    runs, failed = interrupt(Trial(name, command, place, reference, rng))
     what = "full disks" if FLAGS.full_disk else "kills"
     print(
         f"{name}: {FLAGS.count} {what} in {runs} runs of {reference.seconds:.0f} s, "
@@ -92,15 +102,10 @@ def _whole(command: Command, folder: pathlib.Path) -> Reference:
     return Reference(results, time.monotonic() - begin, changes)
 
 
-def _kill(
-    name: str,
-    command: Command,
-    place: pathlib.Path,
-    reference: Reference,
-    rng: random.Random,
-) -> tuple[int, int]:
+def _kill(trial: Trial) -> tuple[int, int]:
     """(runs that ended by themselves, failures) after `count` kills."""
     kills = runs = failed = 0
+    name, command, place, reference, rng = trial
     folder = place / name
     while kills < FLAGS.count or folder.exists():
         process = resumable.start(command.arguments(folder), folder)
@@ -114,14 +119,9 @@ def _kill(
     return runs, failed
 
 
-def _fill_disks(
-    name: str,
-    command: Command,
-    place: pathlib.Path,
-    reference: Reference,
-    rng: random.Random,
-) -> tuple[int, int]:
+def _fill_disks(trial: Trial) -> tuple[int, int]:
     """(runs, failures) after the disk was full `count` times."""
+    name, command, place, reference, rng = trial
     failed = 0
     for _ in range(FLAGS.count):
         with _small_disk(place / "disk") as disk:

@@ -4,6 +4,7 @@ import jax
 
 from personax import methods
 from personax.concepts import artifact
+from personax.methods import Concept
 
 
 def save_untrained(
@@ -31,3 +32,10 @@ def save_untrained(
         step=0,
     )
     return theta
+
+
+def save_dog(folder, emoji):
+    """LoRA's "<v1> dog", another name for a rare word; `folder`."""
+    dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
+    save_untrained(folder, emoji, dog, "lora")
+    return folder

@@ -25,8 +25,8 @@ FORMATS: Mapping[str, Writer] = {
     "embedding": export_embedding,
     "custom-diffusion": export_custom_diffusion,
 }
-# Those that are one file; the others are folders.
 MAX_RANK = 2**15
+# Those that are one file; the others are folders.
 FILES = ("single-file", "lora", "lora-peft", "diff")
 
 

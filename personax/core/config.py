@@ -20,6 +20,11 @@ from personax.core.tree import nearest
 
 T = TypeVar("T")
 
+# What no config, flag or cache exceeds: a key of JAX has 32 bits of the seed; a side in
+# pixels above the last would have attention maps of 10^8 numbers.
+LARGEST_SEED = 2**32 - 1
+LARGEST_SIDE = 2**14
+
 _UNSET = {str: "", int: 0, float: 0.0, tuple: ()}
 _ACCEPTED = {int: numbers.Integral, float: numbers.Real}
 _EXPECTED = {

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from personax.core.decoding import Mask, Pixels, decode, decode_mask, read_file
 from personax.core.errors import notice_once
 from personax.core.files import expand
-from personax.core.listing import list_folder, no_picture, say_left
+from personax.core.listing import list_folder, say_left
 
 
 def read_image(path: str | pathlib.Path, *, smallest: int = 16) -> Pixels:
@@ -48,8 +48,6 @@ def pictures_of(
     if not path.is_dir():
         return [path]
     folder = list_folder(path)
-    if not folder.pictures:
-        raise ValueError(no_picture(source, folder.others))
     say_left(source, len(folder.pictures), folder.others)
     return folder.pictures
 

@@ -111,7 +111,12 @@ def _hidden_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[str]:
 def say_left(
     source: object, count: int, left: Sequence[str], captions: Sequence[str] = ()
 ) -> None:
-    """One line on what is not read beside `count` pictures; nothing where all is."""
+    """One line on what is not read beside `count` pictures; nothing where all is.
+
+    Raises ValueError where there is no picture.
+    """
+    if not count:
+        raise ValueError(no_picture(source, left))
     parts = [f"{count} picture{'s' * (count != 1)} in {source}"]
     if left:
         parts.append(f"not read: {_names(left)}")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from personax.core.files import expand, numbered_lines, read_text, write_text
-from personax.core.listing import Folder, list_folder, no_picture, say_left
+from personax.core.listing import Folder, list_folder, say_left
 from personax.data.metadata import LISTINGS, columns, parse_metadata
 
 # Of the caption beside a picture, in the order in which they are looked for; the second
@@ -50,8 +50,6 @@ def read_captioned(
         pairs = _read_list(source, column)
     else:
         raise ValueError(f"There is no folder or list of pictures {source}.")
-    if not pairs:
-        raise ValueError(no_picture(source, left))
     say_left(source, len(pairs), left)
     result = []
     for path, text in pairs:

@@ -24,7 +24,7 @@ from personax.core.files import (
     digest_contents,
     expand,
 )
-from personax.core.listing import is_hidden, list_tree, no_picture, say_left
+from personax.core.listing import is_hidden, list_tree, say_left
 from personax.data.captioned import TEXT_SUFFIXES, captions_in
 from personax.data.headers import Header, read_headers
 from personax.data.metadata import LISTINGS, parse_metadata
@@ -134,8 +134,6 @@ def open_files(source: str, *, column: str | None = None) -> Files:
     else:
         with open_zip(root) as file:
             entries, left = _in_zip(file, column)
-    if not entries:
-        raise ValueError(no_picture(source, left))
     say_left(source, len(entries), left)
     return Files(root, entries)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from personax.core.config import option, parse
+from personax.core.config import LARGEST_SIDE, option, parse
 from personax.core.files import (
     atomic_write,
     digest,
@@ -28,7 +28,7 @@ FORMAT = 1
 _WRITER = "group_size:1,uncompressed"  # records are read one by one
 _READER = {"index_storage_option": "in_memory"}
 _HEAD = struct.Struct("<B")  # the bucket
-_SHARDS, _LARGEST = 10**6, 2**14  # of a cache; of a size in pixels
+_SHARDS = 10**6  # of a cache
 _TRIED = 100  # records in place of a damaged one
 _REMEDY = (
     "Run the python -m personax.cache that wrote it again: it writes what is damaged."
@@ -345,11 +345,11 @@ def _read(file: pathlib.Path) -> About:
         numbers = [*sides, about.channels, about.factor]
         if about.format != FORMAT or not about.sizes:
             raise ValueError
-        if not all(0 < number <= _LARGEST for number in numbers):
+        if not all(0 < number <= LARGEST_SIDE for number in numbers):
             raise ValueError
         if about.count < 1 or about.shard < 1 or about.shards > _SHARDS:
             raise ValueError
-        if not all(0 <= each <= _LARGEST for each in about.text):
+        if not all(0 <= each <= LARGEST_SIDE for each in about.text):
             raise ValueError
     except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{file} is not a cache of this version; write another.")

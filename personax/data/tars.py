@@ -21,7 +21,7 @@ from personax.core.files import (
     digest_contents,
     expand,
 )
-from personax.core.listing import is_hidden, no_picture, say_left
+from personax.core.listing import is_hidden, say_left
 from personax.data.headers import read_sizes
 from personax.data.metadata import caption_of
 from personax.data.picture import Picture
@@ -139,8 +139,6 @@ def open_tars(pattern: str, *, column: str | None = None) -> Tars:
     left: list[str] = []
     for number, path in enumerate(paths):
         samples += _samples(path, number, left, json_first=column is not None)
-    if not samples:
-        raise ValueError(no_picture(f"wds:{pattern}", left))
     say_left(f"wds:{pattern}", len(samples), left)
     tars = Tars(tuple(paths), tuple(samples), column)
     if column is not None:

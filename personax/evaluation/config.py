@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from personax.core.config import option, parse
+from personax.core.config import LARGEST_SEED, option, parse
 from personax.diffusion.solvers import SOLVERS
 
 WAYS = ("joint", "merge", "add")
@@ -52,9 +52,8 @@ class RowConfig:
 
     config: str  # a Python file
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    together: int | None = option(
-        None, least=1, most=1000
-    )  # default: EvalConfig.together
+    # Default: EvalConfig.together.
+    together: int | None = option(None, least=1, most=1000)
     terms: tuple[str, ...] = ()  # guidance terms; default: the prompt alone
 
 
@@ -89,7 +88,7 @@ class EvalConfig:
     pair_rows: Mapping[str, PairRowConfig] = dataclasses.field(default_factory=dict)
     prompts: PromptsConfig = PromptsConfig()
     images: int = option(4, least=1, most=10_000)  # of each prompt
-    seed: int = option(0, least=0, most=2**32 - 1)
+    seed: int = option(0, least=0, most=LARGEST_SEED)
     draw: DrawConfig = DrawConfig()
     together: int = option(4, least=1, most=1000)  # subjects trained by one program
     judges: Mapping[str, str | None] = dataclasses.field(default_factory=dict)

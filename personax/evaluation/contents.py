@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ml_collections import ConfigDict
 
 from personax.concepts.source import parse_source
-from personax.core.files import digest_tree, expand
+from personax.core.files import digest, digest_contents, digest_tree, expand
 from personax.data.captioned import read_captioned
 from personax.data.subjects import Subject
 from personax.evaluation.config import EvalConfig
@@ -17,18 +17,25 @@ from personax.loading import EMBEDDED
 _KEYS = ("concept.masks", "corpus", "concepts_list", "stream.source")
 
 
-def digests(paths: Iterable[str]) -> dict[str, str]:
+def digests(paths: Iterable[str], sets: Iterable[str] = ()) -> dict[str, str]:
     """{path: the digest of the file's or the folder's content}, where it exists.
 
-    A bundled subject or network has no path, and a Hub's id names its content.
+    `sets` are paths of captioned pictures; of a list its pictures count as well. A
+    bundled subject or network has no path, and a Hub's id names its content.
     """
-    found = ((path, expand(path)) for path in dict.fromkeys(paths) if path)
-    return {path: digest_tree(file) for path, file in found if file.exists()}
+    found = {path: expand(path) for path in (*paths, *sets) if path}
+    digests = {x: digest_tree(file) for x, file in found.items() if file.exists()}
+    for path in dict.fromkeys(sets):
+        if path and found[path].is_file():
+            listed = read_captioned(path, caption="")
+            pictures = digest_contents(each.path for each in listed)
+            digests[path] = digest(digests[path], pictures)
+    return digests
 
 
 def of_subject(subject: Subject) -> list[str]:
     """The pictures of a subject, and those of its regularisation set."""
-    return [subject.images, *_listed(subject.prior_images or "")]
+    return [subject.images, subject.prior_images or ""]
 
 
 def of_row(config: ConfigDict) -> list[str]:
@@ -42,17 +49,15 @@ def of_row(config: ConfigDict) -> list[str]:
 def of_metrics(config: EvalConfig, class_word: str) -> list[str]:
     """The networks and files of the metrics of a subject of this class."""
     real = str(pathlib.Path(config.real, class_word)) if config.real else ""
-    sources = {**config.metrics}
-    captions = sources.pop("captions", "")
-    networks = [each for each in sources.values() if each != EMBEDDED]
-    return [*networks, *_listed(captions), real, *_module(config.vqa)]
+    bundled = (EMBEDDED, "scenes")
+    named = [each for each in config.metrics.values() if each not in bundled]
+    return [*named, real, *_module(config.vqa)]
 
 
-def _listed(source: str) -> list[str]:
-    """A folder of pictures, or a list of some and the pictures that it names."""
-    if not expand(source).is_file():
-        return [source] if source != "scenes" else []
-    return [source, *(str(each.path) for each in read_captioned(source, caption=""))]
+def sets(config: EvalConfig, subjects: Iterable[Subject]) -> list[str]:
+    """Those of these paths that may be lists of captioned pictures."""
+    priors = [subject.prior_images or "" for subject in subjects]
+    return [*priors, config.metrics.get("captions", "")]
 
 
 def _module(name: str | None) -> Iterator[str]:

@@ -71,13 +71,12 @@ def write_references(
     references = {}
     for task in protocol.singles + protocol.pairs:
         for subject in task.subjects:
-            references[subject.name] = concepts.pictures(subject.images)
+            pictures = concepts.pictures(subject.images)
+            references[subject.name] = pictures
             folder = out / "references" / subject.name
-            for i, pixels in enumerate(references[subject.name]):
+            for i, pixels in enumerate(pictures):
                 images.write_png(folder / f"{i:02}.png", pixels)
             for path in folder.glob("*.png"):
-                if path.stem.isdigit() and int(path.stem) >= len(
-                    references[subject.name]
-                ):
+                if path.stem.isdigit() and int(path.stem) >= len(pictures):
                     path.unlink()
     return references

@@ -140,7 +140,8 @@ def make_protocol(config: EvalConfig) -> Protocol:
     for subject in by_name.values():
         read += contents.of_subject(subject)
         read += contents.of_metrics(config, subject.class_word)
-    digests = contents.digests([*read, config.merge_captions or ""])
+    lists = contents.sets(config, by_name.values())
+    digests = contents.digests([*read, config.merge_captions or ""], lists)
     return Protocol(config, tuple(singles), tuple(of_pairs), rows, digests)
 
 

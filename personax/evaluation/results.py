@@ -5,7 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from personax.core.files import append_journal, read_journal
+from personax.core.files import append_journal
+from personax.core.records import expected, read_records
 
 JOURNAL = "cells.jsonl"  # a line per method and subject
 # Costs are columns beside the metrics: {column key: attribute of `EvalResult`}.
@@ -74,17 +75,8 @@ def read(path: pathlib.Path) -> dict[tuple[str, str], EvalResult]:
 
     Raises ValueError for a line that is not a result.
     """
-    results = {}
-    for number, record in enumerate(read_journal(path), 1):
-        try:
-            result = _from_record(record)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise ValueError(
-                f"{path} is damaged: its record {number} is not a result; remove that "
-                "line, and its result is computed again."
-            )
-        results[result.name] = result
-    return results
+    results = read_records(path, _from_record, again="its result is computed again")
+    return {result.name: result for result in results}
 
 
 def append(path: pathlib.Path, result: EvalResult) -> None:
@@ -97,11 +89,11 @@ def _from_record(record: dict[str, Any]) -> EvalResult:
     """Raises KeyError, TypeError or ValueError for a record of another form."""
     fields = {key: record[_KEYS.get(key, key)] for key in EvalResult._fields}
     for key in ("method", "subject", "kind", "fingerprint", "sheet"):
-        fields[key] = _expected(fields[key], str)
+        fields[key] = expected(fields[key], str)
     for key in ("num_params", "size", "columns"):
-        fields[key] = _expected(fields[key], int)
-    fields["seconds"] = float(_expected(fields["seconds"], int | float))
-    width, height = (_expected(side, int) for side in record["tile"])
+        fields[key] = expected(fields[key], int)
+    fields["seconds"] = float(expected(fields["seconds"], int | float))
+    width, height = (expected(side, int) for side in record["tile"])
     metrics = {k: _measurement(*v) for k, v in record["metrics"].items()}
     return EvalResult(
         **fields
@@ -109,23 +101,17 @@ def _from_record(record: dict[str, Any]) -> EvalResult:
             "metrics": {k: v for k, v in metrics.items() if math.isfinite(v.value)},
             "samples": tuple(_sample(*each) for each in record["shots"]),
             "tile": (width, height),
-            "words": tuple(_expected(word, str) for word in record["words"]),
+            "words": tuple(expected(word, str) for word in record["words"]),
         }
     )
 
 
 def _measurement(value: Any, error: Any, count: Any) -> Measurement:
-    value, count = float(_expected(value, int | float)), _expected(count, int)
-    if error is None or not math.isfinite(_expected(error, int | float)):
+    value, count = float(expected(value, int | float)), expected(count, int)
+    if error is None or not math.isfinite(expected(error, int | float)):
         return Measurement(value, None, count)
     return Measurement(value, float(error), count)
 
 
 def _sample(prompt: Any, seed: Any, index: Any) -> Sample:
-    return Sample(_expected(prompt, str), _expected(seed, int), _expected(index, int))
-
-
-def _expected(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError
-    return value
+    return Sample(expected(prompt, str), expected(seed, int), expected(index, int))

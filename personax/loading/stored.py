@@ -102,8 +102,6 @@ def _parse(path: Path, header: bytes) -> dict[str, dict]:
             first, last = entry["data_offsets"]
             if not isinstance(entry["shape"], list):
                 raise ValueError
-            if not isinstance(entry["shape"], list):
-                raise ValueError
             if not all(map(_is_size, (first, last, *entry["shape"]))):
                 raise ValueError
             _ = entry["dtype"] + "", last - first  # must be there

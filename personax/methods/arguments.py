@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
-from personax.core.config import option, parse
+from personax.core.config import LARGEST_SEED, option, parse
 
 
 class Within(NamedTuple):
@@ -26,7 +26,7 @@ Size = Annotated[int, Within(least=1, most=65536)]
 SizeOrNone = Annotated[int, Within(least=0, most=65536)]  # 0: none, or all
 Index = Annotated[int, Within(least=0, most=65536)]
 Steps = Annotated[int, Within(least=1, most=1000)]
-Seed = Annotated[int, Within(least=0, most=2**32 - 1)]
+Seed = Annotated[int, Within(least=0, most=LARGEST_SEED)]
 Share = Annotated[float, Within(least=0, most=1)]
 Weight = Annotated[float, Within(least=0, most=1e6)]
 Positive = Annotated[float, Within(above=0, most=1e6)]

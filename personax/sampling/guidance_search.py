@@ -17,12 +17,12 @@ from personax.core.files import (
     append_journal,
     digest_tree,
     expand,
-    read_journal,
     read_json,
     write_json,
 )
 from personax.core.images import Pixels
 from personax.core.progress import Progress
+from personax.core.records import expected, read_records
 from personax.diffusion.guidance import Term, complete
 from personax.loading import EMBEDDED
 from personax.metrics.clip import Score
@@ -99,28 +99,19 @@ def resume(out: pathlib.Path, record: Mapping[str, Any]) -> dict[Weights, Search
                 f"{out} holds another search (other {', '.join(other)}); choose "
                 "another --out."
             )
-    journal = out / "cells.jsonl"
-    known = {}
-    for number, line in enumerate(read_journal(journal), 1):
-        try:
-            result = _from_record(line)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise ValueError(
-                f"{journal} is damaged: its record {number} is not a result; remove "
-                "that line, and its weights are drawn again."
-            )
-        # A result whose pictures are damaged is drawn again.
-        if _has_pictures(out, result):
-            known[result.weights] = result
+    results = read_records(
+        out / "cells.jsonl", _from_record, again="its weights are drawn again"
+    )
     write_json(about, record)
-    return known
+    # A result whose pictures are damaged is drawn again.
+    return {each.weights: each for each in results if _has_pictures(out, each)}
 
 
 def _from_record(line: Mapping[str, Any]) -> SearchResult:
     """Raises KeyError, TypeError or ValueError for a line of another form."""
-    weights = tuple(float(_number(weight)) for weight in line["weights"])
+    weights = tuple(float(expected(weight, int | float)) for weight in line["weights"])
     scores = {
-        str(name): None if value is None else _finite(_number(value))
+        str(name): None if value is None else _finite(expected(value, int | float))
         for name, value in line["scores"].items()
     }
     if line["file"] not in ("", _file(weights)):
@@ -131,12 +122,6 @@ def _from_record(line: Mapping[str, Any]) -> SearchResult:
 def _file(weights: Weights) -> str:
     name = "_".join(f"{weight:.9g}" for weight in weights)  # of any two float32
     return f"cells/{name}.png"
-
-
-def _number(value: Any) -> int | float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError
-    return value
 
 
 def _finite(value: float) -> float | None:

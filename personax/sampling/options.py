@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from personax.core.config import LARGEST_SEED, LARGEST_SIDE
 from personax.diffusion.alignment import DEFAULT, Kind, Window
 from personax.loading import EMBEDDED
 
 SPACINGS = ("leading", "trailing", "linspace", "karras")
-# Inclusive ranges. A key of JAX has 32 bits of the seed; a side above the last would
-# have attention maps of 10^8 numbers.
+# Inclusive ranges.
 STEPS = (1, 1000)
 COUNT = (1, 10**6)  # of pictures
-SEEDS = (0, 2**32 - 1)
-SIDES = (1, 2**14)  # in pixels
+SEEDS = (0, LARGEST_SEED)
+SIDES = (1, LARGEST_SIDE)  # in pixels
 LARGEST = 1e38  # of weights and factors, which are computed in float32
 
 

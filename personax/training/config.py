@@ -20,16 +20,15 @@ import yaml
 from ml_collections import ConfigDict
 
 import personax
-from personax.core.config import option, parse, plain
+from personax.core.config import LARGEST_SEED, LARGEST_SIDE, option, parse, plain
 from personax.core.errors import one_line
 from personax.core.files import expand, read_text
 from personax.core.tree import nearest
 from personax.data.augment import CROP, Augmentation
 from personax.loading import EMBEDDED
 
-# What no number of a config exceeds: sizes in pixels, counts, and the int32 of a step.
-_SIDE, _COUNT, _STEPS = 2**14, 10**7, 2**31 - 1
-_SEED = 2**32 - 1
+# What no number of a config exceeds: counts, and the int32 of a step.
+_COUNT, _STEPS = 10**7, 2**31 - 1
 
 CAPTIONS = ("prompt", "own", "none")
 HINTS = ("canny",)
@@ -85,7 +84,7 @@ class StreamConfig:
     captions: str = option("prompt", choices=CAPTIONS)
     flip: bool = False
     crop: str | None = option(None, choices=CROP)
-    buckets: int | None = option(None, least=1, most=_SIDE)  # None: one size
+    buckets: int | None = option(None, least=1, most=LARGEST_SIDE)  # None: one size
     workers: int = option(0, least=0, most=1024)
     hint: str | None = option(None, choices=HINTS)
     caption_column: str | None = None  # None: text or caption
@@ -110,7 +109,7 @@ class PriorConfig:
     guidance: float = option(6.0, least=-1000, most=1000)
     eta: float = option(1.0, least=0, most=1)
     batch: int = option(8, least=1, most=65536)
-    seed: int = option(0, least=0, most=_SEED)
+    seed: int = option(0, least=0, most=LARGEST_SEED)
     cache: str = "~/.cache/personax/prior"
 
 
@@ -185,9 +184,9 @@ class TrainConfig:
     loading: LoadingConfig = LoadingConfig()
     # Concept folders that this run starts from.
     before: tuple[str, ...] = option((), path=True)
-    seed: int = option(0, least=0, most=_SEED)
+    seed: int = option(0, least=0, most=LARGEST_SEED)
     # Side in pixels; None: the base's own.
-    size: int | None = option(None, least=1, most=_SIDE)
+    size: int | None = option(None, least=1, most=LARGEST_SIDE)
     method: str = ""
     method_args: Mapping[str, Any] = field(default_factory=dict)
     concept: ConceptConfig = ConceptConfig()

@@ -14,12 +14,11 @@ from personax.concepts.bind import from_base
 from personax.core import images
 from personax.data import emoji as world
 from personax.diffusion.solvers import ddim
-from personax.methods import Concept
 from personax.sampling import prompt_terms
 from personax.sampling.prompt_terms import TermSpec
 from personax.sampling.sampler import make_sampler
 from tests.commands.test_commands import ROOT, run
-from tests.untrained import save_untrained
+from tests.untrained import save_dog
 
 CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"
 
@@ -27,10 +26,7 @@ CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"
 @pytest.fixture(scope="module")
 def concept(emoji, tmp_path_factory):
     """A concept as no training at all leaves it: another name for a rare word."""
-    folder = tmp_path_factory.mktemp("concept") / "concept"
-    dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
-    save_untrained(folder, emoji, dog, "lora")
-    return folder
+    return save_dog(tmp_path_factory.mktemp("concept") / "concept", emoji)
 
 
 def test_edits_are_written_beside_the_picture_that_sample_draws(

@@ -18,8 +18,7 @@ from personax.concepts import artifact
 from personax.concepts.bind import from_base
 from personax.loading.pickles import open_pickle
 from personax.loading.stored import check_finite, open_safetensors
-from personax.methods import Concept
-from tests.untrained import save_untrained
+from tests.untrained import save_dog
 
 pytestmark = pytest.mark.quick
 
@@ -186,10 +185,7 @@ def test_numbers_that_are_not_finite_are_named(value, dtype):
 
 @pytest.fixture(scope="module")
 def concept(emoji, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile") / "concept"
-    dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
-    save_untrained(folder, emoji, dog, "lora")
-    return folder
+    return save_dog(tmp_path_factory.mktemp("hostile") / "concept", emoji)
 
 
 def _edited(concept, folder, **changes):

@@ -9,17 +9,13 @@ import pytest
 from PIL import Image
 
 import personax
-from personax.methods import Concept
 from tests.commands.test_commands import run
-from tests.untrained import save_untrained
+from tests.untrained import save_dog
 
 
 @pytest.fixture(scope="module")
 def concept(emoji, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("concept") / "concept"
-    dog = Concept("<v1>", "dog", (5,), (5,), "<v1> dog")
-    save_untrained(folder, emoji, dog, "lora")
-    return folder
+    return save_dog(tmp_path_factory.mktemp("concept") / "concept", emoji)
 
 
 def test_importing_personax_imports_no_jax():
