@@ -2,7 +2,7 @@
 
 import importlib.util
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -16,8 +16,10 @@ from personax.loading import EMBEDDED
 # Keys of a row's training config that name files, beside those that are the subject's.
 _KEYS = ("concept.masks", "corpus", "concepts_list", "stream.source")
 
+_BUNDLED = (EMBEDDED, "scenes")  # sources that are no paths
 
-def digests(paths: Iterable[str], sets: Iterable[str] = ()) -> dict[str, str]:
+
+def digests(paths: Iterable[str], sets: Sequence[str] = ()) -> dict[str, str]:
     """{path: the digest of the file's or the folder's content}, where it exists.
 
     `sets` are paths of captioned pictures; of a list its pictures count as well. A
@@ -49,15 +51,15 @@ def of_row(config: ConfigDict) -> list[str]:
 def of_metrics(config: EvalConfig, class_word: str) -> list[str]:
     """The networks and files of the metrics of a subject of this class."""
     real = str(pathlib.Path(config.real, class_word)) if config.real else ""
-    bundled = (EMBEDDED, "scenes")
-    named = [each for each in config.metrics.values() if each not in bundled]
+    named = [each for each in config.metrics.values() if each not in _BUNDLED]
     return [*named, real, *_module(config.vqa)]
 
 
 def sets(config: EvalConfig, subjects: Iterable[Subject]) -> list[str]:
     """Those of these paths that may be lists of captioned pictures."""
     priors = [subject.prior_images or "" for subject in subjects]
-    return [*priors, config.metrics.get("captions", "")]
+    named = [*priors, config.metrics.get("captions", "")]
+    return [each for each in named if each not in _BUNDLED]
 
 
 def _module(name: str | None) -> Iterator[str]:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.evaluate import common
 from personax.data import emoji
-from personax.evaluation import metric_registry, results, runner
+from personax.evaluation import contents, metric_registry, results, runner
 from personax.evaluation import trained_models as work
 from personax.evaluation.config import read_config
 from personax.evaluation.draw import Drawn
@@ -82,6 +82,24 @@ def test_the_contents_of_masks_and_real_pictures_count(tmp_path, base):
     for folder in (masks, real):
         (folder / "00.png").write_bytes(b"after")
         found.add(mark())
+    assert len(found) == 3
+
+
+def test_the_pictures_that_a_list_names_count(tmp_path):
+    folder = _subject(tmp_path / "set")
+    names = sorted(path.name for path in folder.iterdir())
+    lines = "".join(f"set/{name}\ta dog\n" for name in names)
+    listing = tmp_path / "list.tsv"
+    listing.write_text(lines)
+
+    def mark():
+        return contents.digests([], [str(listing)])[str(listing)]
+
+    found = {mark()}
+    shutil.copy(sorted(emoji.subjects()["cat"].images)[0], folder / names[1])
+    found.add(mark())
+    listing.write_text(lines.replace("a dog", "a cat"))
+    found.add(mark())
     assert len(found) == 3
 
 
