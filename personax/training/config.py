@@ -32,7 +32,7 @@ _COUNT, _STEPS = 10**7, 2**31 - 1
 
 CAPTIONS = ("prompt", "own", "none")
 HINTS = ("canny",)
-OPTIMIZERS = ("adamw", "adamw_8bit", "lion", "sgd", "adafactor")
+OPTIMIZERS = ("adamw", "adamw_8bit", "muon", "lion", "sgd", "adafactor")
 SCHEDULES = ("constant", "linear", "cosine")
 PRIOR_SOURCES = ("generated", "world", "folder", "retrieved")
 

@@ -9,6 +9,7 @@ from personax.core.tree import nearest
 from personax.core.typing import Theta
 from personax.training.adam_8bit import scale_by_adam_8bit
 from personax.training.config import OptimizerConfig
+from personax.training.muon import scale_by_muon
 
 
 def make_schedule(
@@ -44,8 +45,9 @@ def make_optimizer(
     """Clip the global gradient norm, then the optimiser, decoupled decay and the rate.
 
     "adamw_8bit" keeps AdamW's moments in 8 bits; "adafactor" is factored, without
-    momentum. "adamw" and "lion" use `b1` and `b2`, "adamw" also `eps`, "sgd" uses `b1`
-    as its momentum, "adafactor" none of them. Weight decay is decoupled (Loshchilov &
+    momentum; "muon" is Muon for kernels and Adam for the rest. "adamw" and "lion" use
+    `b1` and `b2`, "adamw" also `eps`, "muon" all of them for Adam's part, "sgd" `b1` as
+    its momentum, "adafactor" none of them. Weight decay is decoupled (Loshchilov &
     Hutter 2019) for every optimiser, and so multiplied by the rate. `learning_rates`
     are those of parts of theta, by name; the schedule is multiplied by their ratio to
     `learning_rate`.
@@ -62,6 +64,7 @@ def make_optimizer(
     direction = {
         "adamw": lambda: optax.scale_by_adam(b1, b2, eps),
         "adamw_8bit": lambda: scale_by_adam_8bit(b1, b2, eps),
+        "muon": lambda: scale_by_muon(b1, b2, eps),
         "lion": lambda: optax.scale_by_lion(b1, b2),
         "sgd": lambda: optax.trace(b1),
         "adafactor": optax.scale_by_factored_rms,

@@ -21,7 +21,7 @@ THETA = {
     "tokens": {"embedding": jnp.array([[0.3, -0.4, 1.0]])},
 }
 GRADIENTS = jax.tree.map(lambda x: jnp.sin(3 * x), THETA)
-NAMES = ["adamw", "adamw_8bit", "adafactor", "lion", "sgd"]
+NAMES = ["adamw", "adamw_8bit", "muon", "adafactor", "lion", "sgd"]
 
 
 def make_schedule(rate, steps, **options):
